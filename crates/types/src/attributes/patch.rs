@@ -1,0 +1,267 @@
+//! A checked change of queue attributes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{AttributeName, RedriveAllow, RedriveAllowFlaw, RedriveFlaw, RedrivePolicy};
+use crate::limits;
+
+const POLICY_BYTES_MAX: usize = 8_192;
+const POLICY_STATEMENTS_MAX: usize = 20;
+const KMS_KEY_BYTES_MAX: usize = 2_048;
+
+/// New values of some attributes: canonical, each valid by itself and with the others. An empty
+/// value unsets the attribute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributePatch(BTreeMap<AttributeName, String>);
+
+/// What a patch is for; some names are valid for one only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchFor {
+    /// A new queue.
+    Create,
+    /// An existing standard queue.
+    Change,
+}
+
+/// What is wrong with a requested change.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AttributeError {
+    /// No such attribute, or not one that can be set here; the text as given.
+    #[error("unknown attribute {0}")]
+    UnknownName(String),
+    /// A value out of range or of another kind.
+    #[error("invalid value for {0}")]
+    Value(AttributeName),
+    /// Both kinds of encryption are switched on at once.
+    #[error("two kinds of encryption")]
+    TwoEncryptions,
+    /// More statements than an access policy may have.
+    #[error("a policy of {0} statements")]
+    PolicyStatements(usize),
+    /// The redrive policy (as given) is wrong.
+    #[error("redrive policy {text}: {flaw}")]
+    Redrive {
+        /// The text as given.
+        text: String,
+        /// What is wrong.
+        flaw: RedriveFlaw,
+    },
+    /// The redrive allow policy is wrong.
+    #[error("redrive allow policy: {0}")]
+    RedriveAllow(RedriveAllowFlaw),
+    /// An attribute that only a FIFO queue has.
+    #[error("{0} is for FIFO queues")]
+    FifoOnly(AttributeName),
+    /// A FIFO queue is asked for, which this version does not have.
+    #[error("FIFO queues are not supported")]
+    FifoUnsupported,
+}
+
+impl AttributePatch {
+    /// Checks names and values as a caller gave them. A name that is given twice keeps its last
+    /// value.
+    ///
+    /// # Errors
+    /// The first that is found, in the order of the pairs; then those about several attributes.
+    pub fn parse<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        purpose: PatchFor,
+    ) -> Result<Self, AttributeError> {
+        let mut values = BTreeMap::new();
+        for (name, value) in pairs {
+            let name: AttributeName =
+                name.parse().map_err(|_| AttributeError::UnknownName(name.to_owned()))?;
+            values.insert(name, canonical(name, value, purpose)?);
+        }
+        let patch = Self(values);
+        let own = patch.get(AttributeName::SqsManagedSseEnabled) == Some("true");
+        let key = patch.get(AttributeName::KmsMasterKeyId).is_some_and(|key| !key.is_empty());
+        if own && key {
+            return Err(AttributeError::TwoEncryptions);
+        }
+        Ok(patch)
+    }
+
+    /// Takes values that [`AttributePatch::parse`] made canonical, e.g. after a transfer.
+    pub fn from_canonical(pairs: impl IntoIterator<Item = (AttributeName, String)>) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+
+    /// The new value; empty to unset; `None` to leave alone.
+    pub fn get(&self, name: AttributeName) -> Option<&str> {
+        self.0.get(&name).map(String::as_str)
+    }
+
+    /// Names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (AttributeName, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn canonical(
+    name: AttributeName,
+    value: &str,
+    purpose: PatchFor,
+) -> Result<String, AttributeError> {
+    let number = |min: u32, max: u32| {
+        let in_range = |number: &u32| (min..=max).contains(number);
+        let number = value.parse().ok().filter(in_range).ok_or(AttributeError::Value(name))?;
+        Ok(number.to_string())
+    };
+    match name {
+        AttributeName::DelaySeconds => number(0, limits::DELAY_SECONDS_MAX),
+        AttributeName::MaximumMessageSize => number(1_024, limits::MESSAGE_BYTES_MAX as u32),
+        AttributeName::MessageRetentionPeriod => number(60, 1_209_600),
+        AttributeName::ReceiveMessageWaitTimeSeconds => number(0, limits::WAIT_SECONDS_MAX),
+        AttributeName::VisibilityTimeout => number(0, limits::VISIBILITY_SECONDS_MAX),
+        AttributeName::KmsDataKeyReusePeriodSeconds => number(60, 86_400),
+        AttributeName::SqsManagedSseEnabled => {
+            boolean(value).map(|on| on.to_string()).ok_or(AttributeError::Value(name))
+        }
+        AttributeName::KmsMasterKeyId if value.len() <= KMS_KEY_BYTES_MAX => Ok(value.to_owned()),
+        AttributeName::KmsMasterKeyId => Err(AttributeError::Value(name)),
+        AttributeName::Policy => policy(value),
+        AttributeName::RedrivePolicy if value.is_empty() => Ok(String::new()),
+        AttributeName::RedrivePolicy => RedrivePolicy::parse(value)
+            .map(|policy| policy.to_json())
+            .map_err(|flaw| AttributeError::Redrive { text: value.to_owned(), flaw }),
+        AttributeName::RedriveAllowPolicy if value.is_empty() => Ok(String::new()),
+        AttributeName::RedriveAllowPolicy => RedriveAllow::parse(value)
+            .map(|policy| policy.to_json())
+            .map_err(AttributeError::RedriveAllow),
+        AttributeName::FifoQueue if purpose == PatchFor::Create => match boolean(value) {
+            Some(true) => Err(AttributeError::FifoUnsupported),
+            Some(false) => Err(AttributeError::UnknownName(name.to_string())),
+            None => Err(AttributeError::Value(name)),
+        },
+        AttributeName::DeduplicationScope | AttributeName::FifoThroughputLimit => {
+            Err(AttributeError::FifoOnly(name))
+        }
+        AttributeName::FifoQueue
+        | AttributeName::ContentBasedDeduplication
+        | AttributeName::ApproximateNumberOfMessages
+        | AttributeName::ApproximateNumberOfMessagesNotVisible
+        | AttributeName::ApproximateNumberOfMessagesDelayed
+        | AttributeName::CreatedTimestamp
+        | AttributeName::LastModifiedTimestamp
+        | AttributeName::QueueArn => Err(AttributeError::UnknownName(name.to_string())),
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// An access policy is kept as it was given; only its outer shape and its size are checked.
+fn policy(text: &str) -> Result<String, AttributeError> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let invalid = AttributeError::Value(AttributeName::Policy);
+    if text.len() > POLICY_BYTES_MAX {
+        return Err(invalid);
+    }
+    let Ok(Value::Object(policy)) = serde_json::from_str(text) else {
+        return Err(invalid);
+    };
+    let statements = match policy.get("Statement") {
+        Some(Value::Array(statements)) => {
+            if !statements.iter().all(Value::is_object) {
+                return Err(invalid);
+            }
+            statements.len()
+        }
+        Some(Value::Object(_)) => 1,
+        _ => return Err(invalid),
+    };
+    if statements > POLICY_STATEMENTS_MAX {
+        return Err(AttributeError::PolicyStatements(statements));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str, value: &str) -> Result<String, AttributeError> {
+        let patch = AttributePatch::parse([(name, value)], PatchFor::Change)?;
+        Ok(patch.get(name.parse().unwrap()).unwrap().to_owned())
+    }
+
+    #[test]
+    fn ranges() {
+        for (name, min, max) in [
+            ("DelaySeconds", 0, 900),
+            ("MaximumMessageSize", 1_024, 1_048_576),
+            ("MessageRetentionPeriod", 60, 1_209_600),
+            ("ReceiveMessageWaitTimeSeconds", 0, 20),
+            ("VisibilityTimeout", 0, 43_200),
+            ("KmsDataKeyReusePeriodSeconds", 60, 86_400),
+        ] {
+            let bad = Err(AttributeError::Value(name.parse().unwrap()));
+            for number in [min, max] {
+                assert_eq!(one(name, &number.to_string()), Ok(number.to_string()));
+            }
+            for number in [min - 1, max + 1] {
+                assert_eq!(one(name, &number.to_string()), bad);
+            }
+            for text in ["", "x", "5.0", " 5", "99999999999999999999"] {
+                assert_eq!(one(name, text), bad);
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_set() {
+        for name in ["QueueArn", "FifoQueue", "ContentBasedDeduplication", "All", "Nope"] {
+            assert_eq!(one(name, "true"), Err(AttributeError::UnknownName(name.into())));
+        }
+        let create = |value| AttributePatch::parse([("FifoQueue", value)], PatchFor::Create);
+        assert_eq!(create("True"), Err(AttributeError::FifoUnsupported));
+        assert_eq!(create("false"), Err(AttributeError::UnknownName("FifoQueue".into())));
+        assert_eq!(
+            one("DeduplicationScope", "queue"),
+            Err(AttributeError::FifoOnly(AttributeName::DeduplicationScope))
+        );
+    }
+
+    #[test]
+    fn encryption() {
+        assert_eq!(one("SqsManagedSseEnabled", "True").unwrap(), "true");
+        assert!(one("SqsManagedSseEnabled", "yes").is_err());
+        let both = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "x")];
+        assert_eq!(
+            AttributePatch::parse(both, PatchFor::Create),
+            Err(AttributeError::TwoEncryptions)
+        );
+        let swap = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "")];
+        assert!(AttributePatch::parse(swap, PatchFor::Create).is_ok());
+    }
+
+    #[test]
+    fn policies() {
+        let policy = |n: usize| format!("{{\"Statement\":[{}]}}", vec!["{}"; n].join(","));
+        assert_eq!(one("Policy", &policy(20)).unwrap(), policy(20));
+        assert_eq!(one("Policy", &policy(21)), Err(AttributeError::PolicyStatements(21)));
+        assert_eq!(one("Policy", "").unwrap(), "");
+        let long = format!("{{\"Statement\":{{}},\"Id\":\"{}\"}}", "x".repeat(8_192));
+        for text in ["x", "[]", "{}", "{\"Statement\":[1]}", &long] {
+            assert_eq!(one("Policy", text), Err(AttributeError::Value(AttributeName::Policy)));
+        }
+    }
+}

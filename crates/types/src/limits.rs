@@ -1,0 +1,85 @@
+//! Every bound of the system, in one place.
+
+/// Largest message: body plus user attributes (names, types, values), in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
+/// Largest sum over the entries of one batch request, in bytes.
+pub const BATCH_BYTES_MAX: usize = 1_048_576;
+/// Entries of one batch request.
+pub const BATCH_ENTRIES_MAX: usize = 10;
+/// User attributes of one message.
+pub const MESSAGE_ATTRIBUTES_MAX: usize = 10;
+/// X-Ray header of a message. It does not count towards the size of the message, but is stored.
+pub const TRACE_HEADER_BYTES_MAX: usize = 4_096;
+/// HTTP request body: a full batch with every byte escaped as `\u00XX` and base64 blobs around it.
+pub const HTTP_BODY_BYTES_MAX: usize = 8 * 1_048_576;
+/// Messages of one queue that are received and neither deleted nor visible again.
+pub const IN_FLIGHT_MAX: u32 = 120_000;
+/// Longest delay of a message.
+pub const DELAY_SECONDS_MAX: u32 = 900;
+/// Longest long poll.
+pub const WAIT_SECONDS_MAX: u32 = 20;
+/// Longest visibility timeout, counted from the receive.
+pub const VISIBILITY_SECONDS_MAX: u32 = 43_200;
+/// Names in one page of ListQueues.
+pub const LIST_PAGE_MAX: usize = 1_000;
+/// A deleted queue's name may not be used again for this long.
+pub const NAME_REUSE_SECONDS: u64 = 60;
+/// One PurgeQueue per queue in this time.
+pub const PURGE_INTERVAL_SECONDS: u64 = 60;
+/// Tags of one queue.
+pub const TAGS_MAX: usize = 50;
+
+/// Commands waiting for a proposal in one shard; one more is refused as throttled.
+pub const SHARD_PENDING_COMMANDS_MAX: usize = 16_384;
+/// Bytes of commands waiting for a proposal in one shard.
+pub const SHARD_PENDING_BYTES_MAX: usize = 64 * 1_048_576;
+/// Commands folded into one Raft entry.
+pub const ENTRY_COMMANDS_MAX: usize = 1_024;
+/// Bytes folded into one Raft entry (one command may be larger than what is left, never than
+/// this: a message and its envelope fit).
+pub const ENTRY_BYTES_MAX: usize = 2 * 1_048_576;
+/// Raft entries of one shard that are proposed and not yet applied.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// Sequence numbers held ready for receives, per queue and shard, on the leader.
+pub const READY_WINDOW_MAX: usize = 4_096;
+/// Receives parked on one node.
+pub const PARKED_POLLS_MAX: usize = 50_000;
+/// Command counters remembered per gateway session and group.
+pub const COMMAND_WINDOW: u64 = 65_536;
+/// Gateway sessions remembered per group; the longest silent one is forgotten first.
+pub const SESSIONS_MAX: usize = 64;
+/// Messages one Expire command removes.
+pub const EXPIRE_MESSAGES_MAX: usize = 1_000;
+/// Open HTTP connections of one node.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Requests in work on one node, parked polls not counted.
+pub const REQUESTS_IN_WORK_MAX: usize = 10_000;
+/// Bytes of request bodies in work on one node.
+pub const REQUEST_BYTES_IN_WORK_MAX: usize = 256 * 1_048_576;
+/// One frame batch on a peer link; a frame larger than this travels alone.
+pub const LINK_BATCH_BYTES_MAX: usize = 1_048_576;
+/// Largest single frame that a peer may send.
+pub const LINK_FRAME_BYTES_MAX: usize = 16 * 1_048_576;
+/// Frames waiting for one lane of a peer link.
+pub const LINK_QUEUE_FRAMES_MAX: usize = 4_096;
+/// Queues of one cluster (they live in the memory of the catalog's replicas).
+pub const QUEUES_MAX: usize = 1_000_000;
+/// Bytes of frames waiting for one lane of a peer link (one frame may go over it).
+pub const LINK_QUEUE_BYTES_MAX: usize = 64 * 1_048_576;
+/// Bytes of one logical stream of a peer link that are sent and not yet taken out of the
+/// receiver's buffer (one frame may go over it).
+pub const LINK_STREAM_WINDOW_BYTES: usize = 4 * 1_048_576;
+/// What a frame costs in link bounds on top of its payload, so that empty frames are bounded too.
+pub const LINK_FRAME_OVERHEAD_BYTES: usize = 128;
+/// Logical streams open on one lane of a peer link.
+pub const LINK_STREAMS_MAX: usize = 4_096;
+/// Calls of one lane that wait for their answer, on either side.
+pub const LINK_CALLS_MAX: usize = 16_384;
+/// Payload bytes of the calls that one lane's handler has in work.
+pub const LINK_CALL_BYTES_IN_WORK_MAX: usize = 128 * 1_048_576;
+/// Queues with metrics of their own on one node; the others count together.
+pub const QUEUE_SERIES_MAX: usize = 10_000;
+/// Shards of one cluster.
+pub const SHARDS_MAX: u32 = 1_024;
+/// Nodes of one cluster: every node keeps links to every other.
+pub const NODES_MAX: usize = 64;
