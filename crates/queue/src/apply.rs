@@ -1,0 +1,85 @@
+//! One file per command: what it does to its queue, and which rows that writes.
+
+use std::io;
+
+use flotilla_types::ids::{QueueId, Seq};
+
+use crate::effect::Effect;
+use crate::hash::{IdMap, IdSet};
+use crate::queue_state::QueueState;
+use crate::store::{Hidden, Read, Write};
+
+pub(crate) mod change_visibility;
+pub(crate) mod delete;
+pub(crate) mod drop_queue;
+pub(crate) mod expire;
+pub(crate) mod purge;
+pub(crate) mod receive;
+pub(crate) mod send;
+
+/// The queues of a shard.
+pub(crate) type Queues = IdMap<QueueId, QueueState>;
+
+/// What the commands of one batch share.
+pub(crate) struct Context<'a, R, W> {
+    /// The shard's clock under this batch.
+    pub(crate) now_ms: u64,
+    /// Place of the next message.
+    pub(crate) next_seq: Seq,
+    /// Place of the first message of this batch. `read` does not show messages from here on.
+    pub(crate) first_seq: Seq,
+    pub(crate) read: &'a R,
+    pub(crate) write: &'a mut W,
+    pub(crate) effects: &'a mut Vec<Effect>,
+    /// Messages that this batch removed one by one, which `read` still shows.
+    pub(crate) removed: IdSet<Seq>,
+    /// Messages that this batch handed out. Without this, two receives of one batch with
+    /// visibility 0 would hand out the same message.
+    pub(crate) handed_out: IdSet<Seq>,
+    /// Queues whose row this batch changed.
+    pub(crate) changed: Vec<QueueId>,
+}
+
+impl<R: Read, W: Write> Context<'_, R, W> {
+    /// The row will be put at the end of the batch, once.
+    pub(crate) fn row_changed(&mut self, queue: QueueId, state: &mut QueueState) {
+        if !state.dirty {
+            state.dirty = true;
+            self.changed.push(queue);
+        }
+    }
+
+    /// Replaces the message's hidden row by its next revision.
+    pub(crate) fn hide(&mut self, queue: QueueId, state: &mut QueueState, seq: Seq, row: Hidden) {
+        // Four thousand million revisions later the first one's key is free again.
+        let revision = state.hidden(seq).map_or(0, |old| old.revision).wrapping_add(1);
+        let row = Hidden { revision, ..row };
+        if let Some(old) = state.hide(seq, row) {
+            self.write.remove_hidden(queue, seq, old.revision);
+        }
+        self.write.put_hidden(queue, seq, &row);
+        self.effects.push(Effect::VisibleAt { queue, seq, at_ms: row.visible_at_ms });
+    }
+
+    /// Removes a message that is there, and its hidden row.
+    pub(crate) fn remove(&mut self, queue: QueueId, state: &mut QueueState, seq: Seq) {
+        match state.unhide(seq) {
+            Some(row) => self.write.remove_hidden(queue, seq, row.revision),
+            None => self.effects.push(Effect::Gone { queue, seq }),
+        }
+        self.write.remove_message(queue, seq);
+        self.removed.insert(seq);
+        state.row.messages -= 1;
+        self.row_changed(queue, state);
+    }
+}
+
+/// Whether a message is past its retention.
+pub(crate) fn is_expired(sent_ms: u64, retention_ms: u64, now_ms: u64) -> bool {
+    sent_ms.saturating_add(retention_ms) <= now_ms
+}
+
+/// The store contradicts itself: nothing that this replica says can be relied on.
+pub(crate) fn corrupt(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

@@ -1,0 +1,26 @@
+//! DropQueue: the queue's messages and the shard's knowledge of it.
+
+use flotilla_types::ids::QueueId;
+
+use crate::apply::{Context, Queues};
+use crate::command::Reply;
+use crate::effect::Effect;
+use crate::store::{Read, Write};
+
+pub(crate) fn apply<R: Read, W: Write>(
+    queues: &mut Queues,
+    ctx: &mut Context<'_, R, W>,
+    queue: QueueId,
+) -> Reply {
+    let Some(state) = queues.remove(&queue) else {
+        return Reply::Purged(0);
+    };
+    if state.row.messages > 0 {
+        ctx.write.clear_below(queue, ctx.next_seq);
+    }
+    if state.stored {
+        ctx.write.remove_queue(queue);
+    }
+    ctx.effects.push(Effect::Cleared { queue });
+    Reply::Purged(state.row.messages)
+}

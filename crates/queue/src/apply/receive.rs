@@ -1,0 +1,95 @@
+//! Receive: hands out those of the leader's candidates that can be handed out.
+
+use std::io;
+
+use flotilla_types::ids::{QueueId, Seq};
+
+use crate::apply::{Context, Queues, corrupt, is_expired};
+use crate::command::{Lease, Receive, Reply};
+use crate::queue_state::QueueState;
+use crate::store::{Hidden, Message, Read, Write};
+
+pub(crate) fn apply<R: Read, W: Write>(
+    queues: &mut Queues,
+    ctx: &mut Context<'_, R, W>,
+    command: &Receive,
+) -> io::Result<Reply> {
+    let queue = command.queue;
+    let Some(state) = queues.get_mut(&queue) else {
+        return Ok(Reply::Received(Vec::new()));
+    };
+    state.promote(ctx.now_ms);
+    let mut leases = Vec::with_capacity(command.candidates.len());
+    for &seq in &command.candidates {
+        let Some(message) = receivable(state, ctx, queue, seq)? else {
+            continue;
+        };
+        if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
+            ctx.remove(queue, state, seq);
+        } else {
+            leases.push(lease(state, ctx, command, seq, message));
+        }
+    }
+    // Capped, because the leader cannot know of messages of this very batch.
+    let fresh_from = command.fresh_from.min(ctx.first_seq);
+    if fresh_from > state.row.fresh_from {
+        state.row.fresh_from = fresh_from;
+        ctx.row_changed(queue, state);
+    }
+    Ok(Reply::Received(leases))
+}
+
+/// The message, if it is there and visible. A candidate is only the leader's opinion.
+fn receivable<R: Read, W: Write>(
+    state: &QueueState,
+    ctx: &Context<'_, R, W>,
+    queue: QueueId,
+    seq: Seq,
+) -> io::Result<Option<Message>> {
+    let gone = seq < state.row.purged_below || ctx.removed.contains(&seq);
+    if gone || seq >= ctx.first_seq || ctx.handed_out.contains(&seq) {
+        return Ok(None);
+    }
+    let hidden = state.hidden(seq);
+    if hidden.is_some_and(|row| row.visible_at_ms > ctx.now_ms) {
+        return Ok(None);
+    }
+    let message = ctx.read.message(queue, seq)?;
+    match (&message, hidden) {
+        (None, Some(_)) => Err(corrupt("a hidden row without its message")),
+        (Some(message), None) if message.delayed => {
+            Err(corrupt("a delayed message without its hidden row"))
+        }
+        _ => Ok(message),
+    }
+}
+
+fn lease<R: Read, W: Write>(
+    state: &mut QueueState,
+    ctx: &mut Context<'_, R, W>,
+    command: &Receive,
+    seq: Seq,
+    message: Message,
+) -> Lease {
+    let now_ms = ctx.now_ms;
+    let received_before = state.hidden(seq).filter(|row| row.receive_count > 0);
+    let (count, first_received_ms) =
+        received_before.map_or((0, now_ms), |row| (row.receive_count, row.first_received_ms));
+    let row = Hidden {
+        revision: 0,
+        visible_at_ms: now_ms.saturating_add(command.visibility_ms),
+        receive_count: count.saturating_add(1),
+        first_received_ms,
+        received_ms: now_ms,
+    };
+    ctx.hide(command.queue, state, seq, row);
+    ctx.handed_out.insert(seq);
+    Lease {
+        seq,
+        receive_count: row.receive_count,
+        first_received_ms,
+        sent_ms: message.sent_ms,
+        message_id: message.message_id,
+        content: message.content,
+    }
+}

@@ -1,0 +1,166 @@
+//! What a shard is told to do, and what it answers.
+
+use bytes::Bytes;
+use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
+
+/// One Raft entry: commands that arrived together, under one stamp of the leader's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Unix time in milliseconds as the leader read it. The shard's clock is the largest stamp
+    /// seen, so a leader whose clock runs behind cannot turn it back.
+    pub now_ms: u64,
+    /// In order of arrival.
+    pub commands: Vec<Identified>,
+}
+
+/// A command with the name under which it is applied at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// `None` for what only the leader itself proposes (receives, expiry): it never repeats those.
+    pub id: Option<CommandId>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// Everything a shard can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Store a message.
+    Send(Send),
+    /// Hand these messages out.
+    Receive(Receive),
+    /// Remove one message for ever.
+    Delete(Delete),
+    /// Change when one received message becomes visible again.
+    ChangeVisibility(ChangeVisibility),
+    /// Remove all messages that the queue has in this shard now.
+    Purge {
+        /// Whose messages.
+        queue: QueueId,
+    },
+    /// The queue was deleted: remove its messages and forget it.
+    DropQueue {
+        /// Which queue.
+        queue: QueueId,
+    },
+    /// Remove messages that are past their retention, oldest first, at most
+    /// `limits::EXPIRE_MESSAGES_MAX` of them.
+    Expire {
+        /// Whose messages.
+        queue: QueueId,
+        /// The queue's retention.
+        retention_ms: u64,
+    },
+    /// Does nothing. Its being applied proves that the group has a leader and a quorum, and that the
+    /// replica that sees it holds everything before it.
+    Barrier,
+}
+
+/// See [`Command::Send`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// The queue.
+    pub queue: QueueId,
+    /// Drawn by the gateway.
+    pub message_id: MessageId,
+    /// Hidden for so long from the stamp on; 0 for visible at once.
+    pub delay_ms: u64,
+    /// Body and attributes as the gateway encoded them; never looked into here.
+    pub content: Bytes,
+}
+
+/// See [`Command::Receive`]. Each candidate is checked again when this is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receive {
+    /// The queue.
+    pub queue: QueueId,
+    /// What the leader reserved, in the order in which to hand it out.
+    pub candidates: Vec<Seq>,
+    /// How long the messages stay hidden; 0 leaves them visible (the receive still counts).
+    pub visibility_ms: u64,
+    /// The queue's retention: a candidate that is older is removed instead of handed out.
+    pub retention_ms: u64,
+    /// Every never-received message of the queue in this shard has at least this place (the
+    /// leader's knowledge; a lower bound for scans, never a reason to skip a message).
+    pub fresh_from: Seq,
+}
+
+/// See [`Command::Delete`]. `receive` is part of the handle; a standard queue deletes whichever
+/// receive the handle is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// The queue.
+    pub queue: QueueId,
+    /// The message.
+    pub seq: Seq,
+    /// The receive count that the handle was issued with.
+    pub receive: u32,
+}
+
+/// See [`Command::ChangeVisibility`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeVisibility {
+    /// The queue.
+    pub queue: QueueId,
+    /// The message.
+    pub seq: Seq,
+    /// The receive count that the handle was issued with.
+    pub receive: u32,
+    /// From the stamp on; 0 makes the message visible now.
+    pub visibility_ms: u64,
+}
+
+/// One per command, in the order of the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// For Send. A repeated command gets this too: it *is* stored.
+    Sent,
+    /// For Receive: those of the candidates that were handed out, in their order.
+    Received(Vec<Lease>),
+    /// For Delete, also when there was nothing left to delete: deleting is idempotent.
+    Deleted,
+    /// For ChangeVisibility.
+    VisibilityChanged(Result<(), VisibilityError>),
+    /// For Purge and DropQueue: how many messages went.
+    Purged(u64),
+    /// For Expire.
+    Expired {
+        /// Messages removed.
+        removed: u64,
+        /// Whether the limit of one command was reached, so that another one is due.
+        more: bool,
+    },
+    /// For Barrier.
+    Passed,
+    /// The command's id is older than the remembered window: it may or may not have been applied
+    /// before, and was not applied now.
+    IdForgotten,
+}
+
+/// A message as handed out by one receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its place in the shard.
+    pub seq: Seq,
+    /// This receive included; starts at 1.
+    pub receive_count: u32,
+    /// When it was first handed out.
+    pub first_received_ms: u64,
+    /// When it was stored.
+    pub sent_ms: u64,
+    /// Its public identity.
+    pub message_id: MessageId,
+    /// Body and attributes.
+    pub content: Bytes,
+}
+
+/// Why a visibility was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VisibilityError {
+    /// Deleted, expired, purged, or never received.
+    #[error("the message is not there or was never received")]
+    NotInFlight,
+    /// Would hide the message for longer than the maximum, counted from its latest receive.
+    #[error("total visibility beyond the limit")]
+    BeyondLimit,
+}

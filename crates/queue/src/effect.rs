@@ -1,0 +1,38 @@
+//! What a batch changed that the leader must know at once.
+
+use flotilla_types::ids::{QueueId, Seq};
+
+/// One change, in the order in which it happened. Effects are for the leader's ready window, parked
+/// receives and alarms; a follower drops them. They are no part of the replicated state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A message was stored that can be received now.
+    Arrived {
+        /// Whose.
+        queue: QueueId,
+        /// Its place.
+        seq: Seq,
+    },
+    /// A message got (another) end of its delay or lease. `at_ms` may be the stamp of the batch or
+    /// earlier: then the message can be received now.
+    VisibleAt {
+        /// Whose.
+        queue: QueueId,
+        /// Its place.
+        seq: Seq,
+        /// Unix time, milliseconds.
+        at_ms: u64,
+    },
+    /// A message that was never received is past its retention and gone.
+    Gone {
+        /// Whose.
+        queue: QueueId,
+        /// Its place.
+        seq: Seq,
+    },
+    /// Everything the queue had was removed (purge, or the queue is gone).
+    Cleared {
+        /// Which queue.
+        queue: QueueId,
+    },
+}

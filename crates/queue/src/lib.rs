@@ -1,0 +1,28 @@
+//! The queue machine: what a shard does with messages, decided and nothing else.
+//!
+//! Start with [`command`] (what goes in and comes out), then [`machine`] (what each command does),
+//! then [`ready`] (what the leader offers to receives). [`mem_store`] is the store for tests and
+//! the simulator.
+//!
+//! Invariants:
+//! - No I/O of its own, no clock, no randomness, no async. The same commands in the same order give
+//!   the same state and the same replies on every replica; time comes in as the leader's stamp.
+//! - Every row of the store is written under its key once and removed once (`remove_*` may
+//!   become a SingleDelete), except the per-queue and dedup rows, which are overwritten.
+//! - Memory does not grow with the backlog: a message that was never received and is not delayed
+//!   is known only to the store.
+//!
+//! Not here: Raft, encoding, which shard a message goes to, who may do what, what a client sees.
+
+mod apply;
+pub mod command;
+mod dedup;
+pub mod effect;
+mod hash;
+pub mod machine;
+pub mod mem_store;
+mod queue_state;
+pub mod ready;
+pub mod store;
+
+pub use queue_state::QueueCounts;

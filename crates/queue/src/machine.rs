@@ -1,0 +1,193 @@
+//! The machine: replicated state in memory, and how each command changes it.
+
+use std::collections::HashMap;
+use std::io;
+
+use flotilla_types::ids::{QueueId, Seq};
+
+use crate::apply::{self, Context, Queues};
+use crate::command::{Batch, Command, Identified, Reply};
+use crate::dedup::{Admission, Dedup};
+use crate::effect::Effect;
+use crate::hash::IdSet;
+use crate::queue_state::{QueueCounts, QueueState};
+use crate::store::{Hidden, MessageHead, QueueRow, Read, ShardRow, Write};
+
+/// Heads that one read of [`Machine::oldest`] asks for.
+const OLDEST_READ: usize = 1;
+
+/// One shard's state. The store that is handed to each method must be this shard's, and must show
+/// every batch applied before: commit what [`Machine::apply`] staged before the next call of
+/// anything that reads.
+#[derive(Debug, PartialEq)]
+pub struct Machine {
+    shard: ShardRow,
+    queues: Queues,
+    dedup: Dedup,
+}
+
+impl Machine {
+    /// The state as the store has it: equal to that of the machine which wrote it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn load(store: &impl Read) -> io::Result<Machine> {
+        let shard = store.shard_row()?.unwrap_or_default();
+        let rows = store.queue_rows()?;
+        let mut queues = HashMap::with_capacity_and_hasher(rows.len(), Default::default());
+        for (queue, row) in rows {
+            let hidden = store.hidden_rows(queue)?;
+            queues.insert(queue, QueueState::load(row, hidden, shard.clock_ms));
+        }
+        Ok(Machine { shard, queues, dedup: Dedup::load(store)? })
+    }
+
+    /// Applies one Raft entry: one reply per command, rows staged in `write`, and what a leader
+    /// must know appended to `effects`. Messages that the batch itself sends can be received and
+    /// expired from the next batch on.
+    ///
+    /// # Errors
+    /// When the store fails or contradicts itself. The machine is then unusable and nothing of the
+    /// batch may be committed.
+    pub fn apply(
+        &mut self,
+        batch: &Batch,
+        read: &impl Read,
+        write: &mut impl Write,
+        effects: &mut Vec<Effect>,
+    ) -> io::Result<Vec<Reply>> {
+        let before = self.shard;
+        let mut ctx = Context {
+            now_ms: before.clock_ms.max(batch.now_ms),
+            next_seq: before.next_seq,
+            first_seq: before.next_seq,
+            read,
+            write,
+            effects,
+            removed: IdSet::default(),
+            handed_out: IdSet::default(),
+            changed: Vec::new(),
+        };
+        let mut replies = Vec::with_capacity(batch.commands.len());
+        for command in &batch.commands {
+            replies.push(self.apply_identified(&mut ctx, command)?);
+        }
+        self.shard = ShardRow { clock_ms: ctx.now_ms, next_seq: ctx.next_seq };
+        let Context { changed, write, .. } = ctx;
+        for queue in changed {
+            if let Some(state) = self.queues.get_mut(&queue).filter(|state| state.dirty) {
+                write.put_queue(queue, &state.row);
+                (state.dirty, state.stored) = (false, true);
+            }
+        }
+        self.dedup.stage(write);
+        if self.shard != before {
+            write.put_shard(&self.shard);
+        }
+        Ok(replies)
+    }
+
+    /// The largest stamp applied.
+    pub fn clock_ms(&self) -> u64 {
+        self.shard.clock_ms
+    }
+
+    /// Place of the next message.
+    pub fn next_seq(&self) -> Seq {
+        self.shard.next_seq
+    }
+
+    /// Counts as of `now_ms` or of the shard's clock, whichever is later; all 0 for a queue that
+    /// the shard does not know. Costs as much as messages became visible since the queue's last
+    /// command.
+    pub fn counts(&self, queue: QueueId, now_ms: u64) -> QueueCounts {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        self.queues.get(&queue).map(|state| state.counts(now_ms)).unwrap_or_default()
+    }
+
+    /// The queues that the shard knows, in no particular order.
+    pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueRow)> {
+        self.queues.iter().map(|(queue, state)| (*queue, &state.row))
+    }
+
+    /// One queue's row; `None` when the shard does not know the queue.
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueRow> {
+        self.queues.get(&queue).map(|state| &state.row)
+    }
+
+    /// The row of a message that was delayed or received.
+    pub fn hidden(&self, queue: QueueId, seq: Seq) -> Option<&Hidden> {
+        self.queues.get(&queue)?.hidden(seq)
+    }
+
+    /// The first end of a delay or lease of this queue after `after_ms` (and after the shard's
+    /// clock): when an alarm for it is due.
+    pub fn next_visible_at_ms(&self, queue: QueueId, after_ms: u64) -> Option<u64> {
+        self.queues.get(&queue)?.next_visible_at_ms(after_ms.max(self.shard.clock_ms))
+    }
+
+    /// The oldest message of a queue: when an Expire is due, and how old the backlog is. Not
+    /// between an apply and its commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn oldest(&mut self, queue: QueueId, read: &impl Read) -> io::Result<Option<MessageHead>> {
+        let Some(state) = self.queues.get_mut(&queue).filter(|state| state.row.messages > 0) else {
+            return Ok(None);
+        };
+        let from = state.floor.max(state.row.purged_below);
+        let oldest = read.messages_from(queue, from, OLDEST_READ)?.first().copied();
+        if let Some(head) = oldest {
+            state.floor = head.seq;
+        }
+        Ok(oldest)
+    }
+
+    pub(crate) fn state(&self, queue: QueueId) -> Option<&QueueState> {
+        self.queues.get(&queue)
+    }
+
+    fn apply_identified<R: Read, W: Write>(
+        &mut self,
+        ctx: &mut Context<'_, R, W>,
+        command: &Identified,
+    ) -> io::Result<Reply> {
+        if let Some(id) = command.id {
+            match self.dedup.admit(id, ctx.now_ms) {
+                Admission::New => {}
+                Admission::Seen => return Ok(reply_to_repeat(&command.command)),
+                Admission::Forgotten => return Ok(Reply::IdForgotten),
+            }
+        }
+        let queues = &mut self.queues;
+        Ok(match &command.command {
+            Command::Send(send) => apply::send::apply(queues, ctx, send),
+            Command::Receive(receive) => apply::receive::apply(queues, ctx, receive)?,
+            Command::Delete(delete) => apply::delete::apply(queues, ctx, delete),
+            Command::ChangeVisibility(change) => {
+                Reply::VisibilityChanged(apply::change_visibility::apply(queues, ctx, change))
+            }
+            Command::Purge { queue } => apply::purge::apply(queues, ctx, *queue),
+            Command::DropQueue { queue } => apply::drop_queue::apply(queues, ctx, *queue),
+            Command::Expire { queue, retention_ms } => {
+                apply::expire::apply(queues, ctx, *queue, *retention_ms)?
+            }
+            Command::Barrier => Reply::Passed,
+        })
+    }
+}
+
+/// What the first application would have answered if it went well. What it did answer is not
+/// remembered: for all but a failed change of visibility the two agree in what the client may
+/// conclude.
+fn reply_to_repeat(command: &Command) -> Reply {
+    match command {
+        Command::Send(_) => Reply::Sent,
+        Command::Receive(_) => Reply::Received(Vec::new()),
+        Command::Delete(_) => Reply::Deleted,
+        Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
+        Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
+        Command::Expire { .. } => Reply::Expired { removed: 0, more: false },
+        Command::Barrier => Reply::Passed,
+    }
+}

@@ -1,0 +1,190 @@
+//! One queue's part of the machine.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use flotilla_types::ids::Seq;
+
+use crate::hash::IdMap;
+use crate::store::{Hidden, QueueRow};
+
+/// Orders messages by the end of their delay or lease.
+pub(crate) type DueKey = (u64, Seq);
+
+/// How many messages of a queue one shard holds, by what can be done with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Can be received.
+    pub visible: u64,
+    /// Received, not deleted, and not visible again.
+    pub in_flight: u64,
+    /// Sent with a delay that is not over, never received.
+    pub delayed: u64,
+}
+
+/// Row, hidden messages and their order in time.
+///
+/// Invariants: `waiting` and `returned` together hold exactly one key per entry of `hidden`;
+/// every key of `returned` is at or before `promoted_ms`, every key of `waiting` after it;
+/// `in_flight` and `delayed` count `waiting`.
+#[derive(Debug)]
+pub(crate) struct QueueState {
+    pub(crate) row: QueueRow,
+    hidden: IdMap<Seq, Hidden>,
+    waiting: BTreeSet<DueKey>,
+    returned: BTreeSet<DueKey>,
+    promoted_ms: u64,
+    in_flight: u64,
+    delayed: u64,
+    /// No message at all lies below this place. Volatile: it only saves expiry from walking over
+    /// what it removed before.
+    pub(crate) floor: Seq,
+    /// Whether the store has a row of this queue.
+    pub(crate) stored: bool,
+    /// Whether the running batch changed the row.
+    pub(crate) dirty: bool,
+}
+
+impl QueueState {
+    /// A queue that the shard did not know. Nothing of it lies below `at`, even if the store still
+    /// shows messages of its life before a drop.
+    pub(crate) fn new(at: Seq) -> QueueState {
+        QueueState::with_row(QueueRow { messages: 0, purged_below: at, fresh_from: at })
+    }
+
+    fn with_row(row: QueueRow) -> QueueState {
+        QueueState {
+            row,
+            hidden: IdMap::default(),
+            waiting: BTreeSet::new(),
+            returned: BTreeSet::new(),
+            promoted_ms: 0,
+            in_flight: 0,
+            delayed: 0,
+            floor: row.purged_below,
+            stored: false,
+            dirty: false,
+        }
+    }
+
+    /// From the store. Hidden rows of purged messages are skipped.
+    pub(crate) fn load(row: QueueRow, rows: Vec<(Seq, Hidden)>, clock_ms: u64) -> QueueState {
+        let mut state = QueueState::with_row(row);
+        state.stored = true;
+        state.promoted_ms = clock_ms;
+        for (seq, hidden) in rows {
+            if seq >= row.purged_below {
+                state.hide(seq, hidden);
+            }
+        }
+        state
+    }
+
+    pub(crate) fn hidden(&self, seq: Seq) -> Option<&Hidden> {
+        self.hidden.get(&seq)
+    }
+
+    /// Messages that are visible and were never received: those without a hidden row.
+    pub(crate) fn fresh_count(&self) -> u64 {
+        self.row.messages - self.hidden.len() as u64
+    }
+
+    /// Moves what became visible up to `now_ms` out of the counted part. Changes no answer, only
+    /// what answers cost.
+    pub(crate) fn promote(&mut self, now_ms: u64) {
+        if now_ms <= self.promoted_ms {
+            return;
+        }
+        self.promoted_ms = now_ms;
+        while let Some(&key) = self.waiting.first() {
+            if key.0 > now_ms {
+                break;
+            }
+            self.waiting.pop_first();
+            self.returned.insert(key);
+            let received = self.hidden.get(&key.1).is_some_and(|row| row.receive_count > 0);
+            *self.counter(received) -= 1;
+        }
+    }
+
+    /// Sets the message's row and returns the one that it replaces.
+    pub(crate) fn hide(&mut self, seq: Seq, row: Hidden) -> Option<Hidden> {
+        let old = self.hidden.insert(seq, row);
+        if let Some(old) = &old {
+            self.remove_key(seq, old);
+        }
+        let key = (row.visible_at_ms, seq);
+        if row.visible_at_ms > self.promoted_ms {
+            self.waiting.insert(key);
+            *self.counter(row.receive_count > 0) += 1;
+        } else {
+            self.returned.insert(key);
+        }
+        old
+    }
+
+    /// Removes the message's row, if it has one.
+    pub(crate) fn unhide(&mut self, seq: Seq) -> Option<Hidden> {
+        let old = self.hidden.remove(&seq)?;
+        self.remove_key(seq, &old);
+        Some(old)
+    }
+
+    /// Everything below `below` is gone, and that is everything the queue had.
+    pub(crate) fn clear(&mut self, below: Seq) {
+        let (stored, dirty, promoted_ms) = (self.stored, self.dirty, self.promoted_ms);
+        *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below) };
+    }
+
+    pub(crate) fn counts(&self, now_ms: u64) -> QueueCounts {
+        let (mut in_flight, mut delayed) = (self.in_flight, self.delayed);
+        for (_, seq) in self.waiting.range(..=(now_ms, Seq(u64::MAX))) {
+            match self.hidden.get(seq) {
+                Some(row) if row.receive_count > 0 => in_flight -= 1,
+                _ => delayed -= 1,
+            }
+        }
+        QueueCounts { visible: self.row.messages - in_flight - delayed, in_flight, delayed }
+    }
+
+    /// The first end of a delay or lease after `after_ms`.
+    pub(crate) fn next_visible_at_ms(&self, after_ms: u64) -> Option<u64> {
+        let after = (Bound::Excluded((after_ms, Seq(u64::MAX))), Bound::Unbounded);
+        self.waiting.range(after).next().map(|&(at_ms, _)| at_ms)
+    }
+
+    /// Hidden rows whose end is at or before `now_ms`, earliest first, after a key.
+    pub(crate) fn due_after(
+        &self,
+        cursor: Option<DueKey>,
+        now_ms: u64,
+    ) -> impl Iterator<Item = DueKey> + '_ {
+        let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.returned
+            .range((start, Bound::Unbounded))
+            .chain(self.waiting.range((start, Bound::Unbounded)))
+            .copied()
+            .take_while(move |&(at_ms, _)| at_ms <= now_ms)
+    }
+
+    fn counter(&mut self, received: bool) -> &mut u64 {
+        if received { &mut self.in_flight } else { &mut self.delayed }
+    }
+
+    fn remove_key(&mut self, seq: Seq, row: &Hidden) {
+        let key = (row.visible_at_ms, seq);
+        if row.visible_at_ms > self.promoted_ms {
+            self.waiting.remove(&key);
+            *self.counter(row.receive_count > 0) -= 1;
+        } else {
+            self.returned.remove(&key);
+        }
+    }
+}
+
+/// Equal when the replicated part is: what only saves work is not compared.
+impl PartialEq for QueueState {
+    fn eq(&self, other: &QueueState) -> bool {
+        self.row == other.row && self.hidden == other.hidden
+    }
+}

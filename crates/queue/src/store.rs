@@ -1,0 +1,153 @@
+//! What the machine needs of a store. One store is one shard's; the storage crate implements it
+//! on RocksDB, tests in memory.
+
+use std::io;
+
+use bytes::Bytes;
+use flotilla_types::ids::{MessageId, QueueId, Seq};
+
+/// A stored message. Written once, removed once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The shard's clock when it was accepted.
+    pub sent_ms: u64,
+    /// Its public identity.
+    pub message_id: MessageId,
+    /// Whether it was sent with a delay: then a [`Hidden`] row, not its absence, says when it is
+    /// visible, and a scan for never-received messages skips it.
+    pub delayed: bool,
+    /// Body and attributes.
+    pub content: Bytes,
+}
+
+/// What a scan for never-received messages needs to know of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// Its place.
+    pub seq: Seq,
+    /// See [`Message::sent_ms`].
+    pub sent_ms: u64,
+    /// See [`Message::delayed`].
+    pub delayed: bool,
+}
+
+/// Present for each message that was delayed or received at least once: until when it is hidden.
+/// A message without one is visible and was never received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Counts the rows of this message, from 1: each change writes a new key and removes the old.
+    pub revision: u32,
+    /// Visible again once the shard's clock reaches this.
+    pub visible_at_ms: u64,
+    /// 0 for a delayed message that was never received.
+    pub receive_count: u32,
+    /// 0 when never received.
+    pub first_received_ms: u64,
+    /// Stamp of the latest receive; 0 when never received.
+    pub received_ms: u64,
+}
+
+impl Hidden {
+    /// Whether a receive of this message can have had this number.
+    pub(crate) fn issued(&self, receive: u32) -> bool {
+        (1..=self.receive_count).contains(&receive)
+    }
+}
+
+/// Per queue and shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueRow {
+    /// Messages stored and not removed.
+    pub messages: u64,
+    /// Messages below this place are gone (purged), whatever the store still shows.
+    pub purged_below: Seq,
+    /// No never-received message lies below this place.
+    pub fresh_from: Seq,
+}
+
+/// Per shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardRow {
+    /// Largest stamp seen.
+    pub clock_ms: u64,
+    /// Place of the next message.
+    pub next_seq: Seq,
+}
+
+/// Remembers which command counters of a session were applied: one bit per counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupRow {
+    /// Counters `block * 512 ..= block * 512 + 511`.
+    pub bits: [u8; 64],
+    /// Shard clock when the block last changed.
+    pub changed_ms: u64,
+}
+
+/// Reading. Sees what was committed, not what a batch has staged.
+pub trait Read {
+    /// One message.
+    ///
+    /// # Errors
+    /// When the disk fails or a checksum does not match; the process then stops.
+    fn message(&self, queue: QueueId, seq: Seq) -> io::Result<Option<Message>>;
+
+    /// Up to `limit` messages of a queue from a place on, in order.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn messages_from(
+        &self,
+        queue: QueueId,
+        from: Seq,
+        limit: usize,
+    ) -> io::Result<Vec<MessageHead>>;
+
+    /// The shard's own row; `None` for a shard that never applied a batch.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn shard_row(&self) -> io::Result<Option<ShardRow>>;
+
+    /// All queues of the shard (read once, when the replica starts).
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn queue_rows(&self) -> io::Result<Vec<(QueueId, QueueRow)>>;
+
+    /// All hidden rows of a queue (read once; bounded by the in-flight limit and the delayed
+    /// messages).
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn hidden_rows(&self, queue: QueueId) -> io::Result<Vec<(Seq, Hidden)>>;
+
+    /// All dedup rows: session, block, row.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>>;
+}
+
+/// Staging of one batch. Nothing is visible before the batch is committed, then all of it is.
+pub trait Write {
+    /// Once per key.
+    fn put_message(&mut self, queue: QueueId, seq: Seq, message: &Message);
+    /// Of a key that was put and not removed.
+    fn remove_message(&mut self, queue: QueueId, seq: Seq);
+    /// Once per key: (queue, seq, revision) never comes twice.
+    fn put_hidden(&mut self, queue: QueueId, seq: Seq, row: &Hidden);
+    /// Of a key that was put and not removed.
+    fn remove_hidden(&mut self, queue: QueueId, seq: Seq, revision: u32);
+    /// Removes every message and hidden row of the queue below a place.
+    fn clear_below(&mut self, queue: QueueId, below: Seq);
+    /// Overwrites.
+    fn put_shard(&mut self, row: &ShardRow);
+    /// Overwrites.
+    fn put_queue(&mut self, queue: QueueId, row: &QueueRow);
+    /// The queue is gone.
+    fn remove_queue(&mut self, queue: QueueId);
+    /// Overwrites.
+    fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow);
+    /// May name a row that was put several times.
+    fn remove_dedup(&mut self, session: u64, block: u64);
+}

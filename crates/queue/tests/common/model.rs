@@ -1,0 +1,231 @@
+//! What a shard must do, written down as plainly as possible: one list, searched from the start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use flotilla_queue::QueueCounts;
+use flotilla_queue::command::{Batch, Command, Lease, Reply, VisibilityError};
+use flotilla_types::ids::{MessageId, QueueId, Seq};
+
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub queue: QueueId,
+    pub seq: Seq,
+    pub sent_ms: u64,
+    pub message_id: MessageId,
+    pub content: Bytes,
+    pub visible_at_ms: u64,
+    pub delayed: bool,
+    pub receive_count: u32,
+    pub first_received_ms: u64,
+    pub received_ms: u64,
+    /// Number of the batch that sent it.
+    pub batch: u64,
+    /// Number of the batch that handed it out last.
+    pub handed_out_by: u64,
+}
+
+impl Entry {
+    /// Visible from the start and never received.
+    pub fn is_fresh(&self) -> bool {
+        !self.delayed && self.receive_count == 0
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub clock_ms: u64,
+    pub entries: Vec<Entry>,
+    next_seq: u64,
+    batch: u64,
+    /// Session: last change, counters applied.
+    sessions: BTreeMap<u64, (u64, BTreeSet<u64>)>,
+}
+
+impl Model {
+    pub fn apply(&mut self, batch: &Batch) -> Vec<Reply> {
+        self.batch += 1;
+        self.clock_ms = self.clock_ms.max(batch.now_ms);
+        let commands = batch.commands.iter();
+        commands
+            .map(|command| match command.id.map(|id| self.admit(id.session, id.counter)) {
+                None | Some(Ok(true)) => self.command(&command.command),
+                Some(Ok(false)) => repeated(&command.command),
+                Some(Err(())) => Reply::IdForgotten,
+            })
+            .collect()
+    }
+
+    pub fn counts(&self, queue: QueueId, now_ms: u64) -> QueueCounts {
+        let now_ms = now_ms.max(self.clock_ms);
+        let mut counts = QueueCounts::default();
+        for entry in self.entries.iter().filter(|entry| entry.queue == queue) {
+            if entry.visible_at_ms <= now_ms {
+                counts.visible += 1;
+            } else if entry.receive_count > 0 {
+                counts.in_flight += 1;
+            } else {
+                counts.delayed += 1;
+            }
+        }
+        counts
+    }
+
+    /// What a receive may hand out: those received or delayed before by their time, then the rest.
+    pub fn available(&self, queue: QueueId, now_ms: u64) -> Vec<Seq> {
+        let now_ms = now_ms.max(self.clock_ms);
+        let mut found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.queue == queue && entry.visible_at_ms <= now_ms)
+            .map(|entry| {
+                let due_ms = if entry.is_fresh() { u64::MAX } else { entry.visible_at_ms };
+                (due_ms, entry.seq)
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, seq)| seq).collect()
+    }
+
+    /// `Ok(true)` for new, `Ok(false)` for applied before, `Err` for too old to know.
+    fn admit(&mut self, session: u64, counter: u64) -> Result<bool, ()> {
+        if !self.sessions.contains_key(&session) && self.sessions.len() == 64 {
+            let oldest = self.sessions.iter().min_by_key(|(number, s)| (s.0, **number));
+            let oldest = *oldest.unwrap().0;
+            self.sessions.remove(&oldest);
+        }
+        let (changed_ms, applied) = self.sessions.entry(session).or_default();
+        let last_block = applied.last().map_or(0, |last| last / 512);
+        if counter / 512 + 128 <= last_block {
+            return Err(());
+        }
+        let new = applied.insert(counter);
+        if new {
+            *changed_ms = self.clock_ms;
+        }
+        Ok(new)
+    }
+
+    fn command(&mut self, command: &Command) -> Reply {
+        let now_ms = self.clock_ms;
+        match command {
+            Command::Send(send) => {
+                self.entries.push(Entry {
+                    queue: send.queue,
+                    seq: Seq(self.next_seq),
+                    sent_ms: now_ms,
+                    message_id: send.message_id,
+                    content: send.content.clone(),
+                    visible_at_ms: now_ms + send.delay_ms,
+                    delayed: send.delay_ms > 0,
+                    receive_count: 0,
+                    first_received_ms: 0,
+                    received_ms: 0,
+                    batch: self.batch,
+                    handed_out_by: 0,
+                });
+                self.next_seq += 1;
+                Reply::Sent
+            }
+            Command::Receive(receive) => {
+                let mut leases = Vec::new();
+                for seq in &receive.candidates {
+                    let (visibility_ms, retention_ms) =
+                        (receive.visibility_ms, receive.retention_ms);
+                    leases.extend(self.lease(receive.queue, *seq, visibility_ms, retention_ms));
+                }
+                Reply::Received(leases)
+            }
+            Command::Delete(delete) => {
+                self.entries.retain(|entry| {
+                    let is_it = entry.queue == delete.queue && entry.seq == delete.seq;
+                    !(is_it && delete.receive >= 1 && delete.receive <= entry.receive_count)
+                });
+                Reply::Deleted
+            }
+            Command::ChangeVisibility(change) => {
+                let entry = self
+                    .entries
+                    .iter_mut()
+                    .find(|entry| entry.queue == change.queue && entry.seq == change.seq);
+                Reply::VisibilityChanged(match entry {
+                    Some(entry) if change.receive >= 1 && change.receive <= entry.receive_count => {
+                        let end_ms = now_ms + change.visibility_ms;
+                        if end_ms - entry.received_ms > 12 * 60 * 60 * 1000 {
+                            Err(VisibilityError::BeyondLimit)
+                        } else {
+                            entry.visible_at_ms = end_ms;
+                            Ok(())
+                        }
+                    }
+                    _ => Err(VisibilityError::NotInFlight),
+                })
+            }
+            Command::Purge { queue } | Command::DropQueue { queue } => {
+                let before = self.entries.len();
+                self.entries.retain(|entry| entry.queue != *queue);
+                Reply::Purged((before - self.entries.len()) as u64)
+            }
+            Command::Expire { queue, retention_ms } => {
+                let mut removed = 0;
+                let batch = self.batch;
+                self.entries.retain(|entry| {
+                    let expires = entry.queue == *queue
+                        && entry.batch != batch
+                        && entry.sent_ms + retention_ms <= now_ms
+                        && removed < 1000;
+                    removed += u64::from(expires);
+                    !expires
+                });
+                Reply::Expired { removed, more: removed == 1000 }
+            }
+            Command::Barrier => Reply::Passed,
+        }
+    }
+
+    fn lease(
+        &mut self,
+        queue: QueueId,
+        seq: Seq,
+        visibility_ms: u64,
+        retention_ms: u64,
+    ) -> Option<Lease> {
+        let (now_ms, batch) = (self.clock_ms, self.batch);
+        let at = self.entries.iter().position(|entry| entry.queue == queue && entry.seq == seq)?;
+        let entry = &mut self.entries[at];
+        if entry.visible_at_ms > now_ms || entry.batch == batch || entry.handed_out_by == batch {
+            return None;
+        }
+        if entry.sent_ms + retention_ms <= now_ms {
+            self.entries.remove(at);
+            return None;
+        }
+        if entry.receive_count == 0 {
+            entry.first_received_ms = now_ms;
+        }
+        entry.receive_count += 1;
+        entry.received_ms = now_ms;
+        entry.visible_at_ms = now_ms + visibility_ms;
+        entry.handed_out_by = batch;
+        Some(Lease {
+            seq,
+            receive_count: entry.receive_count,
+            first_received_ms: entry.first_received_ms,
+            sent_ms: entry.sent_ms,
+            message_id: entry.message_id,
+            content: entry.content.clone(),
+        })
+    }
+}
+
+fn repeated(command: &Command) -> Reply {
+    match command {
+        Command::Send(_) => Reply::Sent,
+        Command::Receive(_) => Reply::Received(Vec::new()),
+        Command::Delete(_) => Reply::Deleted,
+        Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
+        Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
+        Command::Expire { .. } => Reply::Expired { removed: 0, more: false },
+        Command::Barrier => Reply::Passed,
+    }
+}
