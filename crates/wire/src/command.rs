@@ -1,0 +1,282 @@
+//! Commands of a shard and their replies, as Raft entries and forwarded requests hold them.
+
+use bytes::Bytes;
+use flotilla_queue::command::{
+    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Reply, Send,
+    VisibilityError,
+};
+use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
+use prost::Message as _;
+
+use crate::{DecodeError, proto::command as pb};
+
+/// The format of [`encode_batch`].
+pub const BATCH_FORMAT: u32 = 1;
+
+/// The bytes of one Raft entry.
+pub fn encode_batch(batch: &Batch) -> Bytes {
+    let message = pb::Batch {
+        format: BATCH_FORMAT,
+        now_ms: batch.now_ms,
+        commands: batch.commands.iter().map(command_to_pb).collect(),
+    };
+    message.encode_to_vec().into()
+}
+
+/// # Errors
+/// When the bytes are not a batch of a known format.
+pub fn decode_batch(bytes: Bytes) -> Result<Batch, DecodeError> {
+    let message = pb::Batch::decode(bytes)?;
+    if message.format != BATCH_FORMAT {
+        return Err(DecodeError::UnknownFormat(message.format));
+    }
+    let commands = message.commands.into_iter().map(command_from_pb);
+    Ok(Batch { now_ms: message.now_ms, commands: commands.collect::<Result<_, _>>()? })
+}
+
+/// The bytes of replies to a forwarded request.
+pub fn encode_replies(replies: Vec<Reply>) -> Bytes {
+    let replies = replies.into_iter().map(reply_to_pb).collect();
+    pb::Replies { replies }.encode_to_vec().into()
+}
+
+/// # Errors
+/// When the bytes are not replies.
+pub fn decode_replies(bytes: Bytes) -> Result<Vec<Reply>, DecodeError> {
+    pb::Replies::decode(bytes)?.replies.into_iter().map(reply_from_pb).collect()
+}
+
+/// One command as the peer protocol and the log carry it.
+pub fn command_to_pb(identified: &Identified) -> pb::Command {
+    use pb::command::Kind;
+    let kind = match &identified.command {
+        Command::Send(send) => Kind::Send(pb::Send {
+            queue: send.queue.0,
+            message_id: Bytes::copy_from_slice(&send.message_id.0),
+            delay_ms: send.delay_ms,
+            content: send.content.clone(),
+        }),
+        Command::Receive(receive) => Kind::Receive(pb::Receive {
+            queue: receive.queue.0,
+            candidates: receive.candidates.iter().map(|seq| seq.0).collect(),
+            visibility_ms: receive.visibility_ms,
+            retention_ms: receive.retention_ms,
+            fresh_from: receive.fresh_from.0,
+        }),
+        Command::Delete(delete) => Kind::Delete(pb::Delete {
+            queue: delete.queue.0,
+            seq: delete.seq.0,
+            receive: delete.receive,
+        }),
+        Command::ChangeVisibility(change) => Kind::ChangeVisibility(pb::ChangeVisibility {
+            queue: change.queue.0,
+            seq: change.seq.0,
+            receive: change.receive,
+            visibility_ms: change.visibility_ms,
+        }),
+        Command::Purge { queue } => Kind::Purge(pb::Purge { queue: queue.0 }),
+        Command::DropQueue { queue } => Kind::DropQueue(pb::DropQueue { queue: queue.0 }),
+        Command::Expire { queue, retention_ms } => {
+            Kind::Expire(pb::Expire { queue: queue.0, retention_ms: *retention_ms })
+        }
+        Command::Barrier => Kind::Barrier(pb::Barrier {}),
+    };
+    let (session, counter) = identified.id.map_or((0, 0), |id| (id.session, id.counter));
+    pb::Command { session, counter, kind: Some(kind) }
+}
+
+/// # Errors
+/// When a field is missing or impossible.
+pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> {
+    use pb::command::Kind;
+    let command = match message.kind.ok_or(DecodeError::Field("kind"))? {
+        Kind::Send(send) => Command::Send(Send {
+            queue: QueueId(send.queue),
+            message_id: message_id(&send.message_id)?,
+            delay_ms: send.delay_ms,
+            content: send.content,
+        }),
+        Kind::Receive(receive) => Command::Receive(Receive {
+            queue: QueueId(receive.queue),
+            candidates: receive.candidates.into_iter().map(Seq).collect(),
+            visibility_ms: receive.visibility_ms,
+            retention_ms: receive.retention_ms,
+            fresh_from: Seq(receive.fresh_from),
+        }),
+        Kind::Delete(delete) => Command::Delete(Delete {
+            queue: QueueId(delete.queue),
+            seq: Seq(delete.seq),
+            receive: delete.receive,
+        }),
+        Kind::ChangeVisibility(change) => Command::ChangeVisibility(ChangeVisibility {
+            queue: QueueId(change.queue),
+            seq: Seq(change.seq),
+            receive: change.receive,
+            visibility_ms: change.visibility_ms,
+        }),
+        Kind::Purge(purge) => Command::Purge { queue: QueueId(purge.queue) },
+        Kind::DropQueue(drop) => Command::DropQueue { queue: QueueId(drop.queue) },
+        Kind::Expire(expire) => {
+            Command::Expire { queue: QueueId(expire.queue), retention_ms: expire.retention_ms }
+        }
+        Kind::Barrier(pb::Barrier {}) => Command::Barrier,
+    };
+    let id = (message.counter > 0)
+        .then_some(CommandId { session: message.session, counter: message.counter });
+    Ok(Identified { id, command })
+}
+
+fn message_id(bytes: &[u8]) -> Result<MessageId, DecodeError> {
+    Ok(MessageId(bytes.try_into().map_err(|_| DecodeError::Field("message_id"))?))
+}
+
+fn reply_to_pb(reply: Reply) -> pb::Reply {
+    use pb::reply::Kind;
+    let kind = match reply {
+        Reply::Sent => Kind::Sent(pb::Empty {}),
+        Reply::Received(leases) => {
+            Kind::Received(pb::Leases { leases: leases.into_iter().map(lease_to_pb).collect() })
+        }
+        Reply::Deleted => Kind::Deleted(pb::Empty {}),
+        Reply::VisibilityChanged(result) => Kind::Visibility(
+            match result {
+                Ok(()) => pb::VisibilityResult::Changed,
+                Err(VisibilityError::NotInFlight) => pb::VisibilityResult::NotInFlight,
+                Err(VisibilityError::BeyondLimit) => pb::VisibilityResult::BeyondLimit,
+            }
+            .into(),
+        ),
+        Reply::Purged(count) => Kind::Purged(count),
+        Reply::Expired { removed, more } => Kind::Expired(pb::Expired { removed, more }),
+        Reply::Passed => Kind::Passed(pb::Empty {}),
+        Reply::IdForgotten => Kind::IdForgotten(pb::Empty {}),
+    };
+    pb::Reply { kind: Some(kind) }
+}
+
+fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
+    use pb::reply::Kind;
+    Ok(match message.kind.ok_or(DecodeError::Field("kind"))? {
+        Kind::Sent(_) => Reply::Sent,
+        Kind::Received(leases) => {
+            let leases = leases.leases.into_iter().map(lease_from_pb);
+            Reply::Received(leases.collect::<Result<_, _>>()?)
+        }
+        Kind::Deleted(_) => Reply::Deleted,
+        Kind::Visibility(code) => {
+            let result = pb::VisibilityResult::try_from(code)
+                .map_err(|_| DecodeError::Field("visibility"))?;
+            Reply::VisibilityChanged(match result {
+                pb::VisibilityResult::Changed => Ok(()),
+                pb::VisibilityResult::NotInFlight => Err(VisibilityError::NotInFlight),
+                pb::VisibilityResult::BeyondLimit => Err(VisibilityError::BeyondLimit),
+            })
+        }
+        Kind::Purged(count) => Reply::Purged(count),
+        Kind::Expired(expired) => Reply::Expired { removed: expired.removed, more: expired.more },
+        Kind::Passed(_) => Reply::Passed,
+        Kind::IdForgotten(_) => Reply::IdForgotten,
+    })
+}
+
+/// A handed-out message on its way between nodes.
+pub fn lease_to_pb(lease: Lease) -> pb::Lease {
+    pb::Lease {
+        seq: lease.seq.0,
+        receive_count: lease.receive_count,
+        first_received_ms: lease.first_received_ms,
+        sent_ms: lease.sent_ms,
+        message_id: Bytes::copy_from_slice(&lease.message_id.0),
+        content: lease.content,
+    }
+}
+
+/// # Errors
+/// When a field is missing or impossible.
+pub fn lease_from_pb(message: pb::Lease) -> Result<Lease, DecodeError> {
+    Ok(Lease {
+        seq: Seq(message.seq),
+        receive_count: message.receive_count,
+        first_received_ms: message.first_received_ms,
+        sent_ms: message.sent_ms,
+        message_id: message_id(&message.message_id)?,
+        content: message.content,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_command() -> Vec<Command> {
+        let queue = QueueId(7);
+        vec![
+            Command::Send(Send {
+                queue,
+                message_id: MessageId([3; 16]),
+                delay_ms: 900_000,
+                content: Bytes::from_static(b"content"),
+            }),
+            Command::Receive(Receive {
+                queue,
+                candidates: vec![Seq(1), Seq(u64::MAX)],
+                visibility_ms: 30_000,
+                retention_ms: 60_000,
+                fresh_from: Seq(9),
+            }),
+            Command::Delete(Delete { queue, seq: Seq(5), receive: 2 }),
+            Command::ChangeVisibility(ChangeVisibility {
+                queue,
+                seq: Seq(5),
+                receive: 2,
+                visibility_ms: 0,
+            }),
+            Command::Purge { queue },
+            Command::DropQueue { queue },
+            Command::Expire { queue, retention_ms: 60_000 },
+            Command::Barrier,
+        ]
+    }
+
+    #[test]
+    fn every_command_survives_the_log() {
+        let id = Some(CommandId { session: u64::MAX, counter: 1 });
+        let commands = every_command().into_iter().map(|command| Identified { id, command });
+        let mut batch = Batch { now_ms: 1_700_000_000_000, commands: commands.collect() };
+        batch.commands[1].id = None;
+        assert_eq!(decode_batch(encode_batch(&batch)).unwrap(), batch);
+    }
+
+    #[test]
+    fn every_reply_survives_the_wire() {
+        let lease = Lease {
+            seq: Seq(1),
+            receive_count: 2,
+            first_received_ms: 3,
+            sent_ms: 4,
+            message_id: MessageId([5; 16]),
+            content: Bytes::from_static(b"c"),
+        };
+        let replies = vec![
+            Reply::Sent,
+            Reply::Received(vec![lease]),
+            Reply::Received(vec![]),
+            Reply::Deleted,
+            Reply::VisibilityChanged(Ok(())),
+            Reply::VisibilityChanged(Err(VisibilityError::NotInFlight)),
+            Reply::VisibilityChanged(Err(VisibilityError::BeyondLimit)),
+            Reply::Purged(8),
+            Reply::Expired { removed: 4, more: true },
+            Reply::Passed,
+            Reply::IdForgotten,
+        ];
+        assert_eq!(decode_replies(encode_replies(replies.clone())).unwrap(), replies);
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        let bytes = pb::Batch { format: 2, now_ms: 0, commands: vec![] }.encode_to_vec();
+        assert!(matches!(decode_batch(bytes.into()), Err(DecodeError::UnknownFormat(2))));
+        assert!(matches!(decode_batch(Bytes::new()), Err(DecodeError::UnknownFormat(0))));
+    }
+}
