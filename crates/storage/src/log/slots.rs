@@ -1,0 +1,134 @@
+//! A small value kept in two files that are overwritten in turn, so that a torn write leaves the
+//! value before it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::format::{u32_at, u64_at};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"FLSL");
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 24;
+/// A value longer than this is not ours.
+const VALUE_BYTES_MAX: u64 = 64 * 1_048_576;
+
+/// The pair of files. Header: magic, version, counter (8 bytes), length, checksum of all but
+/// itself; then the value.
+pub(super) struct TwoSlots {
+    files: [Arc<File>; 2],
+    counter: u64,
+}
+
+impl TwoSlots {
+    /// Opens or creates `name.0` and `name.1`; also returns the newest value that is whole. New
+    /// files are durable only after the caller has synced the directory.
+    pub(super) fn open(dir: &Path, name: &str) -> io::Result<(TwoSlots, Option<Vec<u8>>)> {
+        let open = |slot: usize| {
+            let path = dir.join(format!("{name}.{slot}"));
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        };
+        let files = [Arc::new(open(0)?), Arc::new(open(1)?)];
+        let mut newest: Option<(u64, Vec<u8>)> = None;
+        for file in &files {
+            if let Some((counter, value)) = read(file)?
+                && newest.as_ref().is_none_or(|(known, _)| counter > *known)
+            {
+                newest = Some((counter, value));
+            }
+        }
+        let counter = newest.as_ref().map_or(0, |(counter, _)| *counter);
+        Ok((TwoSlots { files, counter }, newest.map(|(_, value)| value)))
+    }
+
+    /// Overwrites the older slot. Durable only after [`Self::sync`].
+    pub(super) fn write(&mut self, value: &[u8]) -> io::Result<()> {
+        self.counter += 1;
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + value.len());
+        bytes.extend_from_slice(&MAGIC.to_le_bytes());
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.counter.to_le_bytes());
+        bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&checksum(&bytes, value).to_le_bytes());
+        bytes.extend_from_slice(value);
+        self.current().write_all_at(&bytes, 0)
+    }
+
+    /// Makes the last written value durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.current().sync_data()
+    }
+
+    /// Both files, for a sync on another thread.
+    pub(super) fn files(&self) -> [Arc<File>; 2] {
+        self.files.clone()
+    }
+
+    fn current(&self) -> &File {
+        &self.files[(self.counter % 2) as usize]
+    }
+}
+
+fn checksum(header: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..HEADER_BYTES - 4]);
+    hasher.update(value);
+    hasher.finalize()
+}
+
+fn read(file: &File) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let size = file.metadata()?.len();
+    if size < HEADER_BYTES as u64 || size > VALUE_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; size as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let (header, rest) = bytes.split_at(HEADER_BYTES);
+    let Some(value) = rest.get(..u32_at(header, 16) as usize) else {
+        return Ok(None);
+    };
+    let ours = u32_at(header, 0) == MAGIC && u32_at(header, 4) == VERSION;
+    if !ours || u32_at(header, 20) != checksum(header, value) {
+        return Ok(None);
+    }
+    Ok(Some((u64_at(header, 8), value.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_write_leaves_the_value_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, value) = TwoSlots::open(dir.path(), "x").unwrap();
+        assert_eq!(value, None);
+        slots.write(b"one").unwrap();
+        slots.write(b"three").unwrap();
+        assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"three".to_vec()));
+        // The second write went to slot 0: spoil each of its bytes in turn.
+        let path = dir.path().join("x.0");
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            std::fs::write(&path, &bad).unwrap();
+            assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"one".to_vec()), "{at}");
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"one".to_vec()), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_shorter_value_after_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, _) = TwoSlots::open(dir.path(), "x").unwrap();
+        for value in ["long long long", "also quite long", "s", ""] {
+            slots.write(value.as_bytes()).unwrap();
+            let (_, read) = TwoSlots::open(dir.path(), "x").unwrap();
+            assert_eq!(read, Some(value.as_bytes().to_vec()));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Staging of one commit.
+
+use std::sync::Arc;
+
+use flotilla_queue::store::{DedupRow, Hidden, Message, QueueRow, ShardRow, Write};
+use flotilla_types::ids::{QueueId, Seq};
+use rocksdb::WriteBatch;
+
+use super::db::Shared;
+use super::keys::{self, KeyRange, KeySpace};
+use super::options::Table;
+use super::values;
+
+/// Changes of one group that become visible together in
+/// [`commit`](super::GroupState::commit), or not at all.
+pub struct GroupBatch {
+    shared: Arc<Shared>,
+    space: KeySpace,
+    writes: WriteBatch,
+    /// A message's value is put together here: the library takes one slice.
+    scratch: Vec<u8>,
+}
+
+impl GroupBatch {
+    pub(super) fn new(shared: Arc<Shared>, space: KeySpace) -> GroupBatch {
+        GroupBatch { shared, space, writes: WriteBatch::default(), scratch: Vec::new() }
+    }
+
+    /// The incarnation it was staged for, and the writes.
+    pub(super) fn into_writes(self) -> (KeySpace, WriteBatch) {
+        (self.space, self.writes)
+    }
+
+    /// Overwrites the group's applied record: how far it is, whatever the caller puts in.
+    pub fn put_applied(&mut self, record: &[u8]) {
+        self.writes.put_cf(self.shared.cf(Table::Meta), keys::applied(self.space.group), record);
+    }
+
+    /// Overwrites one catalog row.
+    pub fn put_catalog_row(&mut self, key: &[u8], value: &[u8]) {
+        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.catalog(key), value);
+    }
+
+    /// Removes one catalog row, which may be absent.
+    pub fn remove_catalog_row(&mut self, key: &[u8]) {
+        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.catalog(key));
+    }
+
+    /// Bytes staged so far.
+    pub fn size_bytes(&self) -> usize {
+        self.writes.size_in_bytes()
+    }
+
+    fn clear(&mut self, table: Table, range: &KeyRange) {
+        self.writes.delete_range_cf(self.shared.cf(table), &range.from, &range.to);
+    }
+}
+
+impl Write for GroupBatch {
+    fn put_message(&mut self, queue: QueueId, seq: Seq, message: &Message) {
+        self.scratch.clear();
+        values::encode_message(message, &mut self.scratch);
+        let key = self.space.message(queue, seq);
+        self.writes.put_cf(self.shared.cf(Table::Message), key, &self.scratch);
+    }
+
+    fn remove_message(&mut self, queue: QueueId, seq: Seq) {
+        let key = self.space.message(queue, seq);
+        self.writes.single_delete_cf(self.shared.cf(Table::Message), key);
+    }
+
+    fn put_hidden(&mut self, queue: QueueId, seq: Seq, row: &Hidden) {
+        let key = self.space.hidden(queue, seq, row.revision);
+        self.writes.put_cf(self.shared.cf(Table::Hidden), key, values::encode_hidden(row));
+    }
+
+    fn remove_hidden(&mut self, queue: QueueId, seq: Seq, revision: u32) {
+        let key = self.space.hidden(queue, seq, revision);
+        self.writes.single_delete_cf(self.shared.cf(Table::Hidden), key);
+    }
+
+    fn clear_below(&mut self, queue: QueueId, below: Seq) {
+        self.clear(Table::Message, &self.space.messages_below(queue, below));
+        self.clear(Table::Hidden, &self.space.hidden_below(queue, below));
+    }
+
+    fn put_shard(&mut self, row: &ShardRow) {
+        let value = values::encode_shard(row);
+        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.shard(), value);
+    }
+
+    fn put_queue(&mut self, queue: QueueId, row: &QueueRow) {
+        let value = values::encode_queue(row);
+        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.queue(queue), value);
+    }
+
+    fn remove_queue(&mut self, queue: QueueId) {
+        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.queue(queue));
+    }
+
+    fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
+        let value = values::encode_dedup(row);
+        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.dedup(session, block), value);
+    }
+
+    fn remove_dedup(&mut self, session: u64, block: u64) {
+        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.dedup(session, block));
+    }
+}
