@@ -1,0 +1,7 @@
+//! Links over real sockets on loopback.
+
+mod abuse;
+mod calls;
+mod links;
+mod streams;
+mod support;
