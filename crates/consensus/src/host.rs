@@ -1,0 +1,342 @@
+//! All replicas of one node, on its one log engine, its one state store and its links.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use flotilla_storage::log::{Damage, Engine, LogMetrics, LogOptions};
+use flotilla_storage::state::{StateDb, StateOptions};
+use flotilla_transport::{Handler, Identity, PeerConfig, Transport};
+use flotilla_types::ids::{GroupId, NodeId};
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::RwLock;
+
+use crate::group::{Group, OnFatal, Raft};
+use crate::log_store::LogStore;
+use crate::network::Network;
+use crate::rebirth::{self, Marks};
+use crate::serve::PeerHandler;
+use crate::state_machine::{Application, StateMachine};
+
+/// A follower that lacks more than this would keep the group waiting while it catches up.
+const HAND_OVER_LAG_MAX: u64 = 64;
+
+/// What a host is made of.
+pub struct HostOptions {
+    /// This node.
+    pub node: NodeId,
+    /// Where log and state live.
+    pub dir: PathBuf,
+    /// Every other node.
+    pub peers: Vec<PeerConfig>,
+    /// Who this node says it is.
+    pub identity: Identity,
+    /// Sizes of the log.
+    pub log: LogOptions,
+    /// Entries of each group that are kept behind the durable state, so that a short absence of a
+    /// follower costs a piece of log instead of a snapshot.
+    pub log_keep_entries: u64,
+    /// Sizes of the state store.
+    pub state: StateOptions,
+    /// Ends the process.
+    pub on_fatal: OnFatal,
+}
+
+/// A replica and whether it may vote.
+#[derive(Clone)]
+pub(crate) struct Replica {
+    pub(crate) group: Group,
+    pub(crate) voting: Arc<AtomicBool>,
+}
+
+impl Replica {
+    pub(crate) fn may_vote(&self) -> bool {
+        self.voting.load(Ordering::Acquire)
+    }
+}
+
+/// The replicas that run.
+#[derive(Default)]
+pub(crate) struct Groups {
+    replicas: RwLock<HashMap<GroupId, Replica>>,
+    /// This node is about to end: it still votes, but leads nothing new.
+    leaving: AtomicBool,
+}
+
+impl Groups {
+    pub(crate) fn get(&self, id: GroupId) -> Option<Replica> {
+        self.replicas.read().get(&id).cloned()
+    }
+
+    pub(crate) fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Replica> {
+        self.replicas.read().values().cloned().collect()
+    }
+}
+
+/// See the module. Clones are the same host.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    engine: Engine,
+    db: StateDb,
+    transport: Transport,
+    handler: Arc<PeerHandler>,
+    groups: Arc<Groups>,
+    marks: Marks,
+    /// What the log lost; a group that it does not even know any more is recognised by this.
+    damage: Vec<Damage>,
+    config: Arc<Config>,
+    on_fatal: OnFatal,
+}
+
+impl Host {
+    /// Opens the stores. Must run inside a runtime; no replica runs yet.
+    ///
+    /// # Errors
+    /// When a store cannot be opened at all. A damaged log is no error: its groups come back by
+    /// rebirth (see [`Host::start_group`]).
+    pub fn open(options: HostOptions) -> io::Result<Self> {
+        let fatal = options.on_fatal.clone();
+        let on_log_error = move |error: &io::Error| fatal(format!("the log failed: {error}"));
+        std::fs::create_dir_all(&options.dir)?;
+        let (log_dir, state_dir) = (options.dir.join("log"), options.dir.join("state"));
+        let marks = Marks::open(&options.dir.join("rebirth"))?;
+        // The log is made first: state without it says that there was one. Marked before it is
+        // made anew, or a crash in between would hide the loss.
+        if state_dir.exists() && !log_dir.exists() {
+            tracing::error!(
+                "the log is gone; the replicas here neither vote nor acknowledge until \
+                 they are rebuilt from their peers"
+            );
+            marks.set_all()?;
+        }
+        let (engine, damage) = Engine::open(&log_dir, options.log, Box::new(on_log_error))?;
+        let db = StateDb::open(&state_dir, options.state)?;
+        for damage in &damage {
+            tracing::error!(what = %damage.what, groups = ?damage.groups, "the log is damaged; \
+                 its replicas neither vote nor acknowledge until they are rebuilt from their peers");
+            marks.note_damage(damage, &engine)?;
+        }
+        let groups = Arc::new(Groups::default());
+        let handler = Arc::new(PeerHandler { groups: groups.clone(), above: OnceLock::new() });
+        let transport = Transport::new(options.node, options.identity, options.peers);
+        transport.set_handler(handler.clone());
+        let inner = Inner {
+            node: options.node,
+            engine,
+            db,
+            transport,
+            handler,
+            groups,
+            marks,
+            damage,
+            config: Arc::new(raft_config(options.log_keep_entries)?),
+            on_fatal: options.on_fatal,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// The links to the peers.
+    pub fn transport(&self) -> &Transport {
+        &self.inner.transport
+    }
+
+    /// Who answers the methods from `FIRST_FOREIGN_METHOD` on. Once.
+    pub fn set_handler(&self, handler: Arc<dyn Handler>) {
+        // A second caller would be a bug of the node's own wiring; the first one stays.
+        let set = self.inner.handler.above.set(handler).is_ok();
+        debug_assert!(set, "the handler is set once");
+    }
+
+    /// What the log engine counted.
+    pub fn log_metrics(&self) -> LogMetrics {
+        self.inner.engine.metrics()
+    }
+
+    /// The store of all replicas.
+    pub fn state_db(&self) -> &StateDb {
+        &self.inner.db
+    }
+
+    /// Declares that this node lost everything that it may once have held: every group that is
+    /// started from now on must be reborn. For a node that comes to a formed cluster with an empty
+    /// directory.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn note_lost_disk(&self, groups: impl IntoIterator<Item = GroupId>) -> io::Result<()> {
+        groups.into_iter().try_for_each(|group| self.inner.marks.set(group))
+    }
+
+    /// Starts a replica. One that lost (part of) its log first asks *all* other members which
+    /// votes they know, then runs without voting until it holds everything that was committed
+    /// before it came back; this waits for the first part only.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn start_group(
+        &self,
+        id: GroupId,
+        members: &[NodeId],
+        application: Arc<dyn Application>,
+    ) -> io::Result<Group> {
+        let inner = &self.inner;
+        let log = inner.engine.group(id);
+        let state = inner.db.group(id)?;
+        if inner.damage.iter().any(|damage| damage.covers(id)) {
+            inner.marks.set(id)?;
+        }
+        let reborn = inner.marks.is_set(id);
+        if reborn {
+            rebirth::prepare(&inner.transport, id, inner.node, members, &log).await?;
+        }
+        let machine = StateMachine::open(id, inner.db.clone(), state.clone(), application)?;
+        let network = Network { group: id, local: inner.node, transport: inner.transport.clone() };
+        let store = LogStore::new(log.clone());
+        let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
+            .await
+            .map_err(io::Error::other)?;
+        let voting = Arc::new(AtomicBool::new(!reborn));
+        let group = Group::start(id, inner.node, raft, log, state, inner.on_fatal.clone());
+        let replica = Replica { group: group.clone(), voting };
+        if reborn {
+            group.raft().runtime_config().elect(false);
+            let transport = inner.transport.clone();
+            let marks = inner.marks.clone();
+            tokio::spawn(rebirth::finish(transport, replica.clone(), marks));
+        }
+        inner.groups.replicas.write().insert(id, replica);
+        Ok(group)
+    }
+
+    /// Ends the process: something here cannot go on.
+    pub fn fatal(&self, what: &str) {
+        (self.inner.on_fatal)(what.to_owned());
+    }
+
+    /// Whether a replica here may not vote yet.
+    pub fn is_reborn(&self, id: GroupId) -> bool {
+        self.inner.groups.get(id).is_some_and(|replica| !replica.may_vote())
+    }
+
+    /// From now on no replica here becomes a leader, by election or because it is asked to: this
+    /// node is about to end.
+    pub fn leave(&self) {
+        self.inner.groups.leaving.store(true, Ordering::Release);
+        for replica in self.inner.groups.all() {
+            replica.group.raft().runtime_config().elect(false);
+        }
+    }
+
+    /// Hands the leadership of a group to a peer, if that peer says that it takes part in elections
+    /// and lacks next to nothing. Whether it was asked.
+    pub async fn hand_over(&self, group: &Group, to: NodeId) -> bool {
+        if group.lag_of(to).is_none_or(|lag| lag > HAND_OVER_LAG_MAX) {
+            return false;
+        }
+        let standing = rebirth::standing_of(&self.inner.transport, group.id(), to).await;
+        if !standing.is_some_and(|standing| standing.may_lead) {
+            return false;
+        }
+        tracing::info!(group = %group.id(), %to, "handing over leadership");
+        group.transfer_leadership(to).await;
+        true
+    }
+
+    /// The replicas that run.
+    pub fn groups(&self) -> Vec<Group> {
+        self.inner.groups.all().into_iter().map(|replica| replica.group).collect()
+    }
+
+    /// Makes the state durable and lets the logs be cut behind it. Blocks a thread of the
+    /// blocking pool meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn checkpoint(&self) -> io::Result<()> {
+        let db = self.inner.db.clone();
+        tokio::task::spawn_blocking(move || db.flush()).await.map_err(io::Error::other)??;
+        for replica in self.inner.groups.all() {
+            // A replica that never applied anything has no position to cut at.
+            if self.inner.db.durable_applied(replica.group.id())?.is_some() {
+                replica.group.note_durable().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all replicas and both stores in order: state first flushed, so that the next start
+    /// has nothing to replay.
+    pub async fn shutdown(&self) {
+        for replica in self.inner.groups.all() {
+            replica.group.shutdown().await;
+        }
+        // The replicas hold the links, and the links' handler holds the replicas.
+        self.inner.groups.replicas.write().clear();
+        let (db, engine) = (self.inner.db.clone(), self.inner.engine.clone());
+        let ended = tokio::task::spawn_blocking(move || {
+            let flushed = db.flush();
+            engine.shutdown();
+            flushed
+        });
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the state was not flushed at the end"),
+            Err(error) => tracing::warn!(%error, "the stores did not end in order"),
+        }
+    }
+}
+
+fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
+    let heartbeat_ms = crate::HEARTBEAT.as_millis() as u64;
+    let config = Config {
+        cluster_name: "flotilla".into(),
+        heartbeat_interval: heartbeat_ms,
+        // A follower that acknowledged an append meanwhile needs no heartbeat.
+        heartbeat_min_interval: Some(heartbeat_ms),
+        election_timeout_min: 500,
+        election_timeout_max: 700,
+        enable_pre_vote: Some(true),
+        // A restarted leader that went on leading would serve before it knows what it missed.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: log_keep_entries,
+        purge_batch_size: log_keep_entries.clamp(1, 512),
+        replication_lag_threshold: u64::MAX,
+        install_snapshot_timeout: 600_000,
+        // A replica whose log was damaged comes back with less than it acknowledged; the rebirth
+        // protocol makes that safe.
+        allow_log_reversion: Some(true),
+        ..Config::default()
+    };
+    config.validate().map_err(io::Error::other)
+}
+
+/// The members of a group with their addresses, as [`Group::initialize`] wants them.
+pub fn members(
+    replicas: &[NodeId],
+    addresses: &BTreeMap<NodeId, String>,
+) -> BTreeMap<NodeId, String> {
+    let address = |node: &NodeId| addresses.get(node).cloned().unwrap_or_default();
+    replicas.iter().map(|node| (*node, address(node))).collect()
+}
+
+/// Whether the directory holds a node's stores already.
+pub fn exists(dir: &Path) -> bool {
+    dir.join("log").exists() || dir.join("state").exists()
+}

@@ -1,0 +1,42 @@
+//! Raft groups on one node: the only crate that names the Raft library.
+//!
+//! Start with [`host`] (all replicas of a node), then [`group`] (one replica) and [`shard`] (the
+//! queue machine on a replica, with its proposer and ready window). `log_store`, `state_machine`
+//! and `network` put our stores and links behind the library's traits; `serve` answers peers;
+//! `rebirth` brings back a replica that lost its log.
+//!
+//! Invariants:
+//! - A proposal is answered with success only after it was synced on a majority and applied here.
+//! - Nothing that the library awaits waits for the disk, but for `save_vote`.
+//! - A replica decides from its own state only while [`group::Leadership::here`] holds.
+//! - A replica that may have forgotten what it acknowledged neither votes nor campaigns.
+//! - A failed replica ends the process: a supervisor starts it again, the log brings it back.
+//!
+//! Not here: which groups exist and where (cluster), what a client may do (gateway), file formats
+//! (storage, wire).
+
+pub mod group;
+pub mod host;
+pub mod shard;
+
+mod codec;
+mod log_store;
+mod network;
+mod rebirth;
+mod serve;
+mod snapshot;
+mod state_machine;
+#[cfg(test)]
+mod suite;
+mod types;
+
+use std::time::Duration;
+
+pub use state_machine::Application;
+pub use types::{Answer, Commands};
+
+/// Between two signs of life of a leader.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(150);
+
+/// First of the method numbers that the crates above may use on the peer links.
+pub const FIRST_FOREIGN_METHOD: u32 = network::method::FIRST_FOREIGN;

@@ -1,0 +1,187 @@
+//! The node's log engine as one group's Raft log.
+//!
+//! Nothing here waits for the disk except `save_vote`, which must: the library awaits these calls
+//! in the group's core, and a wait there would stall its heartbeats.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+use flotilla_storage::log::GroupLog;
+use openraft::RaftLogReader;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use tokio::sync::oneshot;
+
+use crate::codec;
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+/// What one read for replication may return. Followers that lag far behind are fed in steps of
+/// this size.
+const REPLICATION_READ_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// See the module. Clones share the log.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    log: GroupLog,
+}
+
+impl LogStore {
+    pub(crate) fn new(log: GroupLog) -> Self {
+        Self { log }
+    }
+
+    fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let decode = |bytes| codec::decode_entry(bytes).map_err(|e| codec::invalid("log entry", e));
+        self.log.read(from, to, bytes_max)?.into_iter().map(decode).collect()
+    }
+
+    fn bounds(&self, range: impl RangeBounds<u64>) -> (u64, u64) {
+        let state = self.log.state();
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        (from.max(state.first), to.min(state.next))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let (mut from, to) = self.bounds(range);
+        let mut entries = Vec::new();
+        while from < to {
+            let part = self.entries(from, to, REPLICATION_READ_BYTES_MAX)?;
+            if part.is_empty() {
+                return Err(codec::invalid("log", format!("entry {from} is missing")));
+            }
+            from += part.len() as u64;
+            entries.extend(part);
+        }
+        Ok(entries)
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl futures::Stream<Item = io::Result<Entry>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (from, to) = self.bounds(range);
+        let store = self.clone();
+        // In chunks: a replica that comes back far behind must not load its whole log at once.
+        let chunks = futures::stream::unfold((from, store), move |(from, store)| async move {
+            if from >= to {
+                return None;
+            }
+            let chunk = store.entries(from, to, REPLICATION_READ_BYTES_MAX).and_then(|chunk| {
+                if chunk.is_empty() {
+                    return Err(codec::invalid("log", format!("entry {from} is missing")));
+                }
+                Ok(chunk)
+            });
+            let (next, items) = match chunk {
+                Ok(chunk) => (from + chunk.len() as u64, chunk.into_iter().map(Ok).collect()),
+                Err(error) => (to, vec![Err(error)]),
+            };
+            Some((futures::stream::iter(items), (next, store)))
+        });
+        Box::pin(futures::StreamExt::flatten(chunks))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        let vote = self.log.state().vote.map(codec::decode_vote).transpose();
+        vote.map_err(|error| codec::invalid("vote", error))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let (from, to) = self.bounds(start..end);
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.entries(from, to, REPLICATION_READ_BYTES_MAX)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state = self.log.state();
+        let purged = state.purged.map(|(_, id)| codec::decode_log_id(id)).transpose();
+        let last_purged_log_id = purged.map_err(|error| codec::invalid("purge point", error))?;
+        let last_log_id: Option<LogId> = if state.next > state.first {
+            let last = self.entries(state.next - 1, state.next, 1)?.pop();
+            let last = last.ok_or_else(|| codec::invalid("log", "the last entry is missing"))?;
+            Some(last.log_id)
+        } else {
+            last_purged_log_id
+        };
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        let done = Box::new(move |result| {
+            // The group may have been shut down meanwhile; then nobody waits.
+            let _ = tx.send(result);
+        });
+        self.log.save_vote(codec::encode_vote(vote), done);
+        rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(id) = committed {
+            self.log.save_committed(codec::encode_log_id(&id));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        let committed = self.log.state().committed.map(codec::decode_log_id).transpose();
+        committed.map_err(|error| codec::invalid("committed point", error))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let mut first = None;
+        let encode = |entry: Entry| {
+            first.get_or_insert(entry.log_id.index);
+            codec::encode_entry(&entry)
+        };
+        let encoded: Vec<Bytes> = entries.into_iter().map(encode).collect();
+        let Some(first) = first else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        self.log.append(first, encoded, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        self.log.truncate_from(last_log_id.map_or(0, |id| id.index + 1));
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.log.purge_to(log_id.index, codec::encode_log_id(&log_id));
+        Ok(())
+    }
+}

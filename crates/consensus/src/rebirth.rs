@@ -1,0 +1,284 @@
+//! How a replica that lost (part of) its log comes back as itself.
+//!
+//! Such a replica may have acknowledged entries, and given votes, that it does not know any more.
+//! Two things must not happen: that it helps to elect a leader which never had those entries, and
+//! that it helps an old leader commit in a term that it had left behind by a vote.
+//!
+//! 1. It takes part in nothing until *every* other member has told its vote; it adopts the highest.
+//!    A candidate that it had voted for is among those members, so its term is known now.
+//! 2. It takes appends and snapshots (it acknowledges only what it holds again), but neither votes
+//!    nor campaigns.
+//! 3. It asks the leader to commit something new. Once that entry is applied here, everything that
+//!    was committed before it came back is here too, and it votes again.
+//!
+//! A mark on disk keeps it in this state over crashes. With more than one member of a group in it,
+//! no majority may vote: the group refuses to serve rather than to guess.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_storage::log::{Damage, DamagedGroups, Engine, GroupLog};
+use flotilla_transport::{Lane, Transport};
+use flotilla_types::ids::{GroupId, NodeId};
+use flotilla_wire::DecodeError;
+use flotilla_wire::proto::raft as pb;
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use crate::codec;
+use crate::host::Replica;
+use crate::network::method;
+use crate::types::Vote;
+
+/// Between two attempts to reach a member.
+const RETRY: Duration = Duration::from_millis(300);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Names of files begin with it.
+const REBUILT: &str = "rebuilt-";
+
+/// One file per group that must be reborn; or one for all, also those that nothing here knows any
+/// more, and then one per group that has been.
+#[derive(Clone)]
+pub(crate) struct Marks {
+    dir: Arc<PathBuf>,
+}
+
+impl Marks {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        Ok(Self { dir: Arc::new(dir.to_owned()) })
+    }
+
+    fn file(&self, group: GroupId) -> PathBuf {
+        self.dir.join(format!("group-{group}"))
+    }
+
+    fn all(&self) -> PathBuf {
+        self.dir.join("all")
+    }
+
+    fn rebuilt(&self, group: GroupId) -> PathBuf {
+        self.dir.join(format!("{REBUILT}{group}"))
+    }
+
+    pub(crate) fn is_set(&self, group: GroupId) -> bool {
+        self.file(group).exists() || (self.all().exists() && !self.rebuilt(group).exists())
+    }
+
+    pub(crate) fn set(&self, group: GroupId) -> io::Result<()> {
+        File::create(self.file(group))?.sync_all()?;
+        File::open(&*self.dir)?.sync_all()
+    }
+
+    /// Every group that this node may host.
+    pub(crate) fn set_all(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&*self.dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(REBUILT) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        File::create(self.all())?.sync_all()?;
+        File::open(&*self.dir)?.sync_all()
+    }
+
+    fn clear(&self, group: GroupId) -> io::Result<()> {
+        if self.all().exists() {
+            File::create(self.rebuilt(group))?.sync_all()?;
+        }
+        match fs::remove_file(self.file(group)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        File::open(&*self.dir)?.sync_all()
+    }
+
+    /// Marks first, then wipes the damaged logs: a crash in between repeats both. A vote that is
+    /// still readable stays.
+    pub(crate) fn note_damage(&self, damage: &Damage, engine: &Engine) -> io::Result<()> {
+        let groups = match &damage.groups {
+            DamagedGroups::All => {
+                self.set_all()?;
+                engine.groups()
+            }
+            DamagedGroups::Some(groups) => groups.iter().copied().collect(),
+        };
+        for group in groups {
+            self.set(group)?;
+            let log = engine.group(group);
+            let vote = log.state().vote;
+            wait(|done| log.reset(done))?;
+            if let Some(vote) = vote {
+                wait(|done| log.save_vote(vote, done))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a log operation to its end, on a thread that may block.
+fn wait(operation: impl FnOnce(flotilla_storage::log::Done)) -> io::Result<()> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    operation(Box::new(move |result| {
+        let _ = tx.send(result);
+    }));
+    rx.recv().unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
+}
+
+/// What a member knows of a group's votes.
+pub(crate) struct Standing {
+    vote: Option<Vote>,
+    /// Whether it may be asked to take over.
+    pub(crate) may_lead: bool,
+}
+
+impl Standing {
+    pub(crate) fn of(replica: &Replica, leaving: bool) -> Self {
+        let vote = replica.group.log().state().vote;
+        let vote = vote.and_then(|bytes| codec::decode_vote(bytes).ok());
+        Self { vote, may_lead: replica.may_vote() && !leaving }
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let message = pb::VoteResponse {
+            vote: self.vote.as_ref().map(codec::vote_to_pb),
+            granted: self.may_lead,
+            last: None,
+        };
+        message.encode_to_vec().into()
+    }
+
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let message = pb::VoteResponse::decode(bytes)?;
+        let vote = message.vote.map(|vote| codec::vote_from_pb(Some(vote))).transpose()?;
+        Ok(Self { vote, may_lead: message.granted })
+    }
+}
+
+pub(crate) async fn standing_of(
+    transport: &Transport,
+    group: GroupId,
+    member: NodeId,
+) -> Option<Standing> {
+    let empty = Bytes::new();
+    let call = transport.call(member, Lane::Control, group, method::STANDING, empty, CALL_TIMEOUT);
+    match call.await.map(Standing::decode) {
+        Ok(Ok(standing)) => return Some(standing),
+        Ok(Err(error)) => tracing::warn!(%group, %member, %error, "malformed standing"),
+        Err(error) => tracing::debug!(%group, %member, %error, "no standing"),
+    }
+    None
+}
+
+/// Step 1. Waits for all other members, however long it takes.
+pub(crate) async fn prepare(
+    transport: &Transport,
+    group: GroupId,
+    local: NodeId,
+    members: &[NodeId],
+    log: &GroupLog,
+) -> io::Result<()> {
+    tracing::warn!(%group, "this replica lost its log; asking all other members for their votes");
+    let mut answers: BTreeMap<NodeId, Standing> = BTreeMap::new();
+    loop {
+        for member in members.iter().filter(|member| **member != local) {
+            if answers.contains_key(member) {
+                continue;
+            }
+            if let Some(standing) = standing_of(transport, group, *member).await {
+                answers.insert(*member, standing);
+            }
+        }
+        if answers.len() + 1 >= members.len() {
+            break;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    let own = log.state().vote.and_then(|bytes| codec::decode_vote(bytes).ok());
+    let highest = answers.into_values().filter_map(|standing| standing.vote).chain(own);
+    // By term, then by node: the order in which the library lets one vote replace another. Kept
+    // as not granted by a quorum, so that it can only be replaced by what a leader really sends.
+    let Some(mut vote) = highest.max_by_key(|vote| (vote.leader_id.term, vote.leader_id.node_id))
+    else {
+        return Ok(());
+    };
+    vote.committed = false;
+    let (tx, rx) = oneshot::channel();
+    log.save_vote(codec::encode_vote(&vote), Box::new(move |result| drop(tx.send(result))));
+    rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
+}
+
+/// Steps 2 and 3.
+pub(crate) async fn finish(transport: Transport, replica: Replica, marks: Marks) {
+    let group = &replica.group;
+    let id = group.id();
+    let index = loop {
+        let leader = group.leadership().borrow().leader;
+        if let Some(leader) = leader.filter(|leader| *leader != group.node()) {
+            let call = transport.call(
+                leader,
+                Lane::Control,
+                id,
+                method::BARRIER,
+                Bytes::new(),
+                CALL_TIMEOUT,
+            );
+            match call.await.map(pb::LogId::decode) {
+                Ok(Ok(barrier)) => break barrier.index,
+                Ok(Err(error)) => tracing::warn!(group = %id, %error, "malformed barrier"),
+                Err(error) => tracing::debug!(group = %id, %error, "no barrier yet"),
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    };
+    let applied = group.raft().wait(None).applied_index_at_least(Some(index), "rebirth").await;
+    if let Err(error) = applied {
+        return group.fatal(format!("rebirth: {error}"));
+    }
+    if let Err(error) = marks.clear(id) {
+        return group.fatal(format!("rebirth: {error}"));
+    }
+    replica.voting.store(true, Ordering::Release);
+    group.raft().runtime_config().elect(true);
+    tracing::warn!(group = %id, index, "this replica is rebuilt and votes again");
+}
+
+/// The leader's part of step 3: an entry that did not exist before the question.
+pub(crate) async fn serve_barrier(replica: &Replica) -> Result<Bytes, String> {
+    let written = replica.group.raft().write_blank().await.map_err(|error| error.to_string())?;
+    Ok(codec::log_id_to_pb(&written.log_id).encode_to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_set_and_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::open(dir.path()).unwrap();
+        let set = |marks: &Marks| [0, 1, 2].map(|group| marks.is_set(GroupId(group)));
+        assert_eq!(set(&marks), [false; 3]);
+        marks.set(GroupId(1)).unwrap();
+        assert_eq!(set(&marks), [false, true, false]);
+        marks.clear(GroupId(1)).unwrap();
+        assert_eq!(set(&marks), [false; 3]);
+        // All, and a single one as well: each is cleared by itself, and that outlives a restart.
+        marks.set(GroupId(2)).unwrap();
+        marks.set_all().unwrap();
+        assert_eq!(set(&marks), [true; 3]);
+        marks.clear(GroupId(0)).unwrap();
+        marks.clear(GroupId(2)).unwrap();
+        let marks = Marks::open(dir.path()).unwrap();
+        assert_eq!(set(&marks), [false, true, false]);
+        // And set again after that.
+        marks.set_all().unwrap();
+        assert_eq!(set(&marks), [true; 3]);
+    }
+}

@@ -1,0 +1,289 @@
+//! What applying and reserving share, under one short lock that is never held over an await.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_queue::QueueCounts;
+use flotilla_queue::effect::Effect;
+use flotilla_queue::machine::Machine;
+use flotilla_queue::ready::ReadyWindow;
+use flotilla_storage::state::GroupState;
+use flotilla_types::clock::Clock;
+use flotilla_types::ids::{GroupId, QueueId};
+use flotilla_wire::command::decode_batch;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{ReceiveSpec, Reserved, ShardEvents};
+use crate::codec::invalid;
+use crate::state_machine::Application;
+use crate::types::Answer;
+
+pub(crate) struct Core {
+    group: GroupId,
+    clock: Arc<dyn Clock>,
+    events: Arc<dyn ShardEvents>,
+    /// Rings when the earliest alarm may have changed.
+    pub(crate) alarm_changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// `None` until the replica was loaded.
+    machine: Option<Machine>,
+    leading: Option<Leading>,
+    /// Counts leaderships, so that a reservation of an earlier one is recognised.
+    epoch: u64,
+    /// Reused from batch to batch.
+    effects: Vec<Effect>,
+}
+
+/// What a replica holds only while it leads.
+struct Leading {
+    window: ReadyWindow,
+    alarms: Alarms,
+}
+
+/// One alarm per awaited queue: when its next message becomes visible by time alone.
+#[derive(Default)]
+struct Alarms {
+    by_queue: HashMap<QueueId, u64>,
+    by_time: BTreeSet<(u64, QueueId)>,
+}
+
+impl Alarms {
+    /// Whether this became the earliest of all.
+    fn set(&mut self, queue: QueueId, at_ms: u64) -> bool {
+        if let Some(before) = self.by_queue.get(&queue) {
+            if *before <= at_ms {
+                return false;
+            }
+            self.by_time.remove(&(*before, queue));
+        }
+        self.by_queue.insert(queue, at_ms);
+        self.by_time.insert((at_ms, queue));
+        self.by_time.first() == Some(&(at_ms, queue))
+    }
+
+    fn pop_due(&mut self, now_ms: u64) -> Option<QueueId> {
+        let (at_ms, queue) = *self.by_time.first()?;
+        if at_ms > now_ms {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_queue.remove(&queue);
+        Some(queue)
+    }
+}
+
+impl Core {
+    pub(crate) fn new(group: GroupId, clock: Arc<dyn Clock>, events: Arc<dyn ShardEvents>) -> Self {
+        Self { group, clock, events, alarm_changed: Notify::new(), inner: Mutex::default() }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// A new leadership begins: nothing of an earlier one counts any more.
+    pub(crate) fn lead(&self) {
+        let mut inner = self.inner.lock();
+        inner.epoch += 1;
+        inner.leading = Some(Leading { window: ReadyWindow::new(), alarms: Alarms::default() });
+        // Whoever waited at the old leader waits here now.
+        let queues: Vec<_> = inner.machine().queues().map(|(queue, _)| queue).collect();
+        let now_ms = self.now_ms();
+        for queue in queues {
+            if self.events.awaited(queue) {
+                self.announce(&mut inner, queue, now_ms);
+            }
+        }
+    }
+
+    pub(crate) fn follow(&self) {
+        self.inner.lock().leading = None;
+    }
+
+    /// `None`: nothing can be received now.
+    pub(crate) fn reserve(
+        &self,
+        state: &GroupState,
+        spec: &ReceiveSpec,
+    ) -> io::Result<Option<Reserved>> {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        let Inner { machine: Some(machine), leading: Some(leading), epoch, .. } = &mut *inner
+        else {
+            return Ok(None);
+        };
+        loop {
+            let reservation =
+                leading.window.reserve(machine, state, spec.queue, spec.max, now_ms)?;
+            if !reservation.seqs.is_empty() {
+                let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);
+                return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from }));
+            }
+            if !reservation.unfinished {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ends reservations whose outcome is known. What was not handed out is offered again.
+    pub(crate) fn settle(&self, queue: QueueId, reserved: &Reserved, handed_out: usize) {
+        let mut inner = self.inner.lock();
+        let Inner { machine: Some(machine), leading: Some(leading), epoch, .. } = &mut *inner
+        else {
+            return;
+        };
+        if *epoch != reserved.epoch {
+            return;
+        }
+        leading.window.settle(machine, queue, &reserved.seqs);
+        let back = reserved.seqs.len() - handed_out.min(reserved.seqs.len());
+        if back > 0 && self.events.awaited(queue) {
+            self.events.available(self.group, queue, back);
+        }
+    }
+
+    pub(crate) fn arm(&self, queue: QueueId) -> Option<usize> {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        inner.leading.as_ref()?;
+        self.set_alarm(&mut inner, queue, now_ms);
+        Some(inner.machine().counts(queue, now_ms).visible as usize)
+    }
+
+    pub(crate) fn next_alarm_ms(&self) -> Option<u64> {
+        let inner = self.inner.lock();
+        inner.leading.as_ref()?.alarms.by_time.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Announces the queues whose alarm is due.
+    pub(crate) fn ring(&self) {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        while let Some(queue) =
+            inner.leading.as_mut().and_then(|leading| leading.alarms.pop_due(now_ms))
+        {
+            if self.events.awaited(queue) {
+                self.announce(&mut inner, queue, now_ms);
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self, queue: QueueId) -> QueueCounts {
+        let now_ms = self.now_ms();
+        self.inner.lock().machine().counts(queue, now_ms)
+    }
+
+    pub(crate) fn queues(&self) -> Vec<QueueId> {
+        self.inner.lock().machine().queues().map(|(queue, _)| queue).collect()
+    }
+
+    pub(crate) fn oldest_sent_ms(
+        &self,
+        state: &GroupState,
+        queue: QueueId,
+    ) -> io::Result<Option<u64>> {
+        let mut inner = self.inner.lock();
+        let Some(machine) = &mut inner.machine else { return Ok(None) };
+        Ok(machine.oldest(queue, state)?.map(|head| head.sent_ms))
+    }
+
+    fn announce(&self, inner: &mut Inner, queue: QueueId, now_ms: u64) {
+        let visible = inner.machine().counts(queue, now_ms).visible as usize;
+        if visible > 0 {
+            self.events.available(self.group, queue, visible);
+        }
+        self.set_alarm(inner, queue, now_ms);
+    }
+
+    fn set_alarm(&self, inner: &mut Inner, queue: QueueId, now_ms: u64) {
+        let Some(at_ms) = inner.machine().next_visible_at_ms(queue, now_ms) else { return };
+        let Some(leading) = &mut inner.leading else { return };
+        if leading.alarms.set(queue, at_ms) {
+            self.alarm_changed.notify_one();
+        }
+    }
+
+    /// Tells the window, the waiters and the alarms what a batch changed.
+    fn observe(&self, inner: &mut Inner) {
+        let Inner { machine: Some(machine), leading: Some(leading), effects, .. } = inner else {
+            return;
+        };
+        leading.window.observe(effects);
+        let clock_ms = machine.clock_ms();
+        let mut run: Option<(QueueId, usize)> = None;
+        for effect in effects.iter() {
+            let queue = match *effect {
+                Effect::Arrived { queue, .. } => queue,
+                Effect::VisibleAt { queue, at_ms, .. } if at_ms <= clock_ms => queue,
+                Effect::VisibleAt { queue, at_ms, .. } => {
+                    if self.events.awaited(queue) && leading.alarms.set(queue, at_ms) {
+                        self.alarm_changed.notify_one();
+                    }
+                    continue;
+                }
+                Effect::Gone { .. } | Effect::Cleared { .. } => continue,
+            };
+            match &mut run {
+                Some((same, count)) if *same == queue => *count += 1,
+                _ => {
+                    self.tell(run.replace((queue, 1)));
+                }
+            }
+        }
+        self.tell(run);
+    }
+
+    fn tell(&self, run: Option<(QueueId, usize)>) {
+        if let Some((queue, count)) = run
+            && self.events.awaited(queue)
+        {
+            self.events.available(self.group, queue, count);
+        }
+    }
+}
+
+impl Inner {
+    fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("a replica is loaded before it runs")
+    }
+}
+
+impl Application for Core {
+    fn apply(
+        &self,
+        state: &GroupState,
+        commands: Bytes,
+        applied: &[u8],
+        answered: bool,
+    ) -> io::Result<Answer> {
+        let batch = decode_batch(commands).map_err(|error| invalid("batch of commands", error))?;
+        let mut write = state.batch();
+        // Held until the rows are committed: a reserve in between would look for messages that
+        // the machine counts and the store does not show yet.
+        let mut inner = self.inner.lock();
+        let Inner { machine: Some(machine), effects, .. } = &mut *inner else {
+            return Err(io::Error::other("applied to a replica that was not loaded"));
+        };
+        effects.clear();
+        let replies = machine.apply(&batch, state, &mut write, effects)?;
+        write.put_applied(applied);
+        state.commit(write)?;
+        self.observe(&mut inner);
+        Ok(if answered { Answer::of(replies) } else { Answer::none() })
+    }
+
+    fn reload(&self, state: &GroupState) -> io::Result<()> {
+        let machine = Machine::load(state)?;
+        let mut inner = self.inner.lock();
+        inner.machine = Some(machine);
+        inner.leading = None;
+        Ok(())
+    }
+}

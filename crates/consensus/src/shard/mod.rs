@@ -1,0 +1,247 @@
+//! A shard: the queue machine on one replica, and on the leader its ready window and proposer.
+//!
+//! `core` holds what apply and reserve share; `owner` is the task that folds what arrives into
+//! entries. A caller reserves in its own context (a lock, no await), so that an empty queue costs
+//! no hop; everything that changes state goes through the owner's channel.
+
+mod core;
+mod owner;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flotilla_queue::command::{Command, Identified, Lease, Reply};
+use flotilla_types::clock::Clock;
+use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
+use flotilla_types::limits::{SHARD_PENDING_BYTES_MAX, SHARD_PENDING_COMMANDS_MAX};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::core::Core;
+use self::owner::{Owner, Request};
+use crate::group::{Group, Leadership};
+use crate::state_machine::Application;
+
+pub use flotilla_queue::QueueCounts;
+
+/// What a shard tells the node it is on. Called with the shard's lock held: must be quick and
+/// must not call back.
+pub trait ShardEvents: Send + Sync + 'static {
+    /// Whether anybody waits for messages of this queue.
+    fn awaited(&self, queue: QueueId) -> bool;
+
+    /// About `count` messages of an awaited queue can be received from this shard, on this node.
+    fn available(&self, shard: GroupId, queue: QueueId, count: usize);
+}
+
+/// Why a shard did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// Not the leader here, or not yet ready to decide. Nothing was proposed.
+    #[error("not the leader")]
+    NotLeader(Option<NodeId>),
+    /// Too much is waiting already. Nothing was proposed.
+    #[error("overloaded")]
+    Overloaded,
+    /// It was handed to Raft and the answer was lost: it may be applied, now or later.
+    #[error("the outcome is unknown")]
+    Unknown,
+}
+
+/// What to hand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveSpec {
+    /// The queue.
+    pub queue: QueueId,
+    /// How many at most.
+    pub max: usize,
+    /// How long they stay hidden.
+    pub visibility_ms: u64,
+    /// The queue's retention.
+    pub retention_ms: u64,
+}
+
+/// A shard before its group runs: first made, then given to the group as its application, then
+/// started.
+pub struct ShardSeed {
+    core: Arc<Core>,
+}
+
+impl ShardSeed {
+    /// For the replica of `group` on this node.
+    pub fn new(group: GroupId, clock: Arc<dyn Clock>, events: Arc<dyn ShardEvents>) -> Self {
+        Self { core: Arc::new(Core::new(group, clock, events)) }
+    }
+
+    /// What the group applies its entries to.
+    pub fn application(&self) -> Arc<dyn Application> {
+        self.core.clone()
+    }
+
+    /// Starts the owner task; it ends when the last handle is dropped.
+    pub fn start(self, group: Group) -> Shard {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let pending = Arc::new(Pending::default());
+        let leadership = group.leadership();
+        let owner = Owner::new(group.clone(), self.core.clone(), receiver, pending.clone());
+        tokio::spawn(owner.run());
+        Shard { core: self.core, group, requests, pending, leadership }
+    }
+}
+
+/// What waits for a proposal; the channel itself is unbounded, this is its bound.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    commands: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Pending {
+    fn admit(&self, commands: usize, bytes: usize) -> bool {
+        let fits = self.commands.load(Ordering::Relaxed) + commands <= SHARD_PENDING_COMMANDS_MAX
+            && self.bytes.load(Ordering::Relaxed) + bytes <= SHARD_PENDING_BYTES_MAX;
+        if fits {
+            self.commands.fetch_add(commands, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn release(&self, commands: usize, bytes: usize) {
+        self.commands.fetch_sub(commands, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Handle of a running shard replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Shard {
+    core: Arc<Core>,
+    group: Group,
+    requests: mpsc::UnboundedSender<Request>,
+    pending: Arc<Pending>,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Shard {
+    /// The replica's group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Who leads, as this node knows.
+    pub fn leadership(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    fn check_leader(&self) -> Result<(), ShardError> {
+        let now = self.leadership();
+        if now.here { Ok(()) } else { Err(ShardError::NotLeader(now.leader)) }
+    }
+
+    /// Has the commands applied, in this order and in one entry; one reply each.
+    ///
+    /// # Errors
+    /// See [`ShardError`]; it holds for all of them.
+    pub async fn submit(&self, commands: Vec<Identified>) -> Result<Vec<Reply>, ShardError> {
+        self.check_leader()?;
+        let bytes = commands.iter().map(command_bytes).sum();
+        if !self.pending.admit(commands.len(), bytes) {
+            return Err(ShardError::Overloaded);
+        }
+        let (reply, answer) = oneshot::channel();
+        // The owner outlives every handle; should it be gone, the dropped sender says so below.
+        let _ = self.requests.send(Request::Submit { commands, bytes, reply });
+        answer.await.unwrap_or(Err(ShardError::Unknown))
+    }
+
+    /// Reserves up to `max` messages that can be received now and has them handed out. `None` when
+    /// there are none: known at once, without a proposal.
+    ///
+    /// # Errors
+    /// See [`ShardError`].
+    pub fn claim(&self, spec: ReceiveSpec) -> Result<Option<Claim>, ShardError> {
+        self.check_leader()?;
+        if !self.pending.admit(1, 0) {
+            return Err(ShardError::Overloaded);
+        }
+        let reserved = match self.core.reserve(self.group.state(), &spec) {
+            Ok(Some(reserved)) => reserved,
+            Ok(None) => {
+                self.pending.release(1, 0);
+                return Ok(None);
+            }
+            Err(error) => {
+                self.pending.release(1, 0);
+                self.group.fatal(format!("the state cannot be read: {error}"));
+                return Err(ShardError::Unknown);
+            }
+        };
+        let count = reserved.seqs.len();
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Receive { spec, reserved, reply });
+        Ok(Some(Claim { count, answer }))
+    }
+
+    /// About how many messages of the queue can be received now, and from now on an alarm for the
+    /// next one that becomes visible by time alone. `None` when this replica does not lead.
+    pub fn arm(&self, queue: QueueId) -> Option<usize> {
+        self.core.arm(queue)
+    }
+
+    /// Counts as of now; `None` when this replica does not lead.
+    pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
+        self.check_leader().ok()?;
+        Some(self.core.counts(queue))
+    }
+
+    /// The queues that have state in this shard.
+    pub fn queues(&self) -> Vec<QueueId> {
+        self.core.queues()
+    }
+
+    /// When the oldest message of the queue in this shard was sent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn oldest_sent_ms(&self, queue: QueueId) -> io::Result<Option<u64>> {
+        self.core.oldest_sent_ms(self.group.state(), queue)
+    }
+}
+
+fn command_bytes(identified: &Identified) -> usize {
+    match &identified.command {
+        Command::Send(send) => send.content.len(),
+        _ => 0,
+    }
+}
+
+/// Messages that are being handed out. Dropping it before they were proposed gives them back.
+pub struct Claim {
+    count: usize,
+    answer: oneshot::Receiver<Result<Vec<Lease>, ShardError>>,
+}
+
+impl Claim {
+    /// How many were reserved; some may turn out to be gone.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The messages, once that is committed.
+    ///
+    /// # Errors
+    /// After `Unknown` some messages may stay hidden until their timeout.
+    pub async fn leases(self) -> Result<Vec<Lease>, ShardError> {
+        self.answer.await.unwrap_or(Err(ShardError::Unknown))
+    }
+}
+
+/// Candidates that nobody else gets until they are settled.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    /// The window that they are from: a later one knows nothing of them.
+    epoch: u64,
+    seqs: Vec<Seq>,
+    fresh_from: Seq,
+}

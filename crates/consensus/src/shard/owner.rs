@@ -1,0 +1,251 @@
+//! The shard's one task: folds what arrived into entries, hands them to Raft, rings alarms.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flotilla_queue::command::{Batch, Command, Identified, Lease, Receive, Reply};
+use flotilla_types::ids::QueueId;
+use flotilla_types::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use flotilla_wire::command::encode_batch;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::core::Core;
+use super::{Pending, ReceiveSpec, Reserved, ShardError};
+use crate::group::{Group, Leadership, ProposeError};
+use crate::types::{Answer, Commands};
+
+/// An alarm is looked at again after this long at the latest: the wall clock may have been set.
+const ALARM_CHECK: Duration = Duration::from_secs(1);
+
+pub(crate) enum Request {
+    Submit {
+        commands: Vec<Identified>,
+        bytes: usize,
+        reply: oneshot::Sender<Result<Vec<Reply>, ShardError>>,
+    },
+    Receive {
+        spec: ReceiveSpec,
+        reserved: Reserved,
+        reply: oneshot::Sender<Result<Vec<Lease>, ShardError>>,
+    },
+}
+
+/// Who gets which part of an entry's replies.
+enum Slot {
+    Submit {
+        commands: usize,
+        reply: oneshot::Sender<Result<Vec<Reply>, ShardError>>,
+    },
+    Receive {
+        queue: QueueId,
+        reserved: Reserved,
+        reply: oneshot::Sender<Result<Vec<Lease>, ShardError>>,
+    },
+}
+
+pub(crate) struct Owner {
+    group: Group,
+    core: Arc<Core>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    pending: Arc<Pending>,
+    leadership: watch::Receiver<Leadership>,
+    /// The leadership that `core` was last told of.
+    known: Leadership,
+    waiting: VecDeque<Request>,
+    in_flight: Arc<AtomicUsize>,
+    completed: Arc<Notify>,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        group: Group,
+        core: Arc<Core>,
+        requests: mpsc::UnboundedReceiver<Request>,
+        pending: Arc<Pending>,
+    ) -> Self {
+        let leadership = group.leadership();
+        Self {
+            group,
+            core,
+            requests,
+            pending,
+            leadership,
+            known: Leadership::default(),
+            waiting: VecDeque::new(),
+            in_flight: Arc::default(),
+            completed: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let full = self.in_flight.load(Ordering::Acquire) >= ENTRIES_IN_FLIGHT_MAX;
+            tokio::select! {
+                biased;
+                changed = self.leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.leadership_changed();
+                }
+                () = self.completed.notified(), if full => {}
+                request = self.requests.recv() => {
+                    let Some(request) = request else { return };
+                    self.waiting.push_back(request);
+                    while let Ok(request) = self.requests.try_recv() {
+                        self.waiting.push_back(request);
+                    }
+                }
+                () = sleep_until_alarm(&self.core) => self.core.ring(),
+                () = self.core.alarm_changed.notified() => {}
+            }
+            self.propose().await;
+        }
+    }
+
+    fn leadership_changed(&mut self) {
+        let now = *self.leadership.borrow_and_update();
+        if now.here && (!self.known.here || self.known.term != now.term) {
+            self.core.lead();
+        } else if !now.here {
+            self.core.follow();
+        }
+        self.known = now;
+    }
+
+    /// Hands entries to Raft while it may take more. With everything taken at once, the size of an
+    /// entry follows the load: nothing waits on an idle shard, much is folded on a busy one.
+    async fn propose(&mut self) {
+        if !self.leadership.borrow().here {
+            return self.turn_away();
+        }
+        while !self.waiting.is_empty()
+            && self.in_flight.load(Ordering::Acquire) < ENTRIES_IN_FLIGHT_MAX
+        {
+            let (commands, slots) = self.fold();
+            if commands.is_empty() {
+                continue;
+            }
+            let counters = self.group.counters();
+            counters.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
+            let batch = Batch { now_ms: self.core.now_ms(), commands };
+            let entry = Commands(encode_batch(&batch));
+            self.in_flight.fetch_add(1, Ordering::AcqRel);
+            let core = self.core.clone();
+            let in_flight = self.in_flight.clone();
+            let completed = self.completed.clone();
+            let then = move |result| {
+                in_flight.fetch_sub(1, Ordering::AcqRel);
+                completed.notify_one();
+                answer(&core, slots, result);
+            };
+            self.group.propose_then(entry, then).await;
+        }
+    }
+
+    /// Not the leader any more: what was not handed over certainly did not happen.
+    fn turn_away(&mut self) {
+        let error = ShardError::NotLeader(self.leadership.borrow().leader);
+        for request in self.waiting.drain(..) {
+            match request {
+                Request::Submit { commands, bytes, reply } => {
+                    self.pending.release(commands.len(), bytes);
+                    let _ = reply.send(Err(error));
+                }
+                Request::Receive { spec, reserved, reply } => {
+                    self.pending.release(1, 0);
+                    self.core.settle(spec.queue, &reserved, 0);
+                    let _ = reply.send(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Takes waiting requests up to the bounds of one entry.
+    fn fold(&mut self) -> (Vec<Identified>, Vec<Slot>) {
+        let mut commands = Vec::new();
+        let mut slots = Vec::with_capacity(self.waiting.len().min(ENTRY_COMMANDS_MAX));
+        let mut entry_bytes = 0;
+        while let Some(request) = self.waiting.front() {
+            let (count, bytes) = match request {
+                Request::Submit { commands, bytes, .. } => (commands.len(), *bytes),
+                Request::Receive { .. } => (1, 0),
+            };
+            let fits = commands.len() + count <= ENTRY_COMMANDS_MAX
+                && entry_bytes + bytes <= ENTRY_BYTES_MAX;
+            if !fits && !commands.is_empty() {
+                break;
+            }
+            entry_bytes += bytes;
+            self.pending.release(count, bytes);
+            match self.waiting.pop_front().expect("looked at above") {
+                Request::Submit { commands: mut more, reply, .. } => {
+                    commands.append(&mut more);
+                    slots.push(Slot::Submit { commands: count, reply });
+                }
+                Request::Receive { spec, reserved, reply } => {
+                    // Nothing is leased for a caller that has gone.
+                    if reply.is_closed() {
+                        self.core.settle(spec.queue, &reserved, 0);
+                        continue;
+                    }
+                    commands.push(Identified { id: None, command: receive(&spec, &reserved) });
+                    slots.push(Slot::Receive { queue: spec.queue, reserved, reply });
+                }
+            }
+        }
+        (commands, slots)
+    }
+}
+
+fn receive(spec: &ReceiveSpec, reserved: &Reserved) -> Command {
+    Command::Receive(Receive {
+        queue: spec.queue,
+        candidates: reserved.seqs.clone(),
+        visibility_ms: spec.visibility_ms,
+        retention_ms: spec.retention_ms,
+        fresh_from: reserved.fresh_from,
+    })
+}
+
+async fn sleep_until_alarm(core: &Core) {
+    match core.next_alarm_ms() {
+        Some(at_ms) => {
+            let wait = Duration::from_millis(at_ms.saturating_sub(core.now_ms()));
+            tokio::time::sleep(wait.min(ALARM_CHECK)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Splits an entry's replies among those who wait for them. A caller that has gone is no error.
+fn answer(core: &Core, slots: Vec<Slot>, result: Result<Answer, ProposeError>) {
+    let replies = result.map(|answer| answer.take::<Vec<Reply>>().unwrap_or_default());
+    let error = match &replies {
+        Ok(_) => ShardError::Unknown,
+        // The library promises that such a proposal was not appended; still it was handed over,
+        // and whoever asks learns no more than that.
+        Err(ProposeError::NotLeader(_) | ProposeError::Unknown) => ShardError::Unknown,
+    };
+    let mut replies = replies.unwrap_or_default().into_iter();
+    for slot in slots {
+        match slot {
+            Slot::Submit { commands, reply } => {
+                let mine: Vec<Reply> = replies.by_ref().take(commands).collect();
+                let complete = mine.len() == commands;
+                let _ = reply.send(if complete { Ok(mine) } else { Err(error) });
+            }
+            Slot::Receive { queue, reserved, reply } => {
+                let leases = match replies.next() {
+                    Some(Reply::Received(leases)) => Ok(leases),
+                    _ => Err(error),
+                };
+                let handed_out = leases.as_ref().map_or(0, Vec::len);
+                core.settle(queue, &reserved, handed_out);
+                let _ = reply.send(leases);
+            }
+        }
+    }
+}

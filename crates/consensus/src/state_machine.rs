@@ -1,0 +1,195 @@
+//! One group's application behind the library's state machine trait.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_storage::state::{GroupState, Import, StateDb};
+use flotilla_types::ids::GroupId;
+use futures::{Stream, TryStreamExt};
+use openraft::EntryPayload;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+
+use crate::codec;
+use crate::types::{Answer, Commands, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// Entries applied in a row before other tasks of the thread get their turn.
+const APPLY_RUN_MAX: u32 = 32;
+
+/// What a group does with its committed entries. One application object serves one replica.
+///
+/// Contract: `apply` is called in log order by one task, never concurrently with itself or
+/// `reload`. It must write `applied` in the same atomic commit as the effects of the commands, and
+/// its effects must depend on nothing but the state and the commands.
+pub trait Application: Send + Sync + 'static {
+    /// Applies one entry. `answered` says whether somebody on this node waits for the answer.
+    ///
+    /// # Errors
+    /// When the store fails or the entry cannot be decoded; the process then stops.
+    fn apply(
+        &self,
+        state: &GroupState,
+        commands: Bytes,
+        applied: &[u8],
+        answered: bool,
+    ) -> io::Result<Answer>;
+
+    /// The whole state was replaced by a snapshot (or is read for the first time).
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn reload(&self, state: &GroupState) -> io::Result<()>;
+}
+
+/// A snapshot on its way: never the bytes, only what is needed to stream or install them.
+pub(crate) enum SnapshotData {
+    /// Of this replica, to be exported when a follower needs it.
+    Local(GroupState),
+    /// Received and staged, to be made the state.
+    Received { import: Box<Import>, applied: Bytes },
+}
+
+pub(crate) type RaftSnapshot = Snapshot<
+    openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>,
+    u64,
+    openraft::impls::BasicNode,
+    SnapshotData,
+>;
+
+/// See the module.
+pub(crate) struct StateMachine {
+    group: GroupId,
+    db: StateDb,
+    state: GroupState,
+    application: Arc<dyn Application>,
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl StateMachine {
+    pub(crate) fn open(
+        group: GroupId,
+        db: StateDb,
+        state: GroupState,
+        application: Arc<dyn Application>,
+    ) -> io::Result<Self> {
+        let (last, membership) = match state.applied()? {
+            Some(bytes) => codec::decode_applied(bytes)
+                .map_err(|error| codec::invalid("applied record", error))?,
+            None => (None, StoredMembership::default()),
+        };
+        application.reload(&state)?;
+        Ok(Self { group, db, state, application, last, membership })
+    }
+
+    fn apply_commands(&mut self, commands: Commands, answered: bool) -> io::Result<Answer> {
+        let applied = codec::encode_applied(self.last.as_ref(), &self.membership);
+        self.application.apply(&self.state, commands.0, &applied, answered)
+    }
+
+    fn store_applied(&self) -> io::Result<()> {
+        let mut batch = self.state.batch();
+        batch.put_applied(&codec::encode_applied(self.last.as_ref(), &self.membership));
+        self.state.commit(batch)
+    }
+
+    /// The position that would survive a crash now, as a snapshot's.
+    fn durable_meta(&self) -> io::Result<Option<SnapshotMeta>> {
+        durable_meta(&self.db, self.group)
+    }
+}
+
+fn durable_meta(db: &StateDb, group: GroupId) -> io::Result<Option<SnapshotMeta>> {
+    let Some(bytes) = db.durable_applied(group)? else {
+        return Ok(None);
+    };
+    let (last_log_id, last_membership) = codec::decode_applied(bytes)
+        .map_err(|error| codec::invalid("durable applied record", error))?;
+    Ok(last_log_id.map(|_| SnapshotMeta { last_log_id, last_membership }))
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.last, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut run = 0;
+        while let Some((entry, responder)) = entries.try_next().await? {
+            self.last = Some(entry.log_id);
+            let answer = match entry.payload {
+                EntryPayload::Normal(commands) => {
+                    self.apply_commands(commands, responder.is_some())?
+                }
+                EntryPayload::Blank => {
+                    self.store_applied()?;
+                    Answer::none()
+                }
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    self.store_applied()?;
+                    Answer::none()
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+            run += 1;
+            if run % APPLY_RUN_MAX == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { group: self.group, db: self.db.clone(), state: self.state.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
+        let SnapshotData::Received { import, applied } = snapshot else {
+            // A replica's own snapshot is its state already.
+            return Ok(());
+        };
+        tracing::info!(group = %self.group, last = ?meta.last_log_id, "installing a snapshot");
+        tokio::task::spawn_blocking(move || import.finish(applied))
+            .await
+            .map_err(io::Error::other)??;
+        self.last = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.application.reload(&self.state)
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        let meta = self.durable_meta()?;
+        let state = self.state.clone();
+        Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotData::Local(state) }))
+    }
+}
+
+/// "Builds" a snapshot by naming the durable position: the state itself is the snapshot, and the
+/// log before that position is not needed any more.
+pub(crate) struct SnapshotBuilder {
+    group: GroupId,
+    db: StateDb,
+    state: GroupState,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let meta = durable_meta(&self.db, self.group)?.unwrap_or_default();
+        Ok(Snapshot { meta, snapshot: SnapshotData::Local(self.state.clone()) })
+    }
+}

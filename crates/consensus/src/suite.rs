@@ -1,0 +1,146 @@
+//! The library's own storage suite, on the real log and the real store.
+//!
+//! A snapshot here is a position, and its bytes travel between stores by the links; the wrapper
+//! below does what flush controller and links do, so that the suite can build, move and install.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_storage::log::{Engine, LogOptions};
+use flotilla_storage::state::{GroupState, StateDb, StateOptions};
+use flotilla_types::ids::GroupId;
+use futures::Stream;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{ErrorSubject, ErrorVerb, StorageError};
+use tempfile::TempDir;
+
+use crate::log_store::LogStore;
+use crate::state_machine::{
+    Application, RaftSnapshot, SnapshotBuilder, SnapshotData, StateMachine,
+};
+use crate::types::{Answer, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+
+const GROUP: GroupId = GroupId(3);
+
+/// Keeps nothing but the position.
+struct Positions;
+
+impl Application for Positions {
+    fn apply(
+        &self,
+        state: &GroupState,
+        _commands: Bytes,
+        applied: &[u8],
+        _answered: bool,
+    ) -> io::Result<Answer> {
+        let mut batch = state.batch();
+        batch.put_applied(applied);
+        state.commit(batch)?;
+        Ok(Answer::none())
+    }
+
+    fn reload(&self, _state: &GroupState) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Flushing {
+    inner: StateMachine,
+    db: StateDb,
+    state: GroupState,
+}
+
+struct FlushingBuilder {
+    inner: SnapshotBuilder,
+    db: StateDb,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for FlushingBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        self.db.flush()?;
+        self.inner.build_snapshot().await
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Flushing {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = FlushingBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        self.inner.applied_state().await
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        self.inner.apply(entries).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> FlushingBuilder {
+        FlushingBuilder { inner: self.inner.get_snapshot_builder().await, db: self.db.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
+        let received = match snapshot {
+            SnapshotData::Local(other) => {
+                let mut import = self.state.import()?;
+                let export = other.export()?;
+                let applied = export.applied().cloned().unwrap_or_default();
+                for chunk in export {
+                    import.chunk(chunk?)?;
+                }
+                SnapshotData::Received { import: Box::new(import), applied }
+            }
+            received @ SnapshotData::Received { .. } => received,
+        };
+        self.inner.install_snapshot(meta, received).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        self.inner.get_current_snapshot().await
+    }
+}
+
+struct Builder;
+
+/// What must outlive a log store: its engine, then the directory.
+type Guard = (Engine, TempDir);
+
+impl Builder {
+    fn open(&self) -> io::Result<(Guard, LogStore, Flushing)> {
+        let dir = tempfile::tempdir()?;
+        let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
+        let fail = Box::new(|error: &io::Error| panic!("the log failed: {error}"));
+        let (engine, damage) = Engine::open(&dir.path().join("log"), options, fail)?;
+        assert!(damage.is_empty(), "a new log is whole");
+        let db = StateDb::open(&dir.path().join("state"), StateOptions::default())?;
+        let state = db.group(GROUP)?;
+        let inner = StateMachine::open(GROUP, db.clone(), state.clone(), Arc::new(Positions))?;
+        let log = LogStore::new(engine.group(GROUP));
+        Ok(((engine, dir), log, Flushing { inner, db, state }))
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Builder {
+    async fn build(&self) -> Result<(Guard, LogStore, Flushing), StorageError<TypeConfig>> {
+        self.open().map_err(|error| {
+            use openraft::errors::ErrorSource as _;
+            let source = openraft::impls::BoxedErrorSource::from_error(&error);
+            StorageError::new(ErrorSubject::Store, ErrorVerb::Read, source)
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_stores_pass_the_librarys_suite() {
+    Suite::<TypeConfig, LogStore, Flushing, Builder, Guard>::test_all(Builder).await.unwrap();
+}
