@@ -1,0 +1,289 @@
+//! What the cluster offers to a front end: queues by name, messages by queue. No protocol, no AWS
+//! codes, no URLs.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_types::attributes::{AttributeName, AttributePatch, QueueAttributes};
+use flotilla_types::ids::{GroupId, MessageId, QueueId, Seq};
+use flotilla_types::names::QueueName;
+
+/// A queue as the catalog has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Never used again for another queue.
+    pub id: QueueId,
+    /// Its name.
+    pub name: QueueName,
+    /// Current attributes.
+    pub attributes: QueueAttributes,
+    /// Current tags.
+    pub tags: BTreeMap<String, String>,
+    /// Unix time in seconds.
+    pub created_s: u64,
+    /// Unix time in seconds of the last change of attributes.
+    pub modified_s: u64,
+}
+
+/// Why the cluster could not do something, for reasons that are not the caller's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// No leader could be reached in time, or the group has no quorum. `maybe_applied` is false
+    /// only if no proposal was handed to Raft anywhere.
+    #[error("no quorum or no leader in time (maybe applied: {maybe_applied})")]
+    Unavailable {
+        /// Whether the request may have taken effect, now or later.
+        maybe_applied: bool,
+    },
+    /// A bound was reached; nothing was done.
+    #[error("overloaded")]
+    Overloaded,
+}
+
+/// Why a queue was not created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// A queue of that name has another value for this attribute.
+    #[error("exists with another {0}")]
+    AttributeDiffers(AttributeName),
+    /// A queue of that name has other tags.
+    #[error("exists with other tags")]
+    TagsDiffer,
+    /// A queue of that name was deleted less than a minute ago.
+    #[error("deleted recently")]
+    DeletedRecently,
+    /// `limits::QUEUES_MAX`.
+    #[error("too many queues")]
+    TooMany,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why something on an existing queue failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why a queue was not purged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// Less than a minute ago.
+    #[error("purged a moment ago")]
+    InProgress,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Approximate numbers of messages over all shards of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Can be received now.
+    pub visible: u64,
+    /// Received, not deleted, not visible again.
+    pub in_flight: u64,
+    /// Sent with a delay that is not over.
+    pub delayed: u64,
+    /// Unix milliseconds at which the oldest message was sent, if there is one and it is known.
+    pub oldest_sent_ms: Option<u64>,
+}
+
+impl Counts {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        let oldest = [self.oldest_sent_ms, other.oldest_sent_ms].into_iter().flatten().min();
+        Self {
+            visible: self.visible + other.visible,
+            in_flight: self.in_flight + other.in_flight,
+            delayed: self.delayed + other.delayed,
+            oldest_sent_ms: oldest,
+        }
+    }
+}
+
+/// A message on its way in; size, characters and attributes are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Drawn by the front end.
+    pub message_id: MessageId,
+    /// In seconds; the queue's own delay is already applied.
+    pub delay_seconds: u32,
+    /// Encoded `flotilla_wire::content::Content`.
+    pub content: Bytes,
+}
+
+/// Names one receive of one message; what a receipt handle carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The queue it was received from.
+    pub queue: QueueId,
+    /// The shard that holds it.
+    pub shard: GroupId,
+    /// Its place there.
+    pub seq: Seq,
+    /// Which receive it was.
+    pub receive: u32,
+}
+
+/// What a receive asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveRequest {
+    /// 1 to 10.
+    pub max_messages: usize,
+    /// How long the messages stay hidden.
+    pub visibility_seconds: u32,
+    /// 0 for a short poll.
+    pub wait_seconds: u32,
+    /// Whether to report which shards were asked.
+    pub explain: bool,
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// For the receipt handle.
+    pub receipt: Receipt,
+    /// Its public identity.
+    pub message_id: MessageId,
+    /// This receive included.
+    pub receive_count: u32,
+    /// Unix milliseconds.
+    pub first_received_ms: u64,
+    /// Unix milliseconds.
+    pub sent_ms: u64,
+    /// As in [`Outgoing::content`].
+    pub content: Bytes,
+}
+
+/// What one shard answered to one poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardAnswer {
+    /// Messages taken from it (0: it had none).
+    Messages(usize),
+    /// It could not be asked in time.
+    Unreachable,
+}
+
+/// Answer to a receive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// At most as many as asked for.
+    pub messages: Vec<Incoming>,
+    /// Which shards were asked and what each had; empty unless `explain` was set.
+    pub asked: Vec<(GroupId, ShardAnswer)>,
+    /// Shards that the queue has.
+    pub shards: usize,
+}
+
+/// Why a receive failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveError {
+    /// `limits::IN_FLIGHT_MAX` reached (short polls only; a long poll returns empty).
+    #[error("too many messages in flight")]
+    TooManyInFlight,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why a visibility was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VisibilityError {
+    /// Deleted, expired or purged.
+    #[error("the message is not there")]
+    NotInFlight,
+    /// Would pass the 12 hours from the receive.
+    #[error("total visibility beyond the limit")]
+    BeyondLimit,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// The cluster as a front end sees it. Cheap to share; every call may be cancelled by dropping it.
+pub trait Cluster: Send + Sync + 'static {
+    /// Creates a queue, or finds the one of that name. Values absent from `attributes` and tags
+    /// when `tags` is `None` are not compared.
+    fn create_queue(
+        &self,
+        name: &QueueName,
+        attributes: &AttributePatch,
+        tags: Option<&BTreeMap<String, String>>,
+    ) -> impl Future<Output = Result<Arc<Queue>, CreateError>> + Send;
+
+    /// Finds a queue; asks the catalog's leader before it says that there is none.
+    fn queue(
+        &self,
+        name: &QueueName,
+    ) -> impl Future<Output = Result<Arc<Queue>, QueueError>> + Send;
+
+    /// Names that start with `prefix`, in order, after `after`; at most `limit`.
+    fn list_queues(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<QueueName>, Trouble>> + Send;
+
+    /// Deletes the queue and, soon after, its messages.
+    fn delete_queue(&self, queue: &Queue) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Changes attributes.
+    fn set_attributes(
+        &self,
+        queue: &Queue,
+        patch: &AttributePatch,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Removes all messages.
+    fn purge_queue(&self, queue: &Queue) -> impl Future<Output = Result<(), PurgeError>> + Send;
+
+    /// Counts over all shards; those that cannot be reached in time count with what they last said.
+    fn counts(&self, queue: &Queue) -> impl Future<Output = Result<Counts, Trouble>> + Send;
+
+    /// Stores messages; one result each, in order. All of one call go to one shard.
+    fn send(
+        &self,
+        queue: &Queue,
+        messages: Vec<Outgoing>,
+    ) -> impl Future<Output = Vec<Result<(), Trouble>>> + Send;
+
+    /// Receives.
+    fn receive(
+        &self,
+        queue: &Queue,
+        request: ReceiveRequest,
+    ) -> impl Future<Output = Result<Received, ReceiveError>> + Send;
+
+    /// Deletes; one result each, in order.
+    fn delete(
+        &self,
+        queue: &Queue,
+        receipts: Vec<Receipt>,
+    ) -> impl Future<Output = Vec<Result<(), Trouble>>> + Send;
+
+    /// Changes visibilities (seconds from now); one result each, in order.
+    fn change_visibility(
+        &self,
+        queue: &Queue,
+        changes: Vec<(Receipt, u32)>,
+    ) -> impl Future<Output = Vec<Result<(), VisibilityError>>> + Send;
+
+    /// Key under which receipt handles are authenticated; the same on every node, for ever.
+    fn handle_key(&self) -> [u8; 32];
+
+    /// Whether this node can serve: it knows the catalog, and every shard has a reachable leader.
+    fn ready(&self) -> bool;
+}

@@ -1,0 +1,342 @@
+//! The catalog's decisions: commands in, replies and changed rows out; no I/O, no clock.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use flotilla_types::attributes::{AttributeName, AttributePatch, QueueAttributes};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
+use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_MAX};
+use flotilla_types::names::QueueName;
+
+use crate::api::Queue;
+
+/// Where a shard lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShardPlace {
+    pub(crate) group: GroupId,
+    /// The preferred leader first.
+    pub(crate) replicas: Vec<NodeId>,
+}
+
+/// What is decided when a cluster is founded, and never changes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) cluster: String,
+    pub(crate) handle_key: [u8; 32],
+    pub(crate) shards: Vec<ShardPlace>,
+}
+
+/// A queue with what only the catalog needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) purged_ms: u64,
+    /// The purge that `purged_ms` is of: repeated, it is no second purge.
+    pub(crate) purged_by: Option<CommandId>,
+}
+
+/// A name whose queue was deleted a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    pub(crate) deleted_ms: u64,
+    pub(crate) queue: QueueId,
+    pub(crate) deleted_by: Option<CommandId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Found(Facts),
+    CreateQueue {
+        name: QueueName,
+        attributes: AttributePatch,
+        tags: Option<BTreeMap<String, String>>,
+    },
+    DeleteQueue {
+        queue: QueueId,
+    },
+    SetAttributes {
+        queue: QueueId,
+        attributes: AttributePatch,
+    },
+    /// Allowed once a minute; the shards are told afterwards.
+    MarkPurge {
+        queue: QueueId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Done,
+    Queue(Arc<Queue>),
+    NotFound,
+    AttributeDiffers(AttributeName),
+    TagsDiffer,
+    DeletedRecently,
+    TooMany,
+    PurgedRecently,
+}
+
+/// A row that a command changed; the replica writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Facts,
+    Entry(QueueName),
+    Tombstone(QueueName),
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) facts: Option<Facts>,
+    pub(crate) next_queue: u64,
+    pub(crate) clock_ms: u64,
+    pub(crate) queues: BTreeMap<QueueName, Entry>,
+    pub(crate) by_id: BTreeMap<QueueId, QueueName>,
+    pub(crate) tombstones: BTreeMap<QueueName, Tombstone>,
+}
+
+impl Machine {
+    /// Applies one command under the leader's stamp and names the rows that changed.
+    pub(crate) fn apply(
+        &mut self,
+        now_ms: u64,
+        id: Option<CommandId>,
+        command: Command,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        self.clock_ms = self.clock_ms.max(now_ms);
+        // The clock and the next id are in the facts' row.
+        changes.push(Change::Facts);
+        self.forget_tombstones(changes);
+        match command {
+            Command::Found(facts) => {
+                // Two founders can only be the same one, repeating itself.
+                self.facts.get_or_insert(facts);
+                Reply::Done
+            }
+            Command::CreateQueue { name, attributes, tags } => {
+                self.create(name, &attributes, tags, changes)
+            }
+            Command::DeleteQueue { queue } => self.delete(queue, id, changes),
+            Command::SetAttributes { queue, attributes } => {
+                self.set_attributes(queue, &attributes, changes)
+            }
+            Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
+        }
+    }
+
+    /// Names from `prefix`, after `after`.
+    pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<QueueName> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let names = self.queues.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name);
+        names.take_while(|name| name.as_str().starts_with(prefix)).take(limit).cloned().collect()
+    }
+
+    pub(crate) fn by_id(&self, queue: QueueId) -> Option<&Entry> {
+        self.queues.get(self.by_id.get(&queue)?)
+    }
+
+    fn create(
+        &mut self,
+        name: QueueName,
+        attributes: &AttributePatch,
+        tags: Option<BTreeMap<String, String>>,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        if let Some(entry) = self.queues.get(&name) {
+            if let Some(differs) = entry.queue.attributes.first_difference(attributes) {
+                return Reply::AttributeDiffers(differs);
+            }
+            if tags.is_some_and(|tags| tags != entry.queue.tags) {
+                return Reply::TagsDiffer;
+            }
+            return Reply::Queue(entry.queue.clone());
+        }
+        if self.tombstones.contains_key(&name) {
+            return Reply::DeletedRecently;
+        }
+        if self.queues.len() >= QUEUES_MAX {
+            return Reply::TooMany;
+        }
+        self.next_queue += 1;
+        let queue = Arc::new(Queue {
+            id: QueueId(self.next_queue),
+            name: name.clone(),
+            attributes: QueueAttributes::default().with(attributes),
+            tags: tags.unwrap_or_default(),
+            created_s: self.clock_ms / 1_000,
+            modified_s: self.clock_ms / 1_000,
+        });
+        changes.push(Change::Entry(name));
+        self.insert(Entry { queue: queue.clone(), purged_ms: 0, purged_by: None });
+        Reply::Queue(queue)
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        self.by_id.insert(entry.queue.id, entry.queue.name.clone());
+        self.queues.insert(entry.queue.name.clone(), entry);
+    }
+
+    fn delete(
+        &mut self,
+        queue: QueueId,
+        id: Option<CommandId>,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let Some(name) = self.by_id.remove(&queue) else {
+            let again = |tomb: &&Tombstone| tomb.queue == queue && tomb.deleted_by == id;
+            let repeated = id.is_some() && self.tombstones.values().any(|tomb| again(&tomb));
+            return if repeated { Reply::Done } else { Reply::NotFound };
+        };
+        self.queues.remove(&name);
+        changes.push(Change::Entry(name.clone()));
+        changes.push(Change::Tombstone(name.clone()));
+        let tombstone = Tombstone { deleted_ms: self.clock_ms, queue, deleted_by: id };
+        self.tombstones.insert(name, tombstone);
+        Reply::Done
+    }
+
+    fn set_attributes(
+        &mut self,
+        queue: QueueId,
+        patch: &AttributePatch,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let modified_s = self.clock_ms / 1_000;
+        let Some(entry) = self.by_id.get(&queue).and_then(|name| self.queues.get_mut(name)) else {
+            return Reply::NotFound;
+        };
+        let mut changed = Queue::clone(&entry.queue);
+        changed.attributes = changed.attributes.with(patch);
+        changed.modified_s = modified_s;
+        entry.queue = Arc::new(changed);
+        changes.push(Change::Entry(entry.queue.name.clone()));
+        Reply::Queue(entry.queue.clone())
+    }
+
+    fn mark_purge(
+        &mut self,
+        queue: QueueId,
+        id: Option<CommandId>,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let now_ms = self.clock_ms;
+        let Some(entry) = self.by_id.get(&queue).and_then(|name| self.queues.get_mut(name)) else {
+            return Reply::NotFound;
+        };
+        if id.is_some() && entry.purged_by == id {
+            return Reply::Done;
+        }
+        if entry.purged_ms > 0 && now_ms < entry.purged_ms + PURGE_INTERVAL_SECONDS * 1_000 {
+            return Reply::PurgedRecently;
+        }
+        entry.purged_ms = now_ms;
+        entry.purged_by = id;
+        changes.push(Change::Entry(entry.queue.name.clone()));
+        Reply::Done
+    }
+
+    fn forget_tombstones(&mut self, changes: &mut Vec<Change>) {
+        let now_ms = self.clock_ms;
+        self.tombstones.retain(|name, tombstone| {
+            let keep = now_ms < tombstone.deleted_ms + NAME_REUSE_SECONDS * 1_000;
+            if !keep {
+                changes.push(Change::Tombstone(name.clone()));
+            }
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_types::attributes::PatchFor;
+
+    use super::*;
+
+    fn name(text: &str) -> QueueName {
+        QueueName::new(text).unwrap()
+    }
+
+    fn patch(pairs: &[(&str, &str)]) -> AttributePatch {
+        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change).unwrap()
+    }
+
+    fn create(machine: &mut Machine, now_ms: u64, text: &str, pairs: &[(&str, &str)]) -> Reply {
+        let command =
+            Command::CreateQueue { name: name(text), attributes: patch(pairs), tags: None };
+        machine.apply(now_ms, None, command, &mut Vec::new())
+    }
+
+    fn run(machine: &mut Machine, now_ms: u64, counter: u64, command: Command) -> Reply {
+        let id = Some(CommandId { session: 1, counter });
+        machine.apply(now_ms, id, command, &mut Vec::new())
+    }
+
+    /// Conformance vector 10: only what the request names is compared, with current values.
+    #[test]
+    fn create_compares_only_what_is_given() {
+        let mut machine = Machine::default();
+        let Reply::Queue(queue) = create(&mut machine, 1_000, "a", &[("DelaySeconds", "1")]) else {
+            panic!("created");
+        };
+        assert_eq!(create(&mut machine, 2_000, "a", &[]), Reply::Queue(queue.clone()));
+        assert_eq!(
+            create(&mut machine, 2_000, "a", &[("DelaySeconds", "2")]),
+            Reply::AttributeDiffers(AttributeName::DelaySeconds)
+        );
+        let set =
+            Command::SetAttributes { queue: queue.id, attributes: patch(&[("DelaySeconds", "2")]) };
+        assert!(matches!(run(&mut machine, 5_000, 1, set), Reply::Queue(_)));
+        let Reply::Queue(now) = create(&mut machine, 6_000, "a", &[("DelaySeconds", "2")]) else {
+            panic!("equal now");
+        };
+        assert_eq!((now.id, now.created_s, now.modified_s), (queue.id, 1, 5));
+        assert_eq!(
+            create(&mut machine, 6_000, "a", &[("DelaySeconds", "1")]),
+            Reply::AttributeDiffers(AttributeName::DelaySeconds)
+        );
+    }
+
+    #[test]
+    fn a_deleted_name_rests_for_a_minute_and_comes_back_as_another_queue() {
+        let mut machine = Machine::default();
+        let Reply::Queue(first) = create(&mut machine, 0, "a", &[]) else { panic!("created") };
+        let delete = Command::DeleteQueue { queue: first.id };
+        assert_eq!(run(&mut machine, 10_000, 1, delete.clone()), Reply::Done);
+        assert_eq!(run(&mut machine, 10_000, 1, delete.clone()), Reply::Done, "repeated");
+        assert_eq!(run(&mut machine, 10_000, 2, delete), Reply::NotFound, "another request");
+        assert_eq!(create(&mut machine, 69_999, "a", &[]), Reply::DeletedRecently);
+        let Reply::Queue(second) = create(&mut machine, 70_000, "a", &[]) else {
+            panic!("free again");
+        };
+        assert_ne!(first.id, second.id);
+    }
+
+    #[test]
+    fn one_purge_a_minute_but_a_repeat_is_no_second_one() {
+        let mut machine = Machine::default();
+        let Reply::Queue(queue) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
+        let purge = || Command::MarkPurge { queue: queue.id };
+        assert_eq!(run(&mut machine, 1_000, 1, purge()), Reply::Done);
+        assert_eq!(run(&mut machine, 2_000, 1, purge()), Reply::Done);
+        assert_eq!(run(&mut machine, 60_999, 2, purge()), Reply::PurgedRecently);
+        assert_eq!(run(&mut machine, 61_000, 3, purge()), Reply::Done);
+    }
+
+    #[test]
+    fn lists_by_prefix_in_order_and_resumes() {
+        let mut machine = Machine::default();
+        for text in ["b1", "a2", "a1", "a3", "A1"] {
+            create(&mut machine, 0, text, &[]);
+        }
+        assert_eq!(machine.list("a", None, 2), [name("a1"), name("a2")]);
+        assert_eq!(machine.list("a", Some("a2"), 9), [name("a3")]);
+        assert_eq!(machine.list("", None, 9).len(), 5);
+        assert_eq!(machine.list("zz", None, 9), []);
+    }
+}

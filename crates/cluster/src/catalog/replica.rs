@@ -1,0 +1,176 @@
+//! The catalog's replica on this node: what its group applies to, and what everybody reads.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_consensus::{Answer, Application};
+use flotilla_storage::state::{GroupBatch, GroupState};
+use flotilla_types::ids::QueueId;
+use flotilla_types::names::QueueName;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::codec;
+use super::machine::{Change, Facts, Machine, Reply};
+use crate::api::Queue;
+
+const FACTS_KEY: &[u8] = b"c";
+const QUEUE_PREFIX: u8 = b'q';
+const TOMBSTONE_PREFIX: u8 = b'd';
+
+/// See the module. Reads may be behind the leader by a heartbeat.
+pub(crate) struct Catalog {
+    machine: RwLock<Machine>,
+    /// The founding facts, once they are known here.
+    facts: watch::Sender<Option<Arc<Facts>>>,
+    /// Counts what was applied here.
+    versions: watch::Sender<u64>,
+}
+
+fn key(prefix: u8, name: &QueueName) -> Vec<u8> {
+    let mut key = vec![prefix];
+    key.extend_from_slice(name.as_str().as_bytes());
+    key
+}
+
+impl Catalog {
+    pub(crate) fn new() -> Self {
+        Self {
+            machine: RwLock::default(),
+            facts: watch::Sender::new(None),
+            versions: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn facts(&self) -> watch::Receiver<Option<Arc<Facts>>> {
+        self.facts.subscribe()
+    }
+
+    /// Changes with everything that is applied here.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.versions.subscribe()
+    }
+
+    /// The last queue that was created, as far as this replica knows.
+    pub(crate) fn newest_queue(&self) -> Option<QueueId> {
+        let next = self.machine.read().next_queue;
+        (next > 0).then_some(QueueId(next))
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Option<Arc<Queue>> {
+        Some(self.machine.read().queues.get(name)?.queue.clone())
+    }
+
+    pub(crate) fn queue_by_id(&self, id: QueueId) -> Option<Arc<Queue>> {
+        Some(self.machine.read().by_id(id)?.queue.clone())
+    }
+
+    pub(crate) fn queues(&self) -> HashMap<QueueId, Arc<Queue>> {
+        let machine = self.machine.read();
+        machine.queues.values().map(|entry| (entry.queue.id, entry.queue.clone())).collect()
+    }
+
+    pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<QueueName> {
+        self.machine.read().list(prefix, after, limit)
+    }
+
+    fn publish(&self, machine: &Machine) {
+        self.facts.send_if_modified(|known| {
+            let changed = known.as_deref() != machine.facts.as_ref();
+            if changed {
+                *known = machine.facts.clone().map(Arc::new);
+            }
+            changed
+        });
+    }
+
+    fn stage(machine: &Machine, changes: &[Change], batch: &mut GroupBatch) {
+        for change in changes {
+            match change {
+                Change::Facts => {
+                    let facts = machine.facts.as_ref();
+                    let row = codec::facts_to_row(facts, machine.next_queue, machine.clock_ms);
+                    batch.put_catalog_row(FACTS_KEY, &row);
+                }
+                Change::Entry(name) => {
+                    let key = key(QUEUE_PREFIX, name);
+                    match machine.queues.get(name) {
+                        Some(entry) => batch.put_catalog_row(&key, &codec::entry_to_row(entry)),
+                        None => batch.remove_catalog_row(&key),
+                    }
+                }
+                Change::Tombstone(name) => {
+                    let key = key(TOMBSTONE_PREFIX, name);
+                    match machine.tombstones.get(name) {
+                        Some(tombstone) => {
+                            batch.put_catalog_row(&key, &codec::tombstone_to_row(tombstone));
+                        }
+                        None => batch.remove_catalog_row(&key),
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(state: &GroupState) -> io::Result<Machine> {
+        let invalid =
+            |error| io::Error::new(io::ErrorKind::InvalidData, format!("catalog: {error}"));
+        let mut machine = Machine::default();
+        for (key, value) in state.catalog_rows()? {
+            let (prefix, rest) = key.split_first().unwrap_or((&0, &[]));
+            match *prefix {
+                _ if key.as_ref() == FACTS_KEY => {
+                    (machine.facts, machine.next_queue, machine.clock_ms) =
+                        codec::facts_from_row(value).map_err(|e| invalid(e.to_string()))?;
+                }
+                QUEUE_PREFIX => {
+                    let entry = codec::entry_from_row(value).map_err(|e| invalid(e.to_string()))?;
+                    machine.insert(entry);
+                }
+                TOMBSTONE_PREFIX => {
+                    let tombstone =
+                        codec::tombstone_from_row(value).map_err(|e| invalid(e.to_string()))?;
+                    let name = std::str::from_utf8(rest).ok().and_then(|n| QueueName::new(n).ok());
+                    let name = name.ok_or_else(|| invalid("a tombstone's name".into()))?;
+                    machine.tombstones.insert(name, tombstone);
+                }
+                other => return Err(invalid(format!("unknown row {other}"))),
+            }
+        }
+        Ok(machine)
+    }
+}
+
+impl Application for Catalog {
+    fn apply(
+        &self,
+        state: &GroupState,
+        commands: Bytes,
+        applied: &[u8],
+        _answered: bool,
+    ) -> io::Result<Answer> {
+        let (now_ms, id, command) = codec::command_from_bytes(commands)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let mut changes = Vec::new();
+        let mut machine = self.machine.write();
+        let reply: Reply = machine.apply(now_ms, id, command, &mut changes);
+        let mut batch = state.batch();
+        Self::stage(&machine, &changes, &mut batch);
+        batch.put_applied(applied);
+        state.commit(batch)?;
+        self.publish(&machine);
+        drop(machine);
+        self.versions.send_modify(|version| *version += 1);
+        Ok(Answer::of(reply))
+    }
+
+    fn reload(&self, state: &GroupState) -> io::Result<()> {
+        let loaded = Self::load(state)?;
+        let mut machine = self.machine.write();
+        *machine = loaded;
+        self.publish(&machine);
+        Ok(())
+    }
+}

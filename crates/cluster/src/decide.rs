@@ -1,0 +1,167 @@
+//! Catalog commands and look-ups, through the catalog's leader wherever it is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_consensus::shard::ShardError;
+use flotilla_transport::{CallError, Lane};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
+use flotilla_wire::proto::cluster as pb;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use crate::api::{Counts, Queue, Trouble};
+use crate::catalog::{self, Command, Reply};
+use crate::forward::method;
+use crate::node::Node;
+use crate::router::{CALL_TIMEOUT, PATIENCE};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl Node {
+    fn catalog_leader(&self) -> Option<NodeId> {
+        self.catalog_group.get().and_then(|group| group.leadership().borrow().leader)
+    }
+
+    /// Has a command decided, repeating it under its id while the outcome is open.
+    pub(crate) async fn decide(&self, command: Command) -> Result<Reply, Trouble> {
+        let counter = self.catalog_counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = CommandId { session: self.session, counter };
+        let deadline = Instant::now() + PATIENCE;
+        let mut maybe_applied = false;
+        loop {
+            let outcome = match self.catalog_leader() {
+                Some(leader) if leader != self.id => self.decide_at(leader, id, &command).await,
+                Some(_) => self.decide_here(Some(id), &command).await,
+                None => Err(ShardError::NotLeader(None)),
+            };
+            match outcome {
+                Ok(reply) => {
+                    self.see(&reply).await;
+                    return Ok(reply);
+                }
+                Err(ShardError::NotLeader(_) | ShardError::Overloaded) => {}
+                Err(ShardError::Unknown) => maybe_applied = true,
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(Trouble::Unavailable { maybe_applied });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// So that a client which goes on with this node finds what it just created or changed: waits
+    /// until the local replica has it, or a moment.
+    async fn see(&self, reply: &Reply) {
+        let Reply::Queue(queue) = reply else { return };
+        let seen = || {
+            self.catalog.queue(queue.name.as_str()).is_some_and(|known| {
+                known.id > queue.id
+                    || (known.id == queue.id
+                        && known.modified_s >= queue.modified_s
+                        && known.attributes == queue.attributes)
+            })
+        };
+        let mut versions = self.catalog.versions();
+        // A later change may hide this one: then there is nothing to wait for, and the bound ends it.
+        let _ = tokio::time::timeout(LOOK_AGAIN * 10, versions.wait_for(|_| seen())).await;
+    }
+
+    async fn decide_at(
+        &self,
+        to: NodeId,
+        id: CommandId,
+        command: &Command,
+    ) -> Result<Reply, ShardError> {
+        use pb::decide_answer::Outcome;
+        // The leader puts its own stamp in place of the 0.
+        let command = catalog::command_to_bytes(0, Some(id), command);
+        let payload: Bytes = pb::Decide { command }.encode_to_vec().into();
+        let answer = self.ask_catalog(to, method::DECIDE, payload).await;
+        let answer = answer.map_err(|error| match error.never_ran() {
+            true => ShardError::NotLeader(None),
+            false => ShardError::Unknown,
+        })?;
+        match pb::DecideAnswer::decode(answer).ok().and_then(|answer| answer.outcome) {
+            Some(Outcome::Reply(reply)) => {
+                catalog::reply_from_bytes(reply).map_err(|_| ShardError::Unknown)
+            }
+            Some(Outcome::Leader(leader)) => {
+                Err(ShardError::NotLeader((leader > 0).then_some(NodeId(leader))))
+            }
+            Some(Outcome::Unknown(_)) | None => Err(ShardError::Unknown),
+        }
+    }
+
+    async fn ask_catalog(
+        &self,
+        to: NodeId,
+        method: u32,
+        payload: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let transport = self.host.transport();
+        transport.call(to, Lane::Forward, GroupId::CATALOG, method, payload, CALL_TIMEOUT).await
+    }
+
+    /// What the catalog's leader knows of a name; asked when the local replica does not know it.
+    pub(crate) async fn lookup(&self, name: &str) -> Result<Option<Arc<Queue>>, Trouble> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = match self.catalog_leader() {
+                Some(leader) if leader != self.id => self.lookup_at(leader, name).await,
+                Some(_) => self.lookup_here(name).await.ok(),
+                None => None,
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(Trouble::Unavailable { maybe_applied: false });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn lookup_at(&self, to: NodeId, name: &str) -> Option<Option<Arc<Queue>>> {
+        use pb::lookup_answer::Outcome;
+        let payload = pb::Lookup { name: name.to_owned() }.encode_to_vec().into();
+        let answer = self.ask_catalog(to, method::LOOKUP, payload).await.ok()?;
+        match pb::LookupAnswer::decode(answer).ok()?.outcome? {
+            Outcome::Queue(queue) => Some(Some(Arc::new(catalog::queue_from_bytes(queue).ok()?))),
+            Outcome::None(_) => Some(None),
+            Outcome::Leader(_) => None,
+        }
+    }
+
+    /// Whether a queue is gone for good, as far as the catalog's leader knows. Only that node
+    /// answers this; on the others the question waits for it.
+    pub(crate) async fn deleted(&self, queue: QueueId) -> bool {
+        let Some(group) = self.catalog_group.get() else { return false };
+        if self.catalog_leader() == Some(self.id) {
+            return group.linearize().await.is_ok() && self.catalog.queue_by_id(queue).is_none();
+        }
+        // A follower's replica that knows a later queue knows every earlier one, and its end.
+        self.catalog.newest_queue().is_some_and(|newest| newest >= queue)
+    }
+
+    /// Counts of the shards that other nodes lead.
+    pub(crate) async fn counts_elsewhere(&self, queue: QueueId) -> Counts {
+        let payload: Bytes = pb::Count { queue: queue.0 }.encode_to_vec().into();
+        let asked = self.peers.iter().map(|peer| {
+            let transport = self.host.transport();
+            let payload = payload.clone();
+            transport.call(*peer, Lane::Forward, GroupId(0), method::COUNT, payload, CALL_TIMEOUT)
+        });
+        let answers = futures::future::join_all(asked).await.into_iter().flatten();
+        let shards = answers.filter_map(|answer| pb::CountAnswer::decode(answer).ok());
+        let counts = shards.flat_map(|answer| answer.shards).map(|counted| Counts {
+            visible: counted.visible,
+            in_flight: counted.in_flight,
+            delayed: counted.delayed,
+            oldest_sent_ms: (counted.oldest_sent_ms > 0).then_some(counted.oldest_sent_ms),
+        });
+        counts.fold(Counts::default(), Counts::plus)
+    }
+}

@@ -1,0 +1,280 @@
+//! How nodes with empty directories become a cluster, once, by themselves.
+//!
+//! Each node keeps a small file that says which cluster it belongs to. At first start nobody has
+//! one. The node with the lowest id asks all others; only when *all* have answered that they belong
+//! to nothing does it draw a cluster id, write its own file, and tell the others, who write theirs.
+//! Then the founder gives the catalog its members; the rest follows from the catalog.
+//!
+//! A node without a file that hears of a cluster from a peer has lost its disk (or is new in an old
+//! place): it joins, and every group on it must be reborn, because it may once have voted and
+//! acknowledged.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_transport::{Lane, Transport};
+use flotilla_types::ids::{GroupId, NodeId};
+use flotilla_wire::proto::cluster as pb;
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::Notify;
+
+use crate::forward::method;
+
+const FILE: &str = "cluster";
+const FORMAT_LINE: &str = "flotilla-cluster 1";
+const RETRY: Duration = Duration::from_millis(200);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which cluster this node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) cluster: String,
+    /// This node founds it and has not been seen to finish.
+    pub(crate) founding: bool,
+}
+
+/// How this node came to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It was in it before.
+    Returned,
+    /// It is being founded, here or by a peer that asked this node to join.
+    Founded,
+    /// It existed without this node's data: everything here must be reborn.
+    LostDisk {
+        /// Shards of the cluster.
+        shards: u32,
+    },
+}
+
+/// What this node knows of the founding.
+pub(crate) struct Founding {
+    dir: PathBuf,
+    node: NodeId,
+    shards: u32,
+    membership: Mutex<Option<Membership>>,
+    joined: Notify,
+}
+
+impl Founding {
+    /// # Errors
+    /// When the file is there and cannot be read: then nobody may guess.
+    pub(crate) fn open(dir: &Path, node: NodeId, shards: u32) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let membership = read(&dir.join(FILE), node)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            node,
+            shards,
+            membership: Mutex::new(membership),
+            joined: Notify::new(),
+        })
+    }
+
+    pub(crate) fn membership(&self) -> Option<Membership> {
+        self.membership.lock().clone()
+    }
+
+    /// The cluster's id; empty before there is one.
+    pub(crate) fn cluster(&self) -> String {
+        self.membership().map(|membership| membership.cluster).unwrap_or_default()
+    }
+
+    fn join(&self, membership: Membership) -> io::Result<()> {
+        let mut current = self.membership.lock();
+        write(&self.dir, self.node, &membership)?;
+        *current = Some(membership);
+        drop(current);
+        self.joined.notify_waiters();
+        Ok(())
+    }
+
+    /// The founder is done.
+    pub(crate) fn finished(&self) -> io::Result<()> {
+        match self.membership() {
+            Some(membership) if membership.founding => {
+                self.join(Membership { founding: false, ..membership })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until this node belongs to a cluster.
+    pub(crate) async fn arrive(
+        &self,
+        transport: &Transport,
+        peers: &[NodeId],
+        draw_id: impl Fn() -> String,
+    ) -> io::Result<Arrival> {
+        if let Some(membership) = self.membership() {
+            let arrival = if membership.founding { Arrival::Founded } else { Arrival::Returned };
+            if membership.founding {
+                self.gather(transport, peers, &membership.cluster).await;
+            }
+            return Ok(arrival);
+        }
+        let lowest = peers.iter().all(|peer| self.node < *peer);
+        tracing::info!("not part of a cluster yet; asking the other nodes");
+        loop {
+            let joined = self.joined.notified();
+            if self.membership().is_some() {
+                return Ok(Arrival::Founded);
+            }
+            let mut answers = Vec::with_capacity(peers.len());
+            for peer in peers {
+                answers.push(self.ask(transport, *peer, false, String::new()).await);
+            }
+            if self.membership().is_some() {
+                return Ok(Arrival::Founded);
+            }
+            // While a peer is founding, an invitation is on its way; and without an answer of
+            // everybody nobody knows whether one is.
+            let settled = answers.iter().all(Option::is_some)
+                && answers.iter().flatten().all(|answer| !answer.join);
+            let known = answers.iter().flatten().find(|answer| !answer.cluster.is_empty());
+            if let Some(known) = known.filter(|_| settled) {
+                let cluster = known.cluster.clone();
+                self.join(Membership { cluster, founding: false })?;
+                return Ok(Arrival::LostDisk { shards: known.shards });
+            }
+            let nobody = answers.iter().flatten().all(|answer| answer.cluster.is_empty());
+            let lowest = lowest && nobody;
+            if lowest && answers.iter().all(Option::is_some) {
+                let cluster = draw_id();
+                self.join(Membership { cluster: cluster.clone(), founding: true })?;
+                self.gather(transport, peers, &cluster).await;
+                return Ok(Arrival::Founded);
+            }
+            tokio::time::timeout(RETRY, joined).await.ok();
+        }
+    }
+
+    /// The founder's invitation, until everybody took it.
+    async fn gather(&self, transport: &Transport, peers: &[NodeId], cluster: &str) {
+        let mut missing: Vec<NodeId> = peers.to_vec();
+        while !missing.is_empty() {
+            let mut left = Vec::new();
+            for peer in missing {
+                let answer = self.ask(transport, peer, true, cluster.to_owned()).await;
+                if answer.is_none_or(|answer| answer.cluster != cluster) {
+                    left.push(peer);
+                }
+            }
+            missing = left;
+            if !missing.is_empty() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        transport: &Transport,
+        peer: NodeId,
+        join: bool,
+        cluster: String,
+    ) -> Option<pb::Founding> {
+        let message = pb::Founding { cluster, shards: self.shards, join };
+        let payload = message.encode_to_vec().into();
+        let call = transport.call(
+            peer,
+            Lane::Control,
+            GroupId::CATALOG,
+            method::FOUNDING,
+            payload,
+            CALL_TIMEOUT,
+        );
+        pb::Founding::decode(call.await.ok()?).ok()
+    }
+
+    /// Answers a peer that asks or invites. `join` in the answer: this node's own founding is not
+    /// finished.
+    pub(crate) fn serve(&self, payload: Bytes) -> Result<Bytes, String> {
+        let asked = pb::Founding::decode(payload).map_err(|error| error.to_string())?;
+        if asked.join && self.membership().is_none() {
+            let membership = Membership { cluster: asked.cluster, founding: false };
+            self.join(membership).map_err(|error| error.to_string())?;
+        }
+        let membership = self.membership();
+        let founding = membership.as_ref().is_some_and(|membership| membership.founding);
+        let cluster = membership.map(|membership| membership.cluster).unwrap_or_default();
+        let answer = pb::Founding { cluster, shards: self.shards, join: founding };
+        Ok(answer.encode_to_vec().into())
+    }
+}
+
+fn read(file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bad = |what: &str| {
+        let what = format!("{}: {what}", file.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    let mut lines = text.lines();
+    if lines.next() != Some(FORMAT_LINE) {
+        return Err(bad("unknown format"));
+    }
+    let mut field = |name: &str| {
+        let line = lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(str::to_owned).ok_or_else(|| bad(&format!("{name} is missing")))
+    };
+    let cluster = field("cluster")?;
+    let owner = field("node")?;
+    let founding = field("founding")? == "true";
+    if owner != node.to_string() {
+        return Err(bad(&format!("this directory belongs to node {owner}, not to node {node}")));
+    }
+    Ok(Some(Membership { cluster, founding }))
+}
+
+fn write(dir: &Path, node: NodeId, membership: &Membership) -> io::Result<()> {
+    let Membership { cluster, founding } = membership;
+    let text = format!("{FORMAT_LINE}\ncluster {cluster}\nnode {node}\nfounding {founding}\n");
+    let temporary = dir.join("cluster.new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(FILE))?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_read_back_and_belongs_to_one_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let founding = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        assert_eq!(founding.membership(), None);
+        let membership = Membership { cluster: "abc".into(), founding: true };
+        founding.join(membership.clone()).unwrap();
+        let again = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        assert_eq!(again.membership(), Some(membership));
+        again.finished().unwrap();
+        assert!(!Founding::open(dir.path(), NodeId(2), 8).unwrap().membership().unwrap().founding);
+        assert!(Founding::open(dir.path(), NodeId(3), 8).is_err());
+        fs::write(dir.path().join(FILE), "something else").unwrap();
+        assert!(Founding::open(dir.path(), NodeId(2), 8).is_err());
+    }
+
+    #[test]
+    fn an_invitation_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let founding = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        let invite = |cluster: &str| {
+            let message = pb::Founding { cluster: cluster.into(), shards: 8, join: true };
+            let answer = founding.serve(message.encode_to_vec().into()).unwrap();
+            pb::Founding::decode(answer).unwrap().cluster
+        };
+        assert_eq!(invite("one"), "one");
+        assert_eq!(invite("two"), "one");
+    }
+}

@@ -1,0 +1,172 @@
+//! What keeps a cluster in shape without anybody asking: leaders go back where they belong, old
+//! messages and deleted queues go away, the logs are cut, parked polls hear of changed leaders.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_consensus::shard::Shard;
+use flotilla_queue::command::{Command, Identified, Reply};
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::node::Node;
+
+/// One round.
+const ROUND: Duration = Duration::from_secs(1);
+/// A leader stays so long before it is handed on: no ping-pong, and a node that came back has
+/// caught up.
+const LEADER_SETTLED: Duration = Duration::from_secs(5);
+/// Rounds between two looks for old messages and deleted queues.
+const SWEEP_ROUNDS: u64 = 5;
+/// The state is made durable when this much of it is not, or as much log as the options say waits
+/// for it.
+const CHECKPOINT_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// And at least this often, when anything changed.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// From so many in-flight messages on, other nodes are asked for theirs.
+const IN_FLIGHT_WATCHED: u64 = 10_000;
+
+/// Runs until the node ends.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(ROUND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut state = State::default();
+    let mut round: u64 = 0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = node.stopped() => return,
+        }
+        round += 1;
+        notice_changes(&node, &mut state);
+        hand_leaders_back(&node, &mut state).await;
+        if round.is_multiple_of(SWEEP_ROUNDS) {
+            for shard in node.router.all_here() {
+                sweep(&node, &shard).await;
+            }
+        }
+        watch_in_flight(&node).await;
+        checkpoint(&node, &mut state).await;
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Since when each group has been led here.
+    leading: HashMap<GroupId, Instant>,
+    /// What parked polls depend on: leaders and links.
+    seen: Vec<(GroupId, Option<NodeId>, bool)>,
+    checkpointed: Option<Instant>,
+    log_bytes_then: u64,
+}
+
+/// Polls that are parked here were armed at the leaders and over the links of then.
+fn notice_changes(node: &Node, state: &mut State) {
+    let seen: Vec<_> = node
+        .router
+        .groups()
+        .iter()
+        .map(|group| (*group, node.router.leader(*group), node.router.reachable(*group)))
+        .collect();
+    if seen != state.seen {
+        state.seen = seen;
+        node.hub.rearm_all();
+    }
+}
+
+async fn hand_leaders_back(node: &Node, state: &mut State) {
+    let Some(facts) = node.facts() else { return };
+    let now = Instant::now();
+    for place in &facts.shards {
+        let Some(shard) = node.router.here(place.group) else { continue };
+        if !shard.leadership().here {
+            state.leading.remove(&place.group);
+            continue;
+        }
+        let since = *state.leading.entry(place.group).or_insert(now);
+        let Some(preferred) = place.replicas.first().copied() else { continue };
+        if preferred == node.id
+            || now - since < LEADER_SETTLED
+            || !node.host.transport().connected(preferred)
+        {
+            continue;
+        }
+        if node.host.hand_over(shard.group(), preferred).await {
+            state.leading.insert(place.group, now);
+        }
+    }
+}
+
+/// Removes messages that are past their retention, and what is left of deleted queues.
+async fn sweep(node: &Node, shard: &Shard) {
+    if !shard.leadership().here {
+        return;
+    }
+    for id in shard.queues() {
+        let command = match node.catalog.queue_by_id(id) {
+            Some(queue) => {
+                let retention_ms = u64::from(queue.attributes.retention_seconds) * 1_000;
+                if !expired(node, shard, id, retention_ms) {
+                    continue;
+                }
+                Command::Expire { queue: id, retention_ms }
+            }
+            // The local catalog may be behind a creation: only its leader's word ends a queue.
+            None => match node.deleted(id).await {
+                true => Command::DropQueue { queue: id },
+                false => continue,
+            },
+        };
+        loop {
+            let command = Identified { id: None, command: command.clone() };
+            match shard.submit(vec![command]).await.as_deref() {
+                Ok([Reply::Expired { more: true, .. }]) => tokio::task::yield_now().await,
+                Ok(_) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn expired(node: &Node, shard: &Shard, queue: QueueId, retention_ms: u64) -> bool {
+    match shard.oldest_sent_ms(queue) {
+        Ok(oldest) => oldest.is_some_and(|sent_ms| sent_ms + retention_ms <= node.clock.now_ms()),
+        Err(error) => {
+            node.host.fatal(&format!("the state cannot be read: {error}"));
+            false
+        }
+    }
+}
+
+async fn watch_in_flight(node: &Node) {
+    let mut elsewhere = HashMap::new();
+    let here = node.router.all_here();
+    let mut queues: Vec<QueueId> = here.iter().flat_map(Shard::queues).collect();
+    queues.sort();
+    queues.dedup();
+    for queue in queues {
+        if node.in_flight_here(queue) >= IN_FLIGHT_WATCHED {
+            elsewhere.insert(queue, node.counts_elsewhere(queue).await.in_flight);
+        }
+    }
+    *node.in_flight_elsewhere.lock() = elsewhere;
+}
+
+async fn checkpoint(node: &Node, state: &mut State) {
+    let log_bytes: u64 = node.host.groups().iter().map(|group| group.log_bytes()).sum();
+    let memtable_bytes = node.host.state_db().memtable_bytes();
+    let last = *state.checkpointed.get_or_insert_with(Instant::now);
+    let due = memtable_bytes >= CHECKPOINT_MEMTABLE_BYTES
+        || log_bytes >= state.log_bytes_then + node.cut_after_bytes
+        || (last.elapsed() >= CHECKPOINT_EVERY && log_bytes != state.log_bytes_then);
+    if !due {
+        return;
+    }
+    if let Err(error) = node.host.checkpoint().await {
+        return node.host.fatal(&format!("the state was not flushed: {error}"));
+    }
+    state.checkpointed = Some(Instant::now());
+    // After the cut: what stays is kept for followers and does not call for another checkpoint.
+    state.log_bytes_then = node.host.groups().iter().map(|group| group.log_bytes()).sum();
+}

@@ -1,0 +1,33 @@
+//! Many groups as one service: the catalog, where shards live, how requests find their leaders,
+//! and what short and long polls do.
+//!
+//! Start with [`api`] (what a front end sees), then [`node`] (one node's share of the cluster).
+//! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
+//! shards, asks and parks; `formation` makes a cluster of empty nodes; `janitor` keeps house.
+//!
+//! Invariants:
+//! - A command that may be repeated carries an id, so that it is applied once.
+//! - "Certainly not applied" is said only if no proposal was handed to Raft, on any node.
+//! - A parked poll was armed at every shard before it was asked whether there is something.
+//! - A poll never takes more messages than it was asked for.
+//!
+//! Not here: HTTP, AWS codes, queue URLs, receipt handles as text.
+
+pub mod api;
+pub mod node;
+pub mod polling;
+
+mod catalog;
+mod counters;
+mod decide;
+mod formation;
+mod forward;
+mod janitor;
+mod peer;
+mod router;
+mod service;
+mod status;
+
+pub use counters::NodeCounters;
+pub use polling::deck::{SampleSize, Weights};
+pub use status::{GroupStatus, Status};

@@ -1,0 +1,115 @@
+//! What other nodes ask of this one.
+
+use std::sync::Weak;
+
+use bytes::Bytes;
+use flotilla_consensus::shard::ShardError;
+use flotilla_queue::command::Reply;
+use flotilla_transport::{Handler, PeerStream};
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_wire::DecodeError;
+use flotilla_wire::command::{command_from_pb, encode_replies};
+use flotilla_wire::proto::cluster as pb;
+use futures::future::BoxFuture;
+use prost::Message as _;
+
+use crate::catalog;
+use crate::forward::method;
+use crate::node::Node;
+use crate::polling::{arm, claim};
+
+/// Holds the node weakly: the links hold the handler, the node holds the links.
+pub(crate) struct Peers(pub(crate) Weak<Node>);
+
+impl Handler for Peers {
+    fn call(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        method: u32,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let Some(node) = self.0.upgrade() else {
+            return Box::pin(async { Err("stopping".to_owned()) });
+        };
+        Box::pin(async move {
+            // A request that cannot be decoded was not acted upon.
+            let malformed = |error: DecodeError| error.to_string();
+            match method {
+                method::SUBMIT => submit(&node, group, payload).await,
+                method::CLAIM => claim::serve_claim(&node.router, payload).await.map_err(malformed),
+                method::ARM => {
+                    arm::serve_arm(&node.router, &node.hub, from, payload).map_err(malformed)
+                }
+                method::WAKE => arm::serve_wake(&node.hub, payload).map_err(malformed),
+                method::COUNT => count(&node, payload).map_err(malformed),
+                method::DECIDE => decide(&node, payload).await.map_err(malformed),
+                method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
+                method::FOUNDING => node.founding.serve(payload),
+                other => Err(format!("unknown method {other}")),
+            }
+        })
+    }
+
+    fn stream(&self, _from: NodeId, _group: GroupId, method: u32, stream: PeerStream) {
+        stream.refuse(&format!("unknown stream {method}"));
+    }
+}
+
+async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, String> {
+    use pb::submit_answer::Outcome;
+    let message = pb::Submit::decode(payload).map_err(|error| error.to_string())?;
+    let commands = message.commands.into_iter().map(command_from_pb);
+    let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let result = match node.router.here(group) {
+        Some(shard) => shard.submit(commands).await,
+        None => Err(ShardError::NotLeader(None)),
+    };
+    let outcome = match result {
+        Ok(replies) => Outcome::Replies(replies_to_pb(replies)?),
+        Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),
+        Err(ShardError::Overloaded) => Outcome::Overloaded(pb::Nothing {}),
+        Err(ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
+    };
+    Ok(pb::SubmitAnswer { outcome: Some(outcome) }.encode_to_vec().into())
+}
+
+fn replies_to_pb(replies: Vec<Reply>) -> Result<flotilla_wire::proto::command::Replies, String> {
+    flotilla_wire::proto::command::Replies::decode(encode_replies(replies))
+        .map_err(|error| error.to_string())
+}
+
+fn count(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
+    let queue = QueueId(pb::Count::decode(payload)?.queue);
+    let shards = node.counts_here(queue).into_iter().map(|(group, counts)| pb::Counted {
+        shard: group.0,
+        visible: counts.visible,
+        in_flight: counts.in_flight,
+        delayed: counts.delayed,
+        oldest_sent_ms: counts.oldest_sent_ms.unwrap_or(0),
+    });
+    Ok(pb::CountAnswer { shards: shards.collect() }.encode_to_vec().into())
+}
+
+async fn decide(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
+    use pb::decide_answer::Outcome;
+    let message = pb::Decide::decode(payload)?;
+    let (_, id, command) = catalog::command_from_bytes(message.command)?;
+    let outcome = match node.decide_here(id, &command).await {
+        Ok(reply) => Outcome::Reply(catalog::reply_to_bytes(&reply)),
+        Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),
+        Err(ShardError::Overloaded | ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
+    };
+    Ok(pb::DecideAnswer { outcome: Some(outcome) }.encode_to_vec().into())
+}
+
+async fn lookup(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
+    use pb::lookup_answer::Outcome;
+    let name = pb::Lookup::decode(payload)?.name;
+    let outcome = match node.lookup_here(&name).await {
+        Ok(Some(queue)) => Outcome::Queue(catalog::queue_to_bytes(&queue)),
+        Ok(None) => Outcome::None(pb::Nothing {}),
+        Err(leader) => Outcome::Leader(leader.map_or(0, |node| node.0)),
+    };
+    Ok(pb::LookupAnswer { outcome: Some(outcome) }.encode_to_vec().into())
+}

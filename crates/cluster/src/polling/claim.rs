@@ -1,0 +1,128 @@
+//! Taking messages: directly from shards that are led here, from others through their leaders.
+
+use bytes::Bytes;
+use flotilla_consensus::shard::ReceiveSpec;
+use flotilla_queue::command::Lease;
+use flotilla_transport::Lane;
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::BATCH_ENTRIES_MAX;
+use flotilla_wire::DecodeError;
+use flotilla_wire::command::{lease_from_pb, lease_to_pb};
+use flotilla_wire::proto::cluster as pb;
+use futures::future::join_all;
+use prost::Message as _;
+use tokio::time::timeout;
+
+use crate::forward::method;
+use crate::router::{CALL_TIMEOUT, Router};
+
+/// What one shard gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) shard: GroupId,
+    /// `None`: it could not be asked, or its answer was lost.
+    pub(crate) leases: Option<Vec<Lease>>,
+    /// About how many more it has.
+    pub(crate) backlog: usize,
+}
+
+impl Claimed {
+    fn failed(shard: GroupId) -> Self {
+        Self { shard, leases: None, backlog: 0 }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.leases.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Asks shards that are led on this node, in order, until there is enough. Reserving is immediate,
+/// so what is left to ask for is known before anything is proposed; the proposals then run side by
+/// side.
+pub(crate) async fn claim_here(
+    router: &Router,
+    shards: &[GroupId],
+    spec: ReceiveSpec,
+) -> Vec<Claimed> {
+    let mut left = spec.max;
+    let mut claims = Vec::with_capacity(shards.len());
+    for group in shards {
+        if left == 0 {
+            break;
+        }
+        let Some(shard) = router.here(*group) else {
+            claims.push((*group, None, Err(())));
+            continue;
+        };
+        let claim = shard.claim(ReceiveSpec { max: left, ..spec }).map_err(|_| ());
+        if let Ok(Some(claim)) = &claim {
+            left -= claim.count().min(left);
+        }
+        claims.push((*group, Some(shard), claim));
+    }
+    let finish = claims.into_iter().map(|(group, shard, claim)| async move {
+        let leases = match claim {
+            Ok(Some(claim)) => {
+                timeout(CALL_TIMEOUT, claim.leases()).await.ok().and_then(Result::ok)
+            }
+            Ok(None) => Some(Vec::new()),
+            Err(()) => None,
+        };
+        let counts = shard.and_then(|shard| shard.counts(spec.queue));
+        Claimed { shard: group, leases, backlog: counts.map_or(0, |c| c.visible as usize) }
+    });
+    join_all(finish).await
+}
+
+/// The same through the node that leads them.
+pub(crate) async fn claim_at(
+    router: &Router,
+    to: NodeId,
+    shards: &[GroupId],
+    spec: ReceiveSpec,
+) -> Vec<Claimed> {
+    let message = pb::Claim {
+        queue: spec.queue.0,
+        shards: shards.iter().map(|group| group.0).collect(),
+        max: spec.max as u32,
+        visibility_ms: spec.visibility_ms,
+        retention_ms: spec.retention_ms,
+    };
+    let payload: Bytes = message.encode_to_vec().into();
+    let group = shards.first().copied().unwrap_or_default();
+    let transport = router.transport();
+    let call = transport.call(to, Lane::Forward, group, method::CLAIM, payload, CALL_TIMEOUT);
+    let answer = call.await.ok().and_then(|bytes| decode_answer(bytes).ok());
+    answer.unwrap_or_else(|| shards.iter().copied().map(Claimed::failed).collect())
+}
+
+fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
+    let claimed = |claimed: pb::Claimed| -> Result<Claimed, DecodeError> {
+        let shard = GroupId(claimed.shard);
+        if claimed.failed {
+            return Ok(Claimed::failed(shard));
+        }
+        let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
+        Ok(Claimed { shard, leases: Some(leases), backlog: claimed.backlog as usize })
+    };
+    pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
+}
+
+/// Answers [`claim_at`].
+pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes, DecodeError> {
+    let claim = pb::Claim::decode(payload)?;
+    let shards: Vec<_> = claim.shards.into_iter().map(GroupId).collect();
+    let spec = ReceiveSpec {
+        queue: QueueId(claim.queue),
+        max: (claim.max as usize).min(BATCH_ENTRIES_MAX),
+        visibility_ms: claim.visibility_ms,
+        retention_ms: claim.retention_ms,
+    };
+    let shards = claim_here(router, &shards, spec).await.into_iter().map(|claimed| pb::Claimed {
+        shard: claimed.shard.0,
+        failed: claimed.leases.is_none(),
+        backlog: claimed.backlog as u64,
+        leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
+    });
+    Ok(pb::ClaimAnswer { shards: shards.collect() }.encode_to_vec().into())
+}

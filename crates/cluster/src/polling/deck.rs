@@ -1,0 +1,352 @@
+//! Which shards of a queue a short poll asks: a weighted random sample, with memory.
+//!
+//! Pure: the caller brings the random numbers. Every shard is asked within
+//! [`Deck::passed_over_max`] polls, whatever the weights and the luck: a shard goes to the front
+//! when 2n others were asked since its turn (with samples of k that is 2·⌈n/k⌉ polls), and at most n
+//! can be in front of it (another ⌈n/k⌉). Counting shards asked and not polls keeps the bound true, and
+//! the luck alive, for polls that have enough before their sample is through.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use rand::{Rng, RngExt};
+
+/// How many shards one short poll asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleSize {
+    /// All of them: a short poll then never misses a message.
+    All,
+    /// At most so many.
+    Some(NonZeroUsize),
+}
+
+impl Default for SampleSize {
+    /// Three of eight: a short poll on a small queue that was filled through other nodes misses
+    /// often enough to be noticed in a test, and sees everything within nine polls.
+    fn default() -> Self {
+        Self::Some(NonZeroUsize::new(3).expect("three is not zero"))
+    }
+}
+
+impl SampleSize {
+    /// For a queue of so many shards.
+    pub fn of(self, shards: usize) -> usize {
+        match self {
+            Self::All => shards,
+            Self::Some(size) => size.get().min(shards),
+        }
+    }
+}
+
+/// The text is neither `all` nor a number from 1 on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a sample size is `all` or a number from 1 on")]
+pub struct BadSampleSize;
+
+impl FromStr for SampleSize {
+    type Err = BadSampleSize;
+
+    fn from_str(text: &str) -> Result<Self, BadSampleSize> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        text.parse().map(Self::Some).map_err(|_| BadSampleSize)
+    }
+}
+
+/// What makes a shard more likely to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// Nothing: all are equal.
+    Uniform,
+    /// What this node knows of its backlog, from its own sends and from earlier answers. The
+    /// default: a consumer finds what it or a neighbour just sent, and the memory bounds the rest.
+    #[default]
+    Backlog,
+    /// That its leader is on this node: cheap polls, and other nodes' messages come late.
+    Locality,
+}
+
+/// The text names no weights.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("weights are `uniform`, `backlog` or `locality`")]
+pub struct BadWeights;
+
+impl FromStr for Weights {
+    type Err = BadWeights;
+
+    fn from_str(text: &str) -> Result<Self, BadWeights> {
+        match text {
+            "uniform" => Ok(Self::Uniform),
+            "backlog" => Ok(Self::Backlog),
+            "locality" => Ok(Self::Locality),
+            _ => Err(BadWeights),
+        }
+    }
+}
+
+/// A backlog beyond this makes no further difference: a shard is likely enough by then, and the
+/// others must not starve on a stale number.
+const BACKLOG_COUNTED_MAX: u32 = 255;
+/// How much likelier a shard is that this node leads.
+const LOCAL_WEIGHT: f64 = 8.0;
+
+/// What is known of one shard when a sample is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Slot {
+    /// Shards asked since this one was.
+    passed_over: u32,
+    /// Messages it is thought to have.
+    backlog: u32,
+}
+
+/// One gateway's memory of one queue's shards.
+#[derive(Clone, Debug)]
+pub struct Deck {
+    slots: Vec<Slot>,
+}
+
+impl Deck {
+    /// For a queue of so many shards; none has been passed over yet.
+    pub fn new(shards: usize) -> Self {
+        Self { slots: vec![Slot::default(); shards] }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The number of polls within which every shard is asked, for samples of `k` of `n`.
+    pub fn passed_over_max(n: usize, k: usize) -> usize {
+        3 * n.div_ceil(k.max(1))
+    }
+
+    /// Draws up to `k` shards, in the order in which to ask them: first those that have waited too
+    /// long, then by weighted luck. Each poll must report with [`Deck::asked`] whom it asked.
+    pub fn sample(
+        &self,
+        k: usize,
+        weights: Weights,
+        is_local: impl Fn(usize) -> bool,
+        rng: &mut impl Rng,
+    ) -> Vec<usize> {
+        let n = self.slots.len();
+        let k = k.min(n);
+        if k == 0 {
+            return Vec::new();
+        }
+        let patience = self.patience();
+        // Weighted sampling without replacement: each shard draws an exponential waiting time of
+        // rate `weight`; the k shortest are the sample, in order.
+        let mut drawn: Vec<(bool, f64, usize)> = (0..n)
+            .map(|shard| {
+                let slot = self.slots[shard];
+                let weight = match weights {
+                    Weights::Uniform => 1.0,
+                    Weights::Backlog => f64::from(1 + slot.backlog.min(BACKLOG_COUNTED_MAX)),
+                    Weights::Locality if is_local(shard) => LOCAL_WEIGHT,
+                    Weights::Locality => 1.0,
+                };
+                if slot.passed_over >= patience {
+                    // The longest waiting first.
+                    return (false, -f64::from(slot.passed_over), shard);
+                }
+                let uniform: f64 = 1.0 - rng.random::<f64>();
+                (true, -uniform.ln() / weight, shard)
+            })
+            .collect();
+        drawn.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        drawn.truncate(k);
+        drawn.into_iter().map(|(_, _, shard)| shard).collect()
+    }
+
+    /// The shards that have waited too long, the longest waiting first.
+    pub fn overdue(&self) -> Vec<usize> {
+        let patience = self.patience();
+        let waited = |shard: &usize| self.slots[*shard].passed_over;
+        let mut overdue: Vec<usize> = (0..self.slots.len()).collect();
+        overdue.retain(|shard| waited(shard) >= patience);
+        overdue.sort_by_key(|shard| std::cmp::Reverse(waited(shard)));
+        overdue
+    }
+
+    fn patience(&self) -> u32 {
+        2 * self.slots.len() as u32
+    }
+
+    /// A poll is over; these shards were really asked.
+    pub fn asked(&mut self, shards: &[usize]) {
+        for slot in &mut self.slots {
+            slot.passed_over = slot.passed_over.saturating_add(shards.len() as u32);
+        }
+        for shard in shards {
+            if let Some(slot) = self.slots.get_mut(*shard) {
+                slot.passed_over = 0;
+            }
+        }
+    }
+
+    /// What a shard said it has.
+    pub fn note_backlog(&mut self, shard: usize, messages: usize) {
+        if let Some(slot) = self.slots.get_mut(shard) {
+            slot.backlog = messages.min(u32::MAX as usize) as u32;
+        }
+    }
+
+    /// Messages were sent to a shard through this node.
+    pub fn note_sent(&mut self, shard: usize, messages: usize) {
+        if let Some(slot) = self.slots.get_mut(shard) {
+            slot.backlog = slot.backlog.saturating_add(messages.min(u32::MAX as usize) as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// Upper 0.1 % point of chi-square for small degrees of freedom.
+    const CHI_SQUARE_999: [f64; 9] =
+        [0.0, 10.828, 13.816, 16.266, 18.467, 20.515, 22.458, 24.322, 26.124];
+
+    fn chi_square(observed: &[u64], expected: &[f64]) -> f64 {
+        let pairs = observed.iter().zip(expected);
+        pairs.map(|(o, e)| (*o as f64 - e).powi(2) / e).sum()
+    }
+
+    /// The first draw follows the weights: exact chi-square with a fixed seed.
+    #[test]
+    fn the_choice_follows_the_weights() {
+        let mut deck = Deck::new(8);
+        let backlog = [0, 1, 3, 7, 15, 31, 100_000, 0];
+        for (shard, messages) in backlog.into_iter().enumerate() {
+            deck.note_backlog(shard, messages);
+        }
+        let draws = 80_000;
+        let cases: [(Weights, [f64; 8]); 3] = [
+            (Weights::Uniform, [1.0; 8]),
+            (Weights::Backlog, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 256.0, 1.0]),
+            (Weights::Locality, [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 8.0]),
+        ];
+        for (weights, expected) in cases {
+            let mut rng = StdRng::seed_from_u64(7);
+            let mut observed = [0_u64; 8];
+            for _ in 0..draws {
+                let local = |shard| shard < 2 || shard == 7;
+                observed[deck.sample(1, weights, local, &mut rng)[0]] += 1;
+            }
+            let total: f64 = expected.iter().sum();
+            let expected = expected.map(|weight| weight / total * f64::from(draws));
+            let value = chi_square(&observed, &expected);
+            assert!(value < CHI_SQUARE_999[7], "{weights:?}: {value}, {observed:?}");
+        }
+    }
+
+    /// The second draw follows the weights of those that are left.
+    #[test]
+    fn a_sample_is_drawn_without_replacement() {
+        let mut deck = Deck::new(3);
+        deck.note_backlog(0, 1);
+        let mut rng = StdRng::seed_from_u64(8);
+        let draws = 60_000;
+        let mut pairs = [[0_u64; 3]; 3];
+        for _ in 0..draws {
+            let sample = deck.sample(2, Weights::Backlog, |_| false, &mut rng);
+            assert_ne!(sample[0], sample[1]);
+            pairs[sample[0]][sample[1]] += 1;
+        }
+        // Weights 2, 1, 1: P(first) x P(second | first is out).
+        let expected = [
+            (0, 1, 0.25),
+            (0, 2, 0.25),
+            (1, 0, 1.0 / 6.0),
+            (2, 0, 1.0 / 6.0),
+            (1, 2, 1.0 / 12.0),
+            (2, 1, 1.0 / 12.0),
+        ];
+        let observed: Vec<u64> = expected.iter().map(|(a, b, _)| pairs[*a][*b]).collect();
+        let expected: Vec<f64> = expected.iter().map(|(_, _, p)| p * f64::from(draws)).collect();
+        let value = chi_square(&observed, &expected);
+        assert!(value < CHI_SQUARE_999[5], "{value}: {observed:?}");
+    }
+
+    /// Whatever the weights, no shard waits longer than promised.
+    #[test]
+    fn every_shard_is_asked_within_the_bound() {
+        for n in 1..=16 {
+            for k in 1..=n {
+                let mut deck = Deck::new(n);
+                // As skewed as it gets: one shard draws everything.
+                deck.note_backlog(0, 1_000_000);
+                let mut rng = StdRng::seed_from_u64((n * 100 + k) as u64);
+                let bound = Deck::passed_over_max(n, k);
+                let mut last_asked = vec![0_usize; n];
+                for poll in 1..=20 * bound {
+                    let sample = deck.sample(k, Weights::Backlog, |_| false, &mut rng);
+                    assert_eq!(sample.len(), k);
+                    for shard in &sample {
+                        last_asked[*shard] = poll;
+                    }
+                    deck.asked(&sample);
+                    for (shard, last) in last_asked.iter().enumerate() {
+                        assert!(poll - last < bound, "n={n} k={k} shard={shard} poll={poll}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A poll that is full before its sample is through asks fewer, but those that waited longest
+    /// come first: the bound holds for one asked shard a poll as for a sample of one.
+    #[test]
+    fn a_poll_that_stops_early_starves_nobody() {
+        let mut deck = Deck::new(8);
+        deck.note_backlog(0, 1_000_000);
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut last_asked = [0_usize; 8];
+        for poll in 1..=2_000 {
+            let sample = deck.sample(3, Weights::Backlog, |_| false, &mut rng);
+            last_asked[sample[0]] = poll;
+            deck.asked(&sample[..1]);
+            assert!(last_asked.iter().all(|last| poll - last < Deck::passed_over_max(8, 1)));
+        }
+    }
+
+    /// Fewer than 1,000 messages anywhere: all of them are seen within the bound, as each shard is
+    /// asked as often as a tenth of its messages needs.
+    #[test]
+    fn a_small_queue_is_seen_whole() {
+        let mut rng = StdRng::seed_from_u64(11);
+        for round in 0..50 {
+            let mut left = [0_usize; 8];
+            for _ in 0..999 {
+                left[rng.random_range(0..8)] += 1;
+            }
+            let rounds_needed = left.iter().map(|messages| messages.div_ceil(10)).max().unwrap();
+            let mut deck = Deck::new(8);
+            let bound = rounds_needed * Deck::passed_over_max(8, 3);
+            for _ in 0..bound {
+                let sample = deck.sample(3, Weights::Uniform, |_| false, &mut rng);
+                for shard in &sample {
+                    left[*shard] = left[*shard].saturating_sub(10);
+                }
+                deck.asked(&sample);
+            }
+            assert_eq!(left, [0; 8], "round {round}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_weights_from_text() {
+        assert_eq!("all".parse(), Ok(SampleSize::All));
+        assert_eq!("3".parse(), Ok(SampleSize::default()));
+        assert_eq!("0".parse::<SampleSize>(), Err(BadSampleSize));
+        assert_eq!("backlog".parse(), Ok(Weights::Backlog));
+        assert_eq!("".parse::<Weights>(), Err(BadWeights));
+        assert_eq!(SampleSize::default().of(2), 2);
+    }
+}

@@ -1,0 +1,322 @@
+//! Where long polls wait, and who is told when something arrives.
+//!
+//! On each node the hub holds two things per queue: the polls parked *here*, and the *interest* of
+//! other nodes in shards that are led here. A shard leader that gets something to hand out tells
+//! its own hub: that wakes as many local polls as it can feed, and if those do not suffice it tells
+//! every interested node, whose hub does the same for its own polls.
+//!
+//! Invariant: no wake-up is lost. A poll is in the hub before anything is asked (arm, ask, park); a
+//! wake-up that reached a poll which then went away is passed on to the next one; a node's interest
+//! is dropped only by a "nobody here" that answers a wake-up sent after the latest arming.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use flotilla_consensus::shard::ShardEvents;
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::{PARKED_POLLS_MAX, WAIT_SECONDS_MAX};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a node's interest lasts without being renewed: longer than any poll that renewed it.
+const INTEREST: Duration = Duration::from_secs(WAIT_SECONDS_MAX as u64 + 5);
+
+/// Why a parked poll was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// This shard has something.
+    Available(GroupId),
+    /// A leader or a link changed: arm and ask again.
+    Rearm,
+}
+
+/// For another node: a queue has something in a shard that is led here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteWake {
+    pub(crate) node: NodeId,
+    pub(crate) queue: QueueId,
+    pub(crate) shard: GroupId,
+    pub(crate) count: usize,
+    /// For [`Hub::nobody_there`].
+    pub(crate) armed: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Interest {
+    until: Instant,
+    /// Which arming this is of; grows.
+    armed: u64,
+}
+
+#[derive(Default)]
+struct Awaited {
+    /// By ticket, so that who came first is woken first.
+    parked: BTreeMap<u64, oneshot::Sender<Wake>>,
+    interest: BTreeMap<NodeId, Interest>,
+}
+
+/// See the module.
+pub(crate) struct Hub {
+    queues: Mutex<HashMap<QueueId, Awaited>>,
+    tickets: AtomicU64,
+    parked: AtomicUsize,
+    wakes: AtomicU64,
+    /// Read by the task that sends wake-ups to the other nodes. Unbounded, but it holds at most
+    /// one item per queue, node and batch of applied commands, and the task never waits.
+    remote: mpsc::UnboundedSender<RemoteWake>,
+}
+
+impl Hub {
+    pub(crate) fn new(remote: mpsc::UnboundedSender<RemoteWake>) -> Arc<Self> {
+        Arc::new(Self {
+            queues: Mutex::default(),
+            tickets: AtomicU64::new(0),
+            parked: AtomicUsize::new(0),
+            wakes: AtomicU64::new(0),
+            remote,
+        })
+    }
+
+    /// Polls parked now.
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Polls woken so far.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::Relaxed)
+    }
+
+    /// Arms a poll; `None` when too many are parked already.
+    pub(crate) fn park(self: &Arc<Self>, queue: QueueId) -> Option<Parked> {
+        if self.parked.fetch_add(1, Ordering::Relaxed) >= PARKED_POLLS_MAX {
+            self.parked.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = oneshot::channel();
+        self.queues.lock().entry(queue).or_default().parked.insert(ticket, tx);
+        Some(Parked { hub: self.clone(), queue, ticket, rx, woken: None })
+    }
+
+    /// Another node has parked polls for this queue.
+    pub(crate) fn note_interest(&self, queue: QueueId, node: NodeId) {
+        let armed = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let interest = Interest { until: Instant::now() + INTEREST, armed };
+        self.queues.lock().entry(queue).or_default().interest.insert(node, interest);
+    }
+
+    /// A node had no parked poll for a wake-up.
+    pub(crate) fn nobody_there(&self, wake: &RemoteWake) {
+        let mut queues = self.queues.lock();
+        let Some(awaited) = queues.get_mut(&wake.queue) else { return };
+        // It may have armed again meanwhile; that arming asked the shards itself.
+        if awaited.interest.get(&wake.node).is_some_and(|interest| interest.armed == wake.armed) {
+            awaited.interest.remove(&wake.node);
+        }
+        if awaited.is_idle() {
+            queues.remove(&wake.queue);
+        }
+    }
+
+    /// Wakes up to `count` local polls; how many there were.
+    pub(crate) fn wake(&self, queue: QueueId, shard: GroupId, count: usize) -> usize {
+        match self.queues.lock().get_mut(&queue) {
+            Some(awaited) => self.wake_parked(awaited, Wake::Available(shard), count),
+            None => 0,
+        }
+    }
+
+    /// Makes every parked poll ask again.
+    pub(crate) fn rearm_all(&self) {
+        for awaited in self.queues.lock().values_mut() {
+            self.wake_parked(awaited, Wake::Rearm, usize::MAX);
+        }
+    }
+
+    fn wake_parked(&self, awaited: &mut Awaited, wake: Wake, count: usize) -> usize {
+        let mut woken = 0;
+        while woken < count {
+            let Some((_, poll)) = awaited.parked.pop_first() else { break };
+            // One that has gone meanwhile takes no wake-up.
+            woken += usize::from(poll.send(wake).is_ok());
+        }
+        self.wakes.fetch_add(woken as u64, Ordering::Relaxed);
+        woken
+    }
+
+    fn leave(&self, queue: QueueId, ticket: u64) {
+        self.parked.fetch_sub(1, Ordering::Relaxed);
+        let mut queues = self.queues.lock();
+        let Some(awaited) = queues.get_mut(&queue) else { return };
+        awaited.parked.remove(&ticket);
+        if awaited.is_idle() {
+            queues.remove(&queue);
+        }
+    }
+}
+
+impl Awaited {
+    fn is_idle(&self) -> bool {
+        self.parked.is_empty() && self.interest.is_empty()
+    }
+}
+
+impl ShardEvents for Hub {
+    fn awaited(&self, queue: QueueId) -> bool {
+        self.queues.lock().contains_key(&queue)
+    }
+
+    fn available(&self, shard: GroupId, queue: QueueId, count: usize) {
+        let mut queues = self.queues.lock();
+        let Some(awaited) = queues.get_mut(&queue) else { return };
+        let woken = self.wake_parked(awaited, Wake::Available(shard), count);
+        if woken >= count || awaited.interest.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        awaited.interest.retain(|_, interest| interest.until > now);
+        for (node, interest) in &awaited.interest {
+            let (node, armed) = (*node, interest.armed);
+            // The receiver lives as long as the node.
+            let _ =
+                self.remote.send(RemoteWake { node, queue, shard, count: count - woken, armed });
+        }
+        if awaited.is_idle() {
+            queues.remove(&queue);
+        }
+    }
+}
+
+/// A poll's place in the hub. Dropping it leaves; a wake-up that it got and did not take is passed
+/// on.
+pub(crate) struct Parked {
+    hub: Arc<Hub>,
+    queue: QueueId,
+    ticket: u64,
+    rx: oneshot::Receiver<Wake>,
+    /// Received and not yet acted upon.
+    woken: Option<GroupId>,
+}
+
+impl Parked {
+    /// Waits for a wake-up; cancel-safe.
+    pub(crate) async fn woken(&mut self) -> Wake {
+        // The sender is only dropped together with the hub's entry, after a send or by `leave`.
+        let wake = (&mut self.rx).await.unwrap_or(Wake::Rearm);
+        if let Wake::Available(shard) = wake {
+            self.woken = Some(shard);
+        }
+        wake
+    }
+
+    /// The wake-up was acted upon (or there is nothing to pass on any more).
+    pub(crate) fn taken(mut self) {
+        self.woken = None;
+        // From here on `drop` only leaves.
+        self.rx.close();
+        if let Ok(Wake::Available(shard)) = self.rx.try_recv() {
+            self.woken = Some(shard);
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.hub.leave(self.queue, self.ticket);
+        self.rx.close();
+        let unseen = match self.rx.try_recv() {
+            Ok(Wake::Available(shard)) => Some(shard),
+            _ => None,
+        };
+        for shard in [self.woken.take(), unseen].into_iter().flatten() {
+            // To the next poll here, or to the other nodes': they were not told while this one
+            // seemed to be enough.
+            self.hub.available(shard, self.queue, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: QueueId = QueueId(1);
+    const SHARD: GroupId = GroupId(2);
+    const NODE: NodeId = NodeId(3);
+
+    fn hub() -> (Arc<Hub>, mpsc::UnboundedReceiver<RemoteWake>) {
+        let (tx, rx) = mpsc::unbounded_channel();
+        (Hub::new(tx), rx)
+    }
+
+    #[tokio::test]
+    async fn wakes_as_many_as_it_can_feed_in_order_of_arrival() {
+        let (hub, _remote) = hub();
+        let mut polls: Vec<_> = (0..3).map(|_| hub.park(QUEUE).unwrap()).collect();
+        hub.available(SHARD, QUEUE, 2);
+        assert_eq!(polls[0].woken().await, Wake::Available(SHARD));
+        assert_eq!(polls[1].woken().await, Wake::Available(SHARD));
+        assert!(polls[2].rx.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_of_a_poll_that_went_away_is_passed_on() {
+        let (hub, _remote) = hub();
+        let first = hub.park(QUEUE).unwrap();
+        let mut second = hub.park(QUEUE).unwrap();
+        hub.available(SHARD, QUEUE, 1);
+        drop(first);
+        assert_eq!(second.woken().await, Wake::Available(SHARD));
+        // Also after it was received, until it was acted upon.
+        let mut third = hub.park(QUEUE).unwrap();
+        drop(second);
+        assert_eq!(third.woken().await, Wake::Available(SHARD));
+        third.taken();
+        assert_eq!(hub.parked(), 0);
+        assert!(!hub.awaited(QUEUE));
+    }
+
+    /// Found by a mixed load: consumers of other nodes slept beside a message.
+    #[tokio::test]
+    async fn a_wake_up_is_passed_on_to_other_nodes_when_nobody_is_left_here() {
+        let (hub, mut remote) = hub();
+        let poll = hub.park(QUEUE).unwrap();
+        hub.note_interest(QUEUE, NODE);
+        hub.available(SHARD, QUEUE, 1);
+        assert!(remote.try_recv().is_err(), "the local poll is enough");
+        drop(poll);
+        assert_eq!(remote.try_recv().unwrap().node, NODE);
+    }
+
+    #[tokio::test]
+    async fn tells_interested_nodes_what_local_polls_cannot_take() {
+        let (hub, mut remote) = hub();
+        let _poll = hub.park(QUEUE).unwrap();
+        hub.note_interest(QUEUE, NODE);
+        hub.available(SHARD, QUEUE, 1);
+        assert!(remote.try_recv().is_err(), "one local poll is enough");
+        hub.available(SHARD, QUEUE, 3);
+        let wake = remote.try_recv().unwrap();
+        assert_eq!((wake.node, wake.count), (NODE, 3));
+        // The node armed again before its "nobody here" came back: it stays interested.
+        hub.note_interest(QUEUE, NODE);
+        hub.nobody_there(&wake);
+        hub.available(SHARD, QUEUE, 1);
+        let again = remote.try_recv().unwrap();
+        hub.nobody_there(&again);
+        hub.available(SHARD, QUEUE, 1);
+        assert!(remote.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_number_of_parked_polls_is_bounded() {
+        let (hub, _remote) = hub();
+        let polls: Vec<_> = (0..PARKED_POLLS_MAX).map(|_| hub.park(QUEUE).unwrap()).collect();
+        assert!(hub.park(QUEUE).is_none());
+        drop(polls);
+        assert!(hub.park(QUEUE).is_some());
+    }
+}

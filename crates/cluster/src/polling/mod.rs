@@ -1,0 +1,10 @@
+//! What short and long polls do.
+//!
+//! `deck` chooses which shards a poll asks, `claim` takes messages from them, `hub` parks long
+//! polls and wakes them, `receive` puts these together.
+
+pub(crate) mod arm;
+pub(crate) mod claim;
+pub mod deck;
+pub(crate) mod hub;
+pub(crate) mod receive;

@@ -1,0 +1,238 @@
+//! One receive, short or long.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flotilla_consensus::shard::ReceiveSpec;
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::arm::arm_all;
+use super::claim::{Claimed, claim_at, claim_here};
+use super::deck::{Deck, SampleSize, Weights};
+use super::hub::Wake;
+use crate::api::{
+    Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
+};
+use crate::node::Node;
+
+/// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
+const DECKS_MAX: usize = 100_000;
+
+/// How this node samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sampling {
+    pub(crate) size: SampleSize,
+    pub(crate) weights: Weights,
+}
+
+/// The decks of the queues that were polled through this node.
+#[derive(Default)]
+pub(crate) struct Decks(Mutex<HashMap<QueueId, Deck>>);
+
+impl Decks {
+    pub(crate) fn with<T>(
+        &self,
+        queue: QueueId,
+        shards: usize,
+        act: impl FnOnce(&mut Deck) -> T,
+    ) -> T {
+        let mut decks = self.0.lock();
+        if decks.len() >= DECKS_MAX && !decks.contains_key(&queue) {
+            decks.clear();
+        }
+        let deck = decks.entry(queue).or_insert_with(|| Deck::new(shards));
+        if deck.shards() != shards {
+            *deck = Deck::new(shards);
+        }
+        act(deck)
+    }
+}
+
+/// A receive under way.
+struct Poll<'a> {
+    node: &'a Node,
+    groups: Arc<[GroupId]>,
+    request: ReceiveRequest,
+    spec: ReceiveSpec,
+    received: Received,
+    /// Whether any shard could be asked at all.
+    reached: bool,
+}
+
+pub(crate) async fn receive(
+    node: &Node,
+    queue: &Queue,
+    request: ReceiveRequest,
+) -> Result<Received, ReceiveError> {
+    let groups = node.router.groups();
+    let spec = ReceiveSpec {
+        queue: queue.id,
+        max: request.max_messages,
+        visibility_ms: u64::from(request.visibility_seconds) * 1_000,
+        retention_ms: u64::from(queue.attributes.retention_seconds) * 1_000,
+    };
+    let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
+    let received = Received { shards: groups.len(), ..Received::default() };
+    let mut poll = Poll { node, groups, request, spec, received, reached: false };
+    if node.too_many_in_flight(queue.id) {
+        if request.wait_seconds == 0 {
+            return Err(ReceiveError::TooManyInFlight);
+        }
+        // A long poll waits for the number to drop, and ends empty if it does not.
+        tokio::time::sleep_until(deadline).await;
+        return Ok(poll.received);
+    }
+    poll.sample().await;
+    if poll.received.messages.is_empty() && request.wait_seconds > 0 {
+        poll.wait(deadline).await;
+    }
+    poll.count();
+    if poll.received.messages.is_empty() && !poll.reached {
+        // Nothing was handed out that this node knows of, but a lost answer may have hidden some.
+        return Err(Trouble::Unavailable { maybe_applied: true }.into());
+    }
+    Ok(poll.received)
+}
+
+impl Poll<'_> {
+    /// What every poll starts with. A short poll: a weighted random sample of the shards, and that
+    /// is all. A long poll will ask all anyway: it looks first where that costs nothing, but never
+    /// passes over a shard for too long.
+    async fn sample(&mut self) {
+        let router = &self.node.router;
+        let sampling = self.node.sampling;
+        let n = self.groups.len();
+        let is_local = |shard: usize| router.leads(self.groups[shard]);
+        let long = self.request.wait_seconds > 0;
+        let drawn: Vec<usize> = self.node.decks.with(self.spec.queue, n, |deck| {
+            let size = if long { n } else { sampling.size.of(n) };
+            let drawn = deck.sample(size, sampling.weights, is_local, &mut rand::rng());
+            if !long {
+                return drawn;
+            }
+            let overdue = deck.overdue();
+            drawn.into_iter().filter(|shard| is_local(*shard) || overdue.contains(shard)).collect()
+        });
+        let shards: Vec<GroupId> = drawn.iter().map(|shard| self.groups[*shard]).collect();
+        let asked = self.ask(&shards).await;
+        let asked: Vec<usize> =
+            drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
+        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
+    }
+
+    /// Asks shards until there is enough: runs of shards with the same leader together, in the
+    /// order given. Returns those that were asked.
+    async fn ask(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
+        let mut asked = Vec::with_capacity(shards.len());
+        let mut rest: Vec<GroupId> = shards.to_vec();
+        while let Some(first) = rest.first().copied() {
+            let left = self.request.max_messages - self.received.messages.len();
+            if left == 0 {
+                break;
+            }
+            let leader = self.node.router.leader(first);
+            let (run, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|group| self.node.router.leader(*group) == leader);
+            rest = others;
+            let spec = ReceiveSpec { max: left, ..self.spec };
+            for claimed in self.claim(leader, &run, spec).await {
+                asked.push(claimed.shard);
+                self.take(claimed);
+            }
+        }
+        asked
+    }
+
+    async fn claim(
+        &self,
+        leader: Option<NodeId>,
+        shards: &[GroupId],
+        spec: ReceiveSpec,
+    ) -> Vec<Claimed> {
+        let router = &self.node.router;
+        match leader {
+            Some(leader) if leader != self.node.id => claim_at(router, leader, shards, spec).await,
+            // Without a known leader this answers that it is not the leader.
+            _ => claim_here(router, shards, spec).await,
+        }
+    }
+
+    fn take(&mut self, claimed: Claimed) {
+        let count = claimed.count();
+        self.reached |= claimed.leases.is_some();
+        if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
+            let n = self.groups.len();
+            self.node
+                .decks
+                .with(self.spec.queue, n, |deck| deck.note_backlog(place, claimed.backlog));
+        }
+        if self.request.explain {
+            let answer = match &claimed.leases {
+                Some(_) => ShardAnswer::Messages(count),
+                None => ShardAnswer::Unreachable,
+            };
+            self.received.asked.push((claimed.shard, answer));
+        }
+        let queue = self.spec.queue;
+        let shard = claimed.shard;
+        let leases = claimed.leases.into_iter().flatten();
+        self.received.messages.extend(leases.map(|lease| Incoming {
+            receipt: Receipt { queue, shard, seq: lease.seq, receive: lease.receive_count },
+            message_id: lease.message_id,
+            receive_count: lease.receive_count,
+            first_received_ms: lease.first_received_ms,
+            sent_ms: lease.sent_ms,
+            content: lease.content,
+        }));
+    }
+
+    /// Arm, ask all, park; again whenever something was there and somebody else was faster.
+    async fn wait(&mut self, deadline: Instant) {
+        let node = self.node;
+        while self.received.messages.is_empty() && !node.stopping() {
+            let Some(mut parked) = node.hub.park(self.spec.queue) else {
+                // Too many wait already: the rest of this poll is a short one.
+                return;
+            };
+            let found = tokio::select! {
+                found = arm_all(&node.router, &node.peers, self.spec.queue) => found,
+                () = tokio::time::sleep_until(deadline) => return,
+            };
+            self.reached = true;
+            if !found.is_empty() {
+                // Still parked: what arrives while these are asked is not missed.
+                self.ask(&found).await;
+                if !self.received.messages.is_empty() {
+                    return;
+                }
+                // Reserved by others; if one of them gives something back, that wakes.
+            }
+            let wake = tokio::select! {
+                wake = parked.woken() => wake,
+                () = tokio::time::sleep_until(deadline) => return,
+                () = node.stopped() => return,
+            };
+            if let Wake::Available(shard) = wake {
+                self.ask(&[shard]).await;
+            }
+            // Only now: until here, going away would have passed the wake-up on.
+            parked.taken();
+        }
+    }
+
+    fn count(&self) {
+        let counters = &self.node.counters;
+        let empty = self.received.messages.is_empty();
+        let (all, empties) = if self.request.wait_seconds == 0 {
+            (&counters.short_polls, &counters.short_polls_empty)
+        } else {
+            (&counters.long_polls, &counters.long_polls_empty)
+        };
+        all.fetch_add(1, Ordering::Relaxed);
+        empties.fetch_add(u64::from(empty), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,321 @@
+//! The node as front ends see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flotilla_queue::command as queue_command;
+use flotilla_queue::command::Reply;
+use flotilla_types::attributes::AttributePatch;
+use flotilla_types::ids::GroupId;
+use flotilla_types::names::QueueName;
+use futures::future::join_all;
+use rand::RngExt;
+use rand::seq::IteratorRandom;
+use tokio::time::Instant;
+
+use crate::api::{
+    Cluster, Counts, CreateError, Outgoing, PurgeError, Queue, QueueError, Receipt, ReceiveError,
+    ReceiveRequest, Received, Trouble, VisibilityError,
+};
+use crate::catalog;
+use crate::catalog::Command;
+use crate::node::Node;
+use crate::polling::receive;
+use crate::router::PATIENCE;
+
+/// How long sends gather at one shard before it is another one's turn.
+const GATHERING: Duration = Duration::from_millis(20);
+/// How much likelier a send takes a shard that is led here, when both are idle.
+const LOCAL_SHARE: f64 = 0.9;
+
+impl Node {
+    /// The shard for one send. While sends are in work they gather at one local shard for a moment:
+    /// together they are one Raft entry, apart they would be many.
+    fn shard_for_send(&self, sends: usize, not: &[GroupId]) -> Option<GroupId> {
+        let now = Instant::now();
+        let mut gathering = self.gathering.lock();
+        if let Some((shard, until)) = *gathering
+            && sends > 1
+            && now < until
+            && !not.contains(&shard)
+            && self.router.leads(shard)
+        {
+            return Some(shard);
+        }
+        let shard = self.pick_shard(not)?;
+        *gathering = self.router.leads(shard).then_some((shard, now + GATHERING));
+        Some(shard)
+    }
+
+    /// The shard for a send of its own: any will do, so one whose leader is here if there is one (no hop),
+    /// and now and then another, so that a queue does not live on one node's shards alone.
+    fn pick_shard(&self, not: &[GroupId]) -> Option<GroupId> {
+        let groups = self.router.groups();
+        let mut rng = rand::rng();
+        let usable = |group: &&GroupId| !not.contains(group) && self.router.reachable(**group);
+        let local = || {
+            let local = |group: &&GroupId| self.router.leads(**group);
+            groups.iter().filter(|group| !not.contains(group)).filter(local)
+        };
+        if rng.random_bool(LOCAL_SHARE)
+            && let Some(group) = local().choose(&mut rng)
+        {
+            return Some(*group);
+        }
+        groups.iter().filter(usable).choose(&mut rng).copied()
+    }
+
+    fn deadline() -> Instant {
+        Instant::now() + PATIENCE
+    }
+
+    async fn everywhere(&self, command: queue_command::Command) -> Result<(), Trouble> {
+        let deadline = Self::deadline();
+        let groups = self.router.groups();
+        let submits =
+            groups.iter().map(|group| self.router.submit(*group, vec![command.clone()], deadline));
+        for result in join_all(submits).await {
+            // Some shards may have done it.
+            result.map_err(|_| Trouble::Unavailable { maybe_applied: true })?;
+        }
+        Ok(())
+    }
+
+    /// Splits work on messages by shard and puts the results back in order.
+    async fn by_shard<T: Clone, R: Clone>(
+        &self,
+        items: Vec<T>,
+        shard_of: impl Fn(&T) -> GroupId,
+        command_of: impl Fn(&T) -> queue_command::Command,
+        result_of: impl Fn(Result<Reply, Trouble>) -> R,
+    ) -> Vec<R> {
+        let mut shards: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for (place, item) in items.iter().enumerate() {
+            shards.entry(shard_of(item)).or_default().push(place);
+        }
+        let deadline = Self::deadline();
+        let submits = shards.into_iter().map(|(shard, places)| {
+            let commands = places.iter().map(|place| command_of(&items[*place])).collect();
+            async move { (places, self.router.submit(shard, commands, deadline).await) }
+        });
+        let mut results: Vec<Option<R>> = vec![None; items.len()];
+        for (places, outcome) in join_all(submits).await {
+            match outcome {
+                Ok(replies) => {
+                    for (place, reply) in places.into_iter().zip(replies) {
+                        results[place] = Some(result_of(Ok(reply)));
+                    }
+                }
+                Err(trouble) => {
+                    for place in places {
+                        results[place] = Some(result_of(Err(trouble.clone())));
+                    }
+                }
+            }
+        }
+        let unknown = || result_of(Err(Trouble::Unavailable { maybe_applied: true }));
+        results.into_iter().map(|result| result.unwrap_or_else(unknown)).collect()
+    }
+}
+
+/// Counts a send as long as it is in work.
+struct InWork<'a> {
+    all: &'a AtomicUsize,
+    /// With this one.
+    count: usize,
+}
+
+impl<'a> InWork<'a> {
+    fn enter(all: &'a AtomicUsize) -> Self {
+        let count = all.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { all, count }
+    }
+}
+
+impl Drop for InWork<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Cluster for Node {
+    async fn create_queue(
+        &self,
+        name: &QueueName,
+        attributes: &AttributePatch,
+        tags: Option<&BTreeMap<String, String>>,
+    ) -> Result<Arc<Queue>, CreateError> {
+        let command = Command::CreateQueue {
+            name: name.clone(),
+            attributes: attributes.clone(),
+            tags: tags.cloned(),
+        };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(queue) => Ok(queue),
+            catalog::Reply::AttributeDiffers(name) => Err(CreateError::AttributeDiffers(name)),
+            catalog::Reply::TagsDiffer => Err(CreateError::TagsDiffer),
+            catalog::Reply::DeletedRecently => Err(CreateError::DeletedRecently),
+            catalog::Reply::TooMany => Err(CreateError::TooMany),
+            catalog::Reply::Done | catalog::Reply::NotFound | catalog::Reply::PurgedRecently => {
+                Err(Trouble::Unavailable { maybe_applied: true }.into())
+            }
+        }
+    }
+
+    async fn queue(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
+        if let Some(queue) = self.catalog.queue(name.as_str()) {
+            return Ok(queue);
+        }
+        self.lookup(name.as_str()).await?.ok_or(QueueError::NotFound)
+    }
+
+    async fn list_queues(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<QueueName>, Trouble> {
+        if self.facts().is_none() {
+            return Err(Trouble::Unavailable { maybe_applied: false });
+        }
+        Ok(self.catalog.list(prefix, after, limit))
+    }
+
+    async fn delete_queue(&self, queue: &Queue) -> Result<(), QueueError> {
+        match self.decide(Command::DeleteQueue { queue: queue.id }).await? {
+            catalog::Reply::Done => {}
+            _ => return Err(QueueError::NotFound),
+        }
+        // The queue is gone. Its messages go now, or with the janitor's next round.
+        let _ = self.everywhere(queue_command::Command::DropQueue { queue: queue.id }).await;
+        Ok(())
+    }
+
+    async fn set_attributes(
+        &self,
+        queue: &Queue,
+        patch: &AttributePatch,
+    ) -> Result<(), QueueError> {
+        let command = Command::SetAttributes { queue: queue.id, attributes: patch.clone() };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(_) => Ok(()),
+            _ => Err(QueueError::NotFound),
+        }
+    }
+
+    async fn purge_queue(&self, queue: &Queue) -> Result<(), PurgeError> {
+        match self.decide(Command::MarkPurge { queue: queue.id }).await? {
+            catalog::Reply::Done => {}
+            catalog::Reply::PurgedRecently => return Err(PurgeError::InProgress),
+            _ => return Err(PurgeError::NotFound),
+        }
+        Ok(self.everywhere(queue_command::Command::Purge { queue: queue.id }).await?)
+    }
+
+    async fn counts(&self, queue: &Queue) -> Result<Counts, Trouble> {
+        let here = self.counts_here(queue.id).into_iter().map(|(_, counts)| counts);
+        let here = here.fold(Counts::default(), Counts::plus);
+        Ok(here.plus(self.counts_elsewhere(queue.id).await))
+    }
+
+    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<(), Trouble>> {
+        let count = messages.len();
+        let commands: Vec<_> = messages
+            .into_iter()
+            .map(|message| {
+                queue_command::Command::Send(queue_command::Send {
+                    queue: queue.id,
+                    message_id: message.message_id,
+                    delay_ms: u64::from(message.delay_seconds) * 1_000,
+                    content: message.content,
+                })
+            })
+            .collect();
+        let deadline = Self::deadline();
+        let in_work = InWork::enter(&self.sends_in_work);
+        let mut tried = Vec::new();
+        loop {
+            let Some(shard) = self.shard_for_send(in_work.count, &tried) else {
+                if Instant::now() >= deadline {
+                    return vec![Err(Trouble::Unavailable { maybe_applied: false }); count];
+                }
+                // No shard has a leader that can be reached: wait for an election.
+                tried.clear();
+                tokio::time::sleep(crate::router::LOOK_AGAIN).await;
+                continue;
+            };
+            match self.router.submit_once(shard, commands.clone(), deadline).await {
+                Ok(_) => {
+                    let groups = self.router.groups();
+                    if let Some(place) = groups.iter().position(|group| *group == shard) {
+                        let n = groups.len();
+                        self.decks.with(queue.id, n, |deck| deck.note_sent(place, count));
+                    }
+                    return vec![Ok(()); count];
+                }
+                // Certainly not stored there: any other shard will do.
+                Err(Trouble::Unavailable { maybe_applied: false }) if Instant::now() < deadline => {
+                    tried.push(shard);
+                }
+                Err(trouble) => return vec![Err(trouble); count],
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        queue: &Queue,
+        request: ReceiveRequest,
+    ) -> Result<Received, ReceiveError> {
+        receive::receive(self, queue, request).await
+    }
+
+    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+        let command = |receipt: &Receipt| {
+            queue_command::Command::Delete(queue_command::Delete {
+                queue: queue.id,
+                seq: receipt.seq,
+                receive: receipt.receive,
+            })
+        };
+        self.by_shard(receipts, |receipt| receipt.shard, command, |reply| reply.map(|_| ())).await
+    }
+
+    async fn change_visibility(
+        &self,
+        queue: &Queue,
+        changes: Vec<(Receipt, u32)>,
+    ) -> Vec<Result<(), VisibilityError>> {
+        let command = |(receipt, seconds): &(Receipt, u32)| {
+            queue_command::Command::ChangeVisibility(queue_command::ChangeVisibility {
+                queue: queue.id,
+                seq: receipt.seq,
+                receive: receipt.receive,
+                visibility_ms: u64::from(*seconds) * 1_000,
+            })
+        };
+        let result = |reply| match reply {
+            Ok(Reply::VisibilityChanged(result)) => result.map_err(|error| match error {
+                queue_command::VisibilityError::NotInFlight => VisibilityError::NotInFlight,
+                queue_command::VisibilityError::BeyondLimit => VisibilityError::BeyondLimit,
+            }),
+            Ok(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
+            Err(trouble) => Err(VisibilityError::Trouble(trouble)),
+        };
+        self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await
+    }
+
+    fn handle_key(&self) -> [u8; 32] {
+        self.facts().map_or([0; 32], |facts| facts.handle_key)
+    }
+
+    fn ready(&self) -> bool {
+        let groups = self.router.groups();
+        self.facts().is_some()
+            && !self.stopping()
+            && !groups.is_empty()
+            && groups.iter().all(|group| self.router.reachable(*group))
+    }
+}

@@ -1,0 +1,73 @@
+//! What a node tells of itself.
+
+use std::sync::atomic::Ordering;
+
+use flotilla_storage::log::LogMetrics;
+use flotilla_types::ids::{GroupId, NodeId};
+
+use crate::node::Node;
+
+/// What a node knows of itself, for metrics and status pages.
+#[derive(Debug)]
+pub struct Status {
+    /// Its replicas.
+    pub groups: Vec<GroupStatus>,
+    /// What the log counted.
+    pub log: LogMetrics,
+    /// Polls parked here.
+    pub parked_polls: usize,
+    /// Polls woken so far.
+    pub wakes: u64,
+    /// State that is not flushed yet.
+    pub memtable_bytes: u64,
+    /// State on disk.
+    pub disk_bytes: u64,
+}
+
+/// One replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// Its group.
+    pub group: GroupId,
+    /// The leader that it knows.
+    pub leader: Option<NodeId>,
+    /// Whether that is this node, ready to decide.
+    pub leads: bool,
+    /// Whether it votes; a replica that is being rebuilt does not.
+    pub votes: bool,
+    /// Entries proposed here.
+    pub proposals: u64,
+    /// Commands in them.
+    pub commands: u64,
+    /// Leader changes seen.
+    pub leader_changes: u64,
+    /// Log that is not purged.
+    pub log_bytes: u64,
+}
+
+impl Node {
+    /// What the metrics page shows of this node.
+    pub fn status(&self) -> Status {
+        let groups = self.host.groups().into_iter().map(|group| {
+            let counters = group.counters();
+            GroupStatus {
+                group: group.id(),
+                leader: group.leadership().borrow().leader,
+                leads: group.leadership().borrow().here,
+                votes: !self.host.is_reborn(group.id()),
+                proposals: counters.proposals.load(Ordering::Relaxed),
+                commands: counters.commands.load(Ordering::Relaxed),
+                leader_changes: counters.leader_changes.load(Ordering::Relaxed),
+                log_bytes: group.log_bytes(),
+            }
+        });
+        Status {
+            groups: groups.collect(),
+            log: self.host.log_metrics(),
+            parked_polls: self.hub.parked(),
+            wakes: self.hub.wakes(),
+            memtable_bytes: self.host.state_db().memtable_bytes(),
+            disk_bytes: self.host.state_db().disk_bytes(),
+        }
+    }
+}
