@@ -1,0 +1,106 @@
+//! Names of actions, and what every action gets to work with.
+
+use flotilla_cluster::api::{Cluster, Queue};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::auth::Caller;
+use crate::bounds::Work;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::shape::Text;
+use crate::urls;
+
+macro_rules! actions {
+    ($($name:ident),+ $(,)?) => {
+        /// The actions of SQS.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum ActionName {
+            $($name,)+
+        }
+
+        impl ActionName {
+            pub(crate) const ALL: &[ActionName] = &[$(ActionName::$name,)+];
+
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            pub(crate) fn parse(text: &str) -> Option<Self> {
+                match text { $(stringify!($name) => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+actions! {
+    SendMessage,
+    ReceiveMessage,
+    DeleteMessage,
+    SendMessageBatch,
+    DeleteMessageBatch,
+    ChangeMessageVisibility,
+    ChangeMessageVisibilityBatch,
+    CreateQueue,
+    GetQueueUrl,
+    ListQueues,
+    DeleteQueue,
+    GetQueueAttributes,
+    SetQueueAttributes,
+    PurgeQueue,
+    ListDeadLetterSourceQueues,
+    TagQueue,
+    UntagQueue,
+    ListQueueTags,
+    AddPermission,
+    RemovePermission,
+    StartMessageMoveTask,
+    CancelMessageMoveTask,
+    ListMessageMoveTasks,
+}
+
+/// One request, as far as it is not the action's own.
+pub(crate) struct Call<'a, C> {
+    pub(crate) gateway: &'a Gateway<C>,
+    pub(crate) caller: Caller,
+    /// Header `Host`: where this client reaches the service.
+    pub(crate) host: Option<&'a str>,
+    /// Header `X-Amzn-Trace-Id`.
+    pub(crate) trace_header: Option<&'a str>,
+    /// Whether the caller wants to know which shards were asked.
+    pub(crate) explain: bool,
+    /// Turns true when the server stops: a long poll then ends.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Its share of the bounds on work.
+    pub(crate) work: Work,
+    /// Which shards were asked, if the caller wanted to know.
+    pub(crate) polled: Option<String>,
+    /// Set when an entry of a batch failed in a way that leaves open whether it took effect.
+    pub(crate) outcome_unknown: bool,
+}
+
+impl<C: Cluster> Call<'_, C> {
+    /// The queue that a `QueueUrl` names.
+    ///
+    /// # Errors
+    /// `QueueDoesNotExist`, also for a missing or malformed URL; trouble.
+    pub(crate) async fn queue(&self, url: Option<&Text<'_>>) -> Result<Arc<Queue>, ApiError> {
+        let name = url.and_then(|url| urls::queue_name(url.as_str(), &self.caller.account));
+        let name = name.ok_or_else(ApiError::no_such_queue)?;
+        Ok(self.gateway.cluster.queue(&name).await?)
+    }
+
+    /// URL of a queue of the caller.
+    pub(crate) fn url(&self, queue_name: &str) -> String {
+        let account = &self.caller.account;
+        match &self.gateway.config.public_url {
+            Some(base) => format!("{base}/{account}/{queue_name}"),
+            None => format!("{}/{account}/{queue_name}", urls::base_from_host(self.host)),
+        }
+    }
+
+    /// Notes how an entry of a batch failed.
+    pub(crate) fn note(&mut self, error: &ApiError) {
+        self.outcome_unknown |= error.outcome == crate::error::Outcome::Unknown;
+    }
+}

@@ -1,0 +1,31 @@
+//! DeleteMessage.
+
+use flotilla_cluster::api::{Cluster, Trouble};
+use serde::Deserialize;
+
+use super::receipts;
+use crate::action::Call;
+use crate::error::ApiError;
+use crate::shape::Text;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Request<'a> {
+    #[serde(borrow)]
+    queue_url: Option<Text<'a>>,
+    #[serde(borrow)]
+    receipt_handle: Option<Text<'a>>,
+}
+
+pub(crate) async fn run<C: Cluster>(
+    call: &Call<'_, C>,
+    request: Request<'_>,
+) -> Result<(), ApiError> {
+    let queue = call.queue(request.queue_url.as_ref()).await?;
+    let receipt = receipts::open(call, &queue, request.receipt_handle.as_ref())?;
+    let results = call.gateway.cluster.delete(&queue, vec![receipt]).await;
+    let missing = Err(Trouble::Unavailable { maybe_applied: true });
+    results.into_iter().next().unwrap_or(missing)?;
+    call.gateway.metrics.queue(&queue).deleted.inc();
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! PurgeQueue.
+
+use flotilla_cluster::api::Cluster;
+use serde::Deserialize;
+
+use crate::action::Call;
+use crate::error::ApiError;
+use crate::shape::Text;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Request<'a> {
+    #[serde(borrow)]
+    queue_url: Option<Text<'a>>,
+}
+
+pub(crate) async fn run<C: Cluster>(
+    call: &Call<'_, C>,
+    request: Request<'_>,
+) -> Result<(), ApiError> {
+    let queue = call.queue(request.queue_url.as_ref()).await?;
+    let purged = call.gateway.cluster.purge_queue(&queue).await;
+    purged.map_err(|error| ApiError::from_purge(error, queue.name.as_str()))
+}

@@ -1,0 +1,249 @@
+//! Attributes of queues in requests: checks beyond those of a value, and texts of errors.
+
+use std::borrow::Cow;
+
+use flotilla_cluster::api::{Cluster, QueueError};
+use flotilla_types::attributes::{
+    AttributeError, AttributeName, AttributePatch, PatchFor, RedriveAllow, RedriveAllowFlaw,
+    RedriveFlaw, RedrivePermission, RedrivePolicy,
+};
+use flotilla_types::names::{AccountId, QueueName};
+
+use crate::action::Call;
+use crate::error::{ApiError, ErrorKind};
+use crate::shape::{Map, Text};
+use crate::urls;
+
+/// Text about every kind of FIFO queue.
+pub(crate) const NO_FIFO: &str = "FIFO queues are not supported by this version.";
+
+/// Checks attributes that a queue shall get.
+///
+/// # Errors
+/// Those of section "value errors" of the attributes, and those about the dead-letter target.
+pub(crate) async fn check<C: Cluster>(
+    call: &Call<'_, C>,
+    queue_name: &QueueName,
+    attributes: Option<&Map<'_, Text<'_>>>,
+    purpose: PatchFor,
+) -> Result<AttributePatch, ApiError> {
+    let items = attributes.map_or(&[][..], |attributes| &attributes.items);
+    let pairs = items.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
+    let patch = AttributePatch::parse(pairs, purpose).map_err(refusal)?;
+    if let Some(policy) = patch.get(AttributeName::RedrivePolicy)
+        && !policy.is_empty()
+    {
+        check_target(call, queue_name, policy).await?;
+    }
+    Ok(patch)
+}
+
+/// The dead-letter target must exist, belong to the caller, and allow this queue.
+async fn check_target<C: Cluster>(
+    call: &Call<'_, C>,
+    queue_name: &QueueName,
+    policy_text: &str,
+) -> Result<(), ApiError> {
+    let refuse = |reason: &str| ApiError::invalid_value(policy_text, "RedrivePolicy", reason);
+    let policy = RedrivePolicy::parse(policy_text)
+        .map_err(|_| ApiError::new(ErrorKind::InternalFailure, "A checked policy is not one."))?;
+    // arn:partition:service:region:account:name
+    let parts: Vec<&str> = policy.dead_letter_target_arn.splitn(6, ':').collect();
+    let missing = || refuse("Dead letter target does not exist.");
+    let &[_, _, service, region, account, target] = parts.as_slice() else {
+        return Err(refuse("Dead-letter target ARN should be fully qualified ARN."));
+    };
+    if account != call.caller.account.as_str() {
+        return Err(refuse("Dead-letter target owner should be same as the source."));
+    }
+    if service != "sqs" || region != call.gateway.config.region {
+        return Err(missing());
+    }
+    let name = QueueName::new(target).map_err(|_| missing())?;
+    let target = match call.gateway.cluster.queue(&name).await {
+        Ok(target) => target,
+        Err(QueueError::NotFound) => return Err(missing()),
+        Err(QueueError::Trouble(trouble)) => return Err(trouble.into()),
+    };
+    if target.name.is_fifo() != queue_name.is_fifo() {
+        return Err(refuse("Dead-letter queue must be same type of queue as the source."));
+    }
+    let source = arn(call, &call.caller.account, queue_name);
+    if allows(target.attributes.redrive_allow_policy.as_deref(), &source) {
+        Ok(())
+    } else {
+        Err(refuse("Dead-letter target does not allow this queue as a source."))
+    }
+}
+
+fn allows(policy: Option<&str>, source_arn: &str) -> bool {
+    let Some(policy) = policy.and_then(|policy| RedriveAllow::parse(policy).ok()) else {
+        return true;
+    };
+    match policy.redrive_permission {
+        RedrivePermission::AllowAll => true,
+        RedrivePermission::DenyAll => false,
+        RedrivePermission::ByQueue => policy
+            .source_queue_arns
+            .is_some_and(|sources| sources.iter().any(|source| source == source_arn)),
+    }
+}
+
+fn arn<C>(call: &Call<'_, C>, account: &AccountId, queue_name: &QueueName) -> String {
+    urls::arn(&call.gateway.config.region, account, queue_name.as_str())
+}
+
+/// Code and text of a refused attribute.
+fn refusal(error: AttributeError) -> ApiError {
+    let value_error = |message: String| ApiError::new(ErrorKind::InvalidAttributeValue, message);
+    let name_error =
+        |message: Cow<'static, str>| ApiError::new(ErrorKind::InvalidAttributeName, message);
+    match error {
+        AttributeError::UnknownName(name) => {
+            // Repeated so far as it can be a name: an answer stays small.
+            let name: String = name.chars().take(256).collect();
+            name_error(format!("Unknown Attribute {name}.").into())
+        }
+        AttributeError::Value(name) => {
+            value_error(format!("Invalid value for the parameter {name}."))
+        }
+        AttributeError::TwoEncryptions => name_error(
+            "You can use one type of server-side encryption (SSE) at one time. \
+             You can either enable KMS SSE or SQS SSE."
+                .into(),
+        ),
+        AttributeError::PolicyStatements(number) => ApiError::new(
+            ErrorKind::OverLimit,
+            format!("{number} statements were found in the submitted policy, max allowed is 20"),
+        ),
+        AttributeError::Redrive { flaw: RedriveFlaw::NotAMap, .. } => value_error(
+            "Invalid value for the parameter RedrivePolicy. \
+             Reason: Redrive policy is not a valid JSON map."
+                .into(),
+        ),
+        AttributeError::Redrive { text, flaw } => {
+            ApiError::invalid_value(text, "RedrivePolicy", &redrive_reason(flaw))
+        }
+        AttributeError::RedriveAllow(flaw) => ApiError::invalid(format!(
+            "Invalid value for the parameter RedriveAllowPolicy. Reason: {}",
+            redrive_allow_reason(flaw)
+        )),
+        AttributeError::FifoOnly(name) => name_error(
+            format!("You can specify the {name} only when FifoQueue is set to true.").into(),
+        ),
+        AttributeError::FifoUnsupported => ApiError::unsupported(NO_FIFO),
+    }
+}
+
+fn redrive_reason(flaw: RedriveFlaw) -> String {
+    match flaw {
+        RedriveFlaw::NotAMap => "Redrive policy is not a valid JSON map.".to_owned(),
+        RedriveFlaw::Missing(member) => {
+            format!("Redrive policy does not contain mandatory attribute: {member}.")
+        }
+        RedriveFlaw::Extra => {
+            "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn]."
+                .to_owned()
+        }
+        RedriveFlaw::Count(count) => format!(
+            "Invalid value for maxReceiveCount: {count}, \
+             valid values are from 1 to 1000 both inclusive."
+        ),
+        RedriveFlaw::NotAnArn => "Dead-letter target ARN should be fully qualified ARN.".to_owned(),
+    }
+}
+
+fn redrive_allow_reason(flaw: RedriveAllowFlaw) -> &'static str {
+    match flaw {
+        RedriveAllowFlaw::Format => {
+            "Amazon SQS can't create the redrive allow policy, as it’s in an unsupported format."
+        }
+        RedriveAllowFlaw::NoSources => {
+            "When you specify the byQueue permission type, you must also specify one or more \
+             sourceQueueArns values."
+        }
+        RedriveAllowFlaw::UselessSources => {
+            "To specify one or more source queue ARNs, you must set redrivePermission to byQueue."
+        }
+        RedriveAllowFlaw::TooManySources => {
+            "The maximum number of source queue ARNs you can specify is 10."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_code_and_text() {
+        let text = || "{}".to_owned();
+        for (error, kind, message) in [
+            (
+                AttributeError::UnknownName("X".into()),
+                ErrorKind::InvalidAttributeName,
+                "Unknown Attribute X.",
+            ),
+            (
+                AttributeError::Value(AttributeName::VisibilityTimeout),
+                ErrorKind::InvalidAttributeValue,
+                "Invalid value for the parameter VisibilityTimeout.",
+            ),
+            (
+                AttributeError::TwoEncryptions,
+                ErrorKind::InvalidAttributeName,
+                "You can use one type of server-side encryption (SSE) at one time. You can either \
+                 enable KMS SSE or SQS SSE.",
+            ),
+            (
+                AttributeError::PolicyStatements(21),
+                ErrorKind::OverLimit,
+                "21 statements were found in the submitted policy, max allowed is 20",
+            ),
+            (
+                AttributeError::Redrive { text: text(), flaw: RedriveFlaw::NotAMap },
+                ErrorKind::InvalidAttributeValue,
+                "Invalid value for the parameter RedrivePolicy. Reason: Redrive policy is not a \
+                 valid JSON map.",
+            ),
+            (
+                AttributeError::Redrive {
+                    text: text(),
+                    flaw: RedriveFlaw::Missing("maxReceiveCount"),
+                },
+                ErrorKind::InvalidParameterValue,
+                "Value {} for parameter RedrivePolicy is invalid. Reason: Redrive policy does not \
+                 contain mandatory attribute: maxReceiveCount.",
+            ),
+            (
+                AttributeError::Redrive { text: text(), flaw: RedriveFlaw::Count("0".into()) },
+                ErrorKind::InvalidParameterValue,
+                "Value {} for parameter RedrivePolicy is invalid. Reason: Invalid value for \
+                 maxReceiveCount: 0, valid values are from 1 to 1000 both inclusive.",
+            ),
+            (
+                AttributeError::FifoOnly(AttributeName::DeduplicationScope),
+                ErrorKind::InvalidAttributeName,
+                "You can specify the DeduplicationScope only when FifoQueue is set to true.",
+            ),
+            (
+                AttributeError::FifoUnsupported,
+                ErrorKind::UnsupportedOperation,
+                "FIFO queues are not supported by this version.",
+            ),
+        ] {
+            let refused = refusal(error);
+            assert_eq!((refused.kind, refused.message.as_ref()), (kind, message));
+        }
+    }
+
+    #[test]
+    fn redrive_allow_policies_decide() {
+        let by_queue = "{\"redrivePermission\":\"byQueue\",\"sourceQueueArns\":[\"arn:a\"]}";
+        assert!(allows(None, "arn:a"));
+        assert!(allows(Some("{\"redrivePermission\":\"allowAll\"}"), "arn:a"));
+        assert!(!allows(Some("{\"redrivePermission\":\"denyAll\"}"), "arn:a"));
+        assert!(allows(Some(by_queue), "arn:a"));
+        assert!(!allows(Some(by_queue), "arn:b"));
+    }
+}

@@ -1,0 +1,78 @@
+//! SendMessage.
+
+use flotilla_cluster::api::{Cluster, Trouble};
+use serde::{Deserialize, Serialize};
+
+use crate::action::Call;
+use crate::error::ApiError;
+use crate::ids::UuidText;
+use crate::message::attributes::Attributes;
+use crate::message::digest::Md5Sum;
+use crate::message::draft::{Fields, Origin};
+use crate::shape::{Integer, Text};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Request<'a> {
+    #[serde(borrow)]
+    queue_url: Option<Text<'a>>,
+    #[serde(borrow)]
+    message_body: Option<Text<'a>>,
+    delay_seconds: Option<Integer>,
+    #[serde(borrow)]
+    message_attributes: Option<Attributes<'a>>,
+    #[serde(borrow)]
+    message_system_attributes: Option<Attributes<'a>>,
+    #[serde(borrow)]
+    message_group_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    message_deduplication_id: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Response {
+    #[serde(rename = "MessageId")]
+    message_id: UuidText,
+    #[serde(rename = "MD5OfMessageBody")]
+    body_md5: Md5Sum,
+    #[serde(rename = "MD5OfMessageAttributes", skip_serializing_if = "Option::is_none")]
+    attributes_md5: Option<Md5Sum>,
+    #[serde(rename = "MD5OfMessageSystemAttributes", skip_serializing_if = "Option::is_none")]
+    system_attributes_md5: Option<Md5Sum>,
+}
+
+pub(crate) async fn run<C: Cluster>(
+    call: &Call<'_, C>,
+    request: Request<'_>,
+) -> Result<Response, ApiError> {
+    let queue = call.queue(request.queue_url.as_ref()).await?;
+    let fields = Fields {
+        body: request.message_body,
+        delay_seconds: request.delay_seconds,
+        attributes: request.message_attributes,
+        system_attributes: request.message_system_attributes,
+        group_id: request.message_group_id,
+        deduplication_id: request.message_deduplication_id,
+    };
+    let draft = fields.check(&Origin {
+        queue: &queue,
+        sender_id: call.caller.sender_id.as_str(),
+        trace_header: call.trace_header,
+        action: "SendMessage",
+        too_long: "One or more parameters are invalid.",
+    })?;
+    let message_id = draft.outgoing.message_id.into();
+    let results = call.gateway.cluster.send(&queue, vec![draft.outgoing]).await;
+    // One result per message; were it missing, nothing would be known.
+    let missing = Err(Trouble::Unavailable { maybe_applied: true });
+    results.into_iter().next().unwrap_or(missing)?;
+    let metrics = call.gateway.metrics.queue(&queue);
+    metrics.sent.inc();
+    metrics.sent_bytes.observe(draft.bytes as f64);
+    Ok(Response {
+        message_id,
+        body_md5: draft.body_md5,
+        attributes_md5: draft.attributes_md5,
+        system_attributes_md5: draft.system_attributes_md5,
+    })
+}

@@ -1,0 +1,54 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use flotilla_cluster::api::Cluster;
+use flotilla_types::limits;
+use flotilla_types::names::AccountId;
+use prometheus_client::registry::Registry;
+
+use crate::bounds::Bounds;
+use crate::metrics::Metrics;
+use crate::receipt::Sealer;
+
+/// How the service presents itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The account that owns all queues.
+    pub account: AccountId,
+    /// Region in ARNs.
+    pub region: String,
+    /// What queue URLs start with, e.g. `https://sqs.example.com`; without it the host that each
+    /// client used, with scheme `http`.
+    pub public_url: Option<String>,
+}
+
+/// The front end: shared by all connections of a node.
+pub struct Gateway<C> {
+    pub(crate) config: Config,
+    pub(crate) cluster: Arc<C>,
+    pub(crate) sealer: Sealer,
+    pub(crate) metrics: Metrics,
+    pub(crate) bounds: Bounds,
+}
+
+impl<C: Cluster> Gateway<C> {
+    /// Registers its metrics (prefix `sqs`) and takes the key of receipt handles from the cluster.
+    pub fn new(mut config: Config, cluster: Arc<C>, registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("sqs");
+        if let Some(url) = &mut config.public_url {
+            url.truncate(url.trim_end_matches('/').len());
+        }
+        Self {
+            config,
+            sealer: Sealer::new(&cluster.handle_key()),
+            cluster,
+            metrics: Metrics::new(registry),
+            bounds: Bounds::new(
+                limits::REQUESTS_IN_WORK_MAX,
+                limits::REQUEST_BYTES_IN_WORK_MAX,
+                registry,
+            ),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One HTTP request: which protocol, who, what; and its answer.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_cluster::api::Cluster;
+use flotilla_types::limits;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+
+use crate::action::{ActionName, Call};
+use crate::auth;
+use crate::bounds::Work;
+use crate::dispatch::dispatch;
+use crate::error::{ApiError, ErrorKind, Outcome};
+use crate::gateway::Gateway;
+use crate::ids::{self, UuidText};
+use crate::json;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.0");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
+const OUTCOME: HeaderName = HeaderName::from_static("x-flotilla-outcome");
+const POLLED: HeaderName = HeaderName::from_static("x-flotilla-polled");
+const EXPLAIN: HeaderName = HeaderName::from_static("x-flotilla-explain");
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+type Reply = Response<Full<Bytes>>;
+
+/// Answers a request. Dropping the future abandons it: no receive outlives its caller.
+pub(crate) async fn answer<C: Cluster>(
+    gateway: &Gateway<C>,
+    stopping: watch::Receiver<bool>,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let request_id = UuidText::new(ids::draw());
+    let cross_origin = request.headers().contains_key(header::ORIGIN);
+    let mut reply = match *request.method() {
+        Method::POST => post(gateway, stopping, request, request_id).await,
+        Method::OPTIONS => preflight(request.headers()),
+        _ => not_an_action(),
+    };
+    let headers = reply.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if cross_origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(
+                "x-amzn-RequestId,x-amzn-query-error,x-flotilla-outcome,x-flotilla-polled",
+            ),
+        );
+    }
+    Ok(reply)
+}
+
+async fn post<C: Cluster>(
+    gateway: &Gateway<C>,
+    stopping: watch::Receiver<bool>,
+    request: Request<Incoming>,
+    request_id: UuidText,
+) -> Reply {
+    let begin = Instant::now();
+    let (head, body) = request.into_parts();
+    let action = action(&head.headers);
+    let mut extra = Extra::default();
+    let result = carry_out(gateway, stopping, &head.headers, body, &action, &mut extra).await;
+    let took = begin.elapsed();
+    let action = action.ok();
+    let code = result.as_ref().err().map(|error| error.kind.code());
+    gateway.metrics.answered(action, code, took);
+    let reply = match &result {
+        Ok(body) => success(body.clone(), extra),
+        Err(error) => failure(error),
+    };
+    let name = action.map_or("(unknown)", ActionName::as_str);
+    let (status, micros) = (reply.status().as_u16(), took.as_micros() as u64);
+    match result {
+        Err(error) if status >= 500 => tracing::warn!(
+            %request_id, action = name, status, micros, code = error.kind.code(),
+            message = %error.message, "request failed"
+        ),
+        _ => tracing::debug!(%request_id, action = name, status, micros, "request"),
+    }
+    reply
+}
+
+/// What a success says in its headers.
+#[derive(Default)]
+struct Extra {
+    polled: Option<String>,
+    outcome_unknown: bool,
+}
+
+async fn carry_out<C: Cluster>(
+    gateway: &Gateway<C>,
+    stopping: watch::Receiver<bool>,
+    headers: &HeaderMap,
+    body: Incoming,
+    action: &Result<ActionName, ApiError>,
+    extra: &mut Extra,
+) -> Result<Bytes, ApiError> {
+    let mut work = gateway.bounds.enter().map_err(|_| ApiError::overloaded())?;
+    let body = read(body, &mut work).await?;
+    let caller = auth::authenticate(headers, &gateway.config.account)?;
+    let action = action.clone()?;
+    let mut call = Call {
+        gateway,
+        caller,
+        host: text(headers, &header::HOST),
+        trace_header: text(headers, &TRACE).filter(|trace| is_trace(trace)),
+        explain: text(headers, &EXPLAIN) == Some("1"),
+        stopping,
+        work,
+        polled: None,
+        outcome_unknown: false,
+    };
+    let result = dispatch(&mut call, action, &body).await;
+    extra.polled = call.polled.take();
+    extra.outcome_unknown = call.outcome_unknown;
+    result
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A longer header is not one of X-Ray's; the message is stored without it.
+fn is_trace(text: &str) -> bool {
+    (1..=limits::TRACE_HEADER_BYTES_MAX).contains(&text.len())
+}
+
+fn action(headers: &HeaderMap) -> Result<ActionName, ApiError> {
+    let unknown = |message: &'static str| ApiError::new(ErrorKind::UnknownOperation, message);
+    let form = text(headers, &header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    if form {
+        return Err(unknown("The Query protocol is not supported by this version."));
+    }
+    text(headers, &TARGET)
+        .and_then(|target| target.strip_prefix("AmazonSQS."))
+        .and_then(ActionName::parse)
+        .ok_or_else(|| unknown("The operation is not known."))
+}
+
+/// Reads the body; every part of it is counted before it is kept.
+async fn read(mut body: Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
+    let announced = body.size_hint();
+    let too_large = || {
+        let text =
+            format!("The request must be no longer than {} bytes.", limits::HTTP_BODY_BYTES_MAX);
+        ApiError::new(ErrorKind::RequestTooLarge, text)
+    };
+    if announced.lower() > limits::HTTP_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let read_all = async {
+        let mut whole = Bytes::new();
+        let mut joined = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| {
+                ApiError::new(ErrorKind::Serialization, "The request body ended early.")
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if whole.len() + joined.len() + data.len() > limits::HTTP_BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            work.keep(data.len()).map_err(|_| ApiError::overloaded())?;
+            if whole.is_empty() && joined.is_empty() {
+                // Most bodies are one frame and need no copy.
+                whole = data;
+            } else {
+                joined.extend_from_slice(&std::mem::take(&mut whole));
+                joined.extend_from_slice(&data);
+            }
+        }
+        Ok(if joined.is_empty() { whole } else { joined.freeze() })
+    };
+    tokio::time::timeout(BODY_TIMEOUT, read_all).await.unwrap_or_else(|_| {
+        let text = "The request body did not arrive in time.";
+        Err(ApiError::new(ErrorKind::RequestTimeout, text))
+    })
+}
+
+fn success(body: Bytes, extra: Extra) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    if extra.outcome_unknown {
+        headers.insert(OUTCOME, HeaderValue::from_static(Outcome::Unknown.as_str()));
+    }
+    if let Some(polled) = extra.polled.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(POLLED, polled);
+    }
+    reply
+}
+
+fn failure(error: &ApiError) -> Reply {
+    let mut reply = Response::new(Full::new(json::encode_error(error)));
+    *reply.status_mut() = StatusCode::from_u16(error.kind.status())
+        .expect("the table of errors holds valid statuses only");
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    let fault = if error.kind.is_sender_fault() { "Sender" } else { "Receiver" };
+    let query_error = format!("{};{fault}", error.kind.code());
+    if let Ok(value) = HeaderValue::from_str(&query_error) {
+        headers.insert(QUERY_ERROR, value);
+    }
+    headers.insert(OUTCOME, HeaderValue::from_static(error.outcome.as_str()));
+    if matches!(error.kind, ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout) {
+        // The rest of the body would be taken for the next request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// Anything but POST and OPTIONS: JSON knows POST only.
+fn not_an_action() -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from_static(b"<UnknownOperationException/>\n")));
+    *reply.status_mut() = StatusCode::NOT_FOUND;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+    headers.insert(QUERY_ERROR, HeaderValue::from_static("InvalidAction;Sender"));
+    headers.insert(OUTCOME, HeaderValue::from_static(Outcome::NotApplied.as_str()));
+    reply
+}
+
+/// Browsers may call from everywhere: what a call may do depends on its signature alone.
+fn preflight(asked: &HeaderMap) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::new()));
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET,HEAD,POST,OPTIONS"),
+    );
+    // A star would not cover Authorization.
+    if let Some(wanted) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("172800"));
+    reply
+}

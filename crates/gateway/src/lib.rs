@@ -1,0 +1,37 @@
+//! The SQS front end of a node: HTTP in, calls of a [`flotilla_cluster::api::Cluster`] out.
+//!
+//! Start with [`Gateway`] and [`serve`]. A request travels `server` (connections) → `http`
+//! (headers, bounds, body, authentication) → `dispatch` (which action) → `actions` (one file each,
+//! protocol-neutral) and back.
+//!
+//! Invariants:
+//! - No action knows its protocol: it takes a typed request and gives a typed response or an
+//!   `ApiError`; texts, codes and statuses are in one table.
+//! - Whatever reaches the cluster is checked; a receipt that reaches it was made by this cluster.
+//! - Every error says whether the request may have taken effect (`x-flotilla-outcome`), and says
+//!   "not applied" only when that is certain.
+//! - Nothing is leased for a caller that has gone: the end of a connection drops its receive.
+//! - Connections, requests in work and their bytes are bounded; beyond a bound the answer is 503.
+//!
+//! Deliberately not here: where messages are, waiting for them, retention, redelivery (the
+//! cluster's); the Query protocol, FIFO queues, signatures, policies, move tasks (later versions).
+
+mod action;
+mod actions;
+mod auth;
+mod bounds;
+mod dispatch;
+mod error;
+mod gateway;
+mod http;
+mod ids;
+mod json;
+mod message;
+mod metrics;
+mod receipt;
+mod server;
+mod shape;
+mod urls;
+
+pub use gateway::{Config, Gateway};
+pub use server::serve;

@@ -1,0 +1,189 @@
+//! Numbers for operators. Per queue under the names that CloudWatch has for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_cluster::api::Queue;
+use flotilla_types::ids::QueueId;
+use flotilla_types::limits;
+use parking_lot::RwLock;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::action::ActionName;
+
+/// Queues beyond the bound on series count together under this name, which no queue can have.
+const OTHER_QUEUES: &str = "(other)";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabel {
+    queue_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabel {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    action: &'static str,
+    code: &'static str,
+}
+
+type PerQueue<M, F = fn() -> M> = Family<QueueLabel, M, F>;
+
+/// The numbers of one queue; handles that are looked up once per request.
+#[derive(Clone)]
+pub(crate) struct QueueMetrics {
+    pub(crate) sent: Counter,
+    pub(crate) received: Counter,
+    pub(crate) deleted: Counter,
+    pub(crate) empty_receives: Counter,
+    pub(crate) sent_bytes: Histogram,
+}
+
+/// All numbers of this crate but those of the bounds on work.
+pub(crate) struct Metrics {
+    sent: PerQueue<Counter>,
+    received: PerQueue<Counter>,
+    deleted: PerQueue<Counter>,
+    empty_receives: PerQueue<Counter>,
+    sent_bytes: PerQueue<Histogram>,
+    queues: RwLock<HashMap<QueueId, Arc<QueueMetrics>>>,
+    requests: Family<ResultLabel, Counter>,
+    /// By action; what `requests` holds under code `OK`.
+    succeeded: Vec<Counter>,
+    /// By action.
+    seconds: Vec<Histogram>,
+    /// Receives that did not wait, and those of them that found nothing: together the share of
+    /// empty answers that asking a sample of the shards causes.
+    pub(crate) short_polls: Counter,
+    pub(crate) short_polls_empty: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let counters: fn() -> PerQueue<Counter> =
+            || PerQueue::new_with_constructor(Counter::default as fn() -> Counter);
+        let bytes: fn() -> Histogram = || Histogram::new(exponential_buckets(64.0, 4.0, 8));
+        let seconds =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 18)));
+        let requests = Family::<ResultLabel, Counter>::default();
+        let actions = ActionName::ALL.iter().map(|action| action.as_str());
+        let succeeded = actions
+            .clone()
+            .map(|action| requests.get_or_create(&ResultLabel { action, code: "OK" }).clone());
+        let by_action =
+            actions.map(|action| seconds.get_or_create(&ActionLabel { action }).clone());
+        let metrics = Self {
+            sent: counters(),
+            received: counters(),
+            deleted: counters(),
+            empty_receives: counters(),
+            sent_bytes: PerQueue::new_with_constructor(bytes),
+            queues: RwLock::default(),
+            succeeded: succeeded.collect(),
+            seconds: by_action.collect(),
+            requests,
+            short_polls: Counter::default(),
+            short_polls_empty: Counter::default(),
+        };
+        metrics.register(seconds, registry);
+        metrics
+    }
+
+    fn register(
+        &self,
+        seconds: Family<
+            ActionLabel,
+            Histogram,
+            impl Fn() -> Histogram + Clone + Send + Sync + 'static,
+        >,
+        registry: &mut Registry,
+    ) {
+        let per_queue = [
+            ("NumberOfMessagesSent", "Messages added to the queue", &self.sent),
+            ("NumberOfMessagesReceived", "Messages returned by receives", &self.received),
+            ("NumberOfMessagesDeleted", "Messages deleted", &self.deleted),
+            ("NumberOfEmptyReceives", "Receives that returned nothing", &self.empty_receives),
+        ];
+        for (name, help, family) in per_queue {
+            registry.register(name, help, family.clone());
+        }
+        registry.register(
+            "SentMessageSize",
+            "Bytes of messages added to the queue",
+            self.sent_bytes.clone(),
+        );
+        registry.register("requests", "Requests by action and code", self.requests.clone());
+        registry.register("request_seconds", "Time from request to response", seconds);
+        registry.register("short_polls", "Receives that did not wait", self.short_polls.clone());
+        registry.register(
+            "short_polls_empty",
+            "Receives that did not wait and returned nothing",
+            self.short_polls_empty.clone(),
+        );
+    }
+
+    /// The numbers of a queue.
+    pub(crate) fn queue(&self, queue: &Queue) -> Arc<QueueMetrics> {
+        if let Some(metrics) = self.queues.read().get(&queue.id) {
+            return metrics.clone();
+        }
+        let mut queues = self.queues.write();
+        let full = queues.len() >= limits::QUEUE_SERIES_MAX;
+        let name = if full { OTHER_QUEUES } else { queue.name.as_str() };
+        let label = QueueLabel { queue_name: name.to_owned() };
+        let metrics = Arc::new(QueueMetrics {
+            sent: self.sent.get_or_create(&label).clone(),
+            received: self.received.get_or_create(&label).clone(),
+            deleted: self.deleted.get_or_create(&label).clone(),
+            empty_receives: self.empty_receives.get_or_create(&label).clone(),
+            sent_bytes: self.sent_bytes.get_or_create(&label).clone(),
+        });
+        if !full {
+            queues.insert(queue.id, metrics.clone());
+        }
+        metrics
+    }
+
+    /// Forgets a deleted queue.
+    pub(crate) fn forget(&self, queue: &Queue) {
+        let mut queues = self.queues.write();
+        if queues.remove(&queue.id).is_some() {
+            let label = QueueLabel { queue_name: queue.name.to_string() };
+            self.sent.remove(&label);
+            self.received.remove(&label);
+            self.deleted.remove(&label);
+            self.empty_receives.remove(&label);
+            self.sent_bytes.remove(&label);
+        }
+    }
+
+    /// Counts an answered request; `code` is `None` when it succeeded.
+    pub(crate) fn answered(
+        &self,
+        action: Option<ActionName>,
+        code: Option<&'static str>,
+        took: Duration,
+    ) {
+        match (action, code) {
+            (Some(action), None) => {
+                self.succeeded[action as usize].inc();
+            }
+            (action, code) => {
+                let action = action.map_or("(unknown)", ActionName::as_str);
+                let code = code.unwrap_or("OK");
+                self.requests.get_or_create(&ResultLabel { action, code }).inc();
+            }
+        }
+        if let Some(action) = action {
+            self.seconds[action as usize].observe(took.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Connections: taking them, bounding them, ending them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_cluster::api::Cluster;
+use flotilla_types::limits;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::gateway::Gateway;
+use crate::http;
+
+/// How long a connection may take to bring the head of its next request, idle time included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Room of a connection for what it reads; also the largest head of a request. A body is read in
+/// pieces of this size.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Pause after a failed accept, when the process may be out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Answer to connections beyond the bound; no request of theirs was read.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    x-amzn-query-error: ServiceUnavailable;Receiver\r\n\
+    x-flotilla-outcome: not-applied\r\n\
+    connection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves HTTP on the listener until `shutdown` turns true (or its sender is dropped). Then it
+/// accepts no more, lets long polls answer empty, finishes every request that has begun, and
+/// returns when the last connection is closed. Dropping the future abandons the listener only.
+pub async fn serve<C: Cluster>(
+    gateway: Arc<Gateway<C>>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // A permit per connection: all permits back means no connection left.
+    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match connections.clone().try_acquire_owned() {
+            Ok(permit) => {
+                tokio::spawn(connection(gateway.clone(), stream, shutdown.clone(), permit));
+            }
+            Err(_) => {
+                // Whether it gets through or not, the connection ends here.
+                let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(limits::CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    // The semaphore is never closed; an error would mean that there is nobody to wait for.
+    let _ = connections.acquire_many(all).await;
+}
+
+async fn connection<C: Cluster>(
+    gateway: Arc<Gateway<C>>,
+    stream: TcpStream,
+    mut shutdown: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Answers are single writes: waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let stopping = shutdown.clone();
+    let service = service_fn(|request| http::answer(gateway.as_ref(), stopping.clone(), request));
+    // No half-close: the end of the client's stream ends the connection, which drops the request
+    // in work and with it a receive that nobody waits for any more.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .half_close(false)
+        .max_buf_size(READ_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let stop = async {
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

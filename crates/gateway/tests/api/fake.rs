@@ -1,0 +1,327 @@
+//! A cluster in memory, with a clock that only tests move and failures that they order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flotilla_cluster::api::{
+    Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue, QueueError, Receipt,
+    ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble, VisibilityError,
+};
+use flotilla_types::attributes::{AttributePatch, QueueAttributes};
+use flotilla_types::ids::{GroupId, QueueId, Seq};
+use flotilla_types::limits;
+use flotilla_types::names::QueueName;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+const START_MS: u64 = 1_700_000_000_000;
+
+struct Message {
+    seq: Seq,
+    outgoing: Outgoing,
+    sent_ms: u64,
+    visible_ms: u64,
+    first_received_ms: u64,
+    received_ms: u64,
+    receives: u32,
+}
+
+struct Entry {
+    queue: Arc<Queue>,
+    messages: Vec<Message>,
+    purged_ms: Option<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    now_ms: u64,
+    ids: u64,
+    queues: BTreeMap<QueueName, Entry>,
+    deleted_ms: BTreeMap<QueueName, u64>,
+    trouble: Option<Trouble>,
+    in_flight_max: Option<usize>,
+}
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    state: Mutex<State>,
+    changed: Notify,
+    /// Receives in work; those that were dropped do not count.
+    pub(crate) receiving: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.state.lock().now_ms += seconds * 1_000;
+        self.changed.notify_waiters();
+    }
+
+    /// Every later call on messages fails like this.
+    pub(crate) fn fail(&self, trouble: Option<Trouble>) {
+        self.state.lock().trouble = trouble;
+    }
+
+    pub(crate) fn limit_in_flight(&self, max: usize) {
+        self.state.lock().in_flight_max = Some(max);
+    }
+
+    fn take(&self, queue: &Queue, request: ReceiveRequest) -> Result<Vec<Incoming>, ReceiveError> {
+        let mut state = self.state.lock();
+        if let Some(trouble) = &state.trouble {
+            return Err(trouble.clone().into());
+        }
+        let (now, in_flight_max) = (state.now(), state.in_flight_max);
+        let Some(entry) = state.queues.get_mut(&queue.name) else {
+            return Ok(Vec::new());
+        };
+        let retention_ms = u64::from(entry.queue.attributes.retention_seconds) * 1_000;
+        entry.messages.retain(|message| message.sent_ms + retention_ms > now);
+        let in_flight = entry.messages.iter().filter(|m| m.in_flight(now)).count();
+        if in_flight_max.is_some_and(|max| in_flight >= max) {
+            return Err(ReceiveError::TooManyInFlight);
+        }
+        let due = entry.messages.iter_mut().filter(|message| message.visible_ms <= now);
+        Ok(due
+            .take(request.max_messages)
+            .map(|message| {
+                message.receives += 1;
+                message.received_ms = now;
+                message.visible_ms = now + u64::from(request.visibility_seconds) * 1_000;
+                if message.receives == 1 {
+                    message.first_received_ms = now;
+                }
+                Incoming {
+                    receipt: Receipt {
+                        queue: queue.id,
+                        shard: GroupId(1),
+                        seq: message.seq,
+                        receive: message.receives,
+                    },
+                    message_id: message.outgoing.message_id,
+                    receive_count: message.receives,
+                    first_received_ms: message.first_received_ms,
+                    sent_ms: message.sent_ms,
+                    content: message.outgoing.content.clone(),
+                }
+            })
+            .collect())
+    }
+}
+
+impl State {
+    fn now(&self) -> u64 {
+        START_MS + self.now_ms
+    }
+}
+
+impl Message {
+    fn in_flight(&self, now: u64) -> bool {
+        self.receives > 0 && self.visible_ms > now
+    }
+}
+
+struct Receiving<'a>(&'a AtomicUsize);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Cluster for Fake {
+    async fn create_queue(
+        &self,
+        name: &QueueName,
+        attributes: &AttributePatch,
+        tags: Option<&BTreeMap<String, String>>,
+    ) -> Result<Arc<Queue>, CreateError> {
+        let mut state = self.state.lock();
+        let now = state.now();
+        if let Some(entry) = state.queues.get(name) {
+            if let Some(name) = entry.queue.attributes.first_difference(attributes) {
+                return Err(CreateError::AttributeDiffers(name));
+            }
+            if tags.is_some_and(|tags| *tags != entry.queue.tags) {
+                return Err(CreateError::TagsDiffer);
+            }
+            return Ok(entry.queue.clone());
+        }
+        if state.deleted_ms.get(name).is_some_and(|deleted| now < deleted + 60_000) {
+            return Err(CreateError::DeletedRecently);
+        }
+        state.ids += 1;
+        let queue = Arc::new(Queue {
+            id: QueueId(state.ids),
+            name: name.clone(),
+            attributes: QueueAttributes::default().with(attributes),
+            tags: tags.cloned().unwrap_or_default(),
+            created_s: now / 1_000,
+            modified_s: now / 1_000,
+        });
+        let entry = Entry { queue: queue.clone(), messages: Vec::new(), purged_ms: None };
+        state.queues.insert(name.clone(), entry);
+        Ok(queue)
+    }
+
+    async fn queue(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
+        let state = self.state.lock();
+        state.queues.get(name).map(|entry| entry.queue.clone()).ok_or(QueueError::NotFound)
+    }
+
+    async fn list_queues(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<QueueName>, Trouble> {
+        let state = self.state.lock();
+        let names = state.queues.keys().filter(|name| {
+            name.as_str().starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)
+        });
+        Ok(names.take(limit).cloned().collect())
+    }
+
+    async fn delete_queue(&self, queue: &Queue) -> Result<(), QueueError> {
+        let mut state = self.state.lock();
+        state.queues.remove(&queue.name).ok_or(QueueError::NotFound)?;
+        let now = state.now();
+        state.deleted_ms.insert(queue.name.clone(), now);
+        Ok(())
+    }
+
+    async fn set_attributes(
+        &self,
+        queue: &Queue,
+        patch: &AttributePatch,
+    ) -> Result<(), QueueError> {
+        let mut state = self.state.lock();
+        let entry = state.queues.get_mut(&queue.name).ok_or(QueueError::NotFound)?;
+        let attributes = entry.queue.attributes.with(patch);
+        entry.queue = Arc::new(Queue { attributes, ..Queue::clone(&entry.queue) });
+        Ok(())
+    }
+
+    async fn purge_queue(&self, queue: &Queue) -> Result<(), PurgeError> {
+        let mut state = self.state.lock();
+        let now = state.now();
+        let entry = state.queues.get_mut(&queue.name).ok_or(PurgeError::NotFound)?;
+        if entry.purged_ms.is_some_and(|purged| now < purged + 60_000) {
+            return Err(PurgeError::InProgress);
+        }
+        entry.purged_ms = Some(now);
+        entry.messages.clear();
+        Ok(())
+    }
+
+    async fn counts(&self, queue: &Queue) -> Result<Counts, Trouble> {
+        let state = self.state.lock();
+        let now = state.now();
+        let messages = state.queues.get(&queue.name).map_or(&[][..], |entry| &entry.messages);
+        let count = |which: &dyn Fn(&Message) -> bool| {
+            messages.iter().filter(|message| which(message)).count() as u64
+        };
+        Ok(Counts {
+            visible: count(&|m| m.visible_ms <= now),
+            in_flight: count(&|m| m.in_flight(now)),
+            delayed: count(&|m| m.receives == 0 && m.visible_ms > now),
+            oldest_sent_ms: messages.iter().map(|m| m.sent_ms).min(),
+        })
+    }
+
+    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<(), Trouble>> {
+        let mut state = self.state.lock();
+        if let Some(trouble) = state.trouble.clone() {
+            return messages.iter().map(|_| Err(trouble.clone())).collect();
+        }
+        let mut results = Vec::new();
+        for outgoing in messages {
+            state.ids += 1;
+            let (now, seq) = (state.now(), Seq(state.ids));
+            let message = Message {
+                seq,
+                sent_ms: now,
+                visible_ms: now + u64::from(outgoing.delay_seconds) * 1_000,
+                outgoing,
+                first_received_ms: 0,
+                received_ms: 0,
+                receives: 0,
+            };
+            state.queues.get_mut(&queue.name).unwrap().messages.push(message);
+            results.push(Ok(()));
+        }
+        self.changed.notify_waiters();
+        results
+    }
+
+    async fn receive(
+        &self,
+        queue: &Queue,
+        request: ReceiveRequest,
+    ) -> Result<Received, ReceiveError> {
+        self.receiving.fetch_add(1, Ordering::SeqCst);
+        let _receiving = Receiving(&self.receiving);
+        let deadline = self.state.lock().now_ms + u64::from(request.wait_seconds) * 1_000;
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            let messages = self.take(queue, request)?;
+            if !messages.is_empty() || self.state.lock().now_ms >= deadline {
+                let asked = vec![(GroupId(1), ShardAnswer::Messages(messages.len()))];
+                let asked = if request.explain { asked } else { Vec::new() };
+                return Ok(Received { messages, asked, shards: 1 });
+            }
+            changed.await;
+        }
+    }
+
+    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+        let mut state = self.state.lock();
+        if let Some(trouble) = state.trouble.clone() {
+            return receipts.iter().map(|_| Err(trouble.clone())).collect();
+        }
+        let delete = |receipt: Receipt| {
+            if let Some(entry) = state.queues.get_mut(&queue.name) {
+                entry.messages.retain(|message| message.seq != receipt.seq);
+            }
+            Ok(())
+        };
+        receipts.into_iter().map(delete).collect()
+    }
+
+    async fn change_visibility(
+        &self,
+        queue: &Queue,
+        changes: Vec<(Receipt, u32)>,
+    ) -> Vec<Result<(), VisibilityError>> {
+        let mut state = self.state.lock();
+        let now = state.now();
+        let change = |(receipt, seconds): (Receipt, u32)| {
+            if let Some(trouble) = state.trouble.clone() {
+                return Err(trouble.into());
+            }
+            let messages = state.queues.get_mut(&queue.name).map(|entry| &mut entry.messages);
+            let message = messages
+                .and_then(|messages| messages.iter_mut().find(|m| m.seq == receipt.seq))
+                .ok_or(VisibilityError::NotInFlight)?;
+            let until = now + u64::from(seconds) * 1_000;
+            if until > message.received_ms + u64::from(limits::VISIBILITY_SECONDS_MAX) * 1_000 {
+                return Err(VisibilityError::BeyondLimit);
+            }
+            message.visible_ms = until;
+            Ok(())
+        };
+        let results = changes.into_iter().map(change).collect();
+        self.changed.notify_waiters();
+        results
+    }
+
+    fn handle_key(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,11 @@
+//! The front end over real HTTP, on a cluster that lives in memory.
+
+mod batches;
+mod client;
+mod connections;
+mod fake;
+mod messages;
+mod protocol;
+mod queues;
+mod torture;
+mod trouble;
