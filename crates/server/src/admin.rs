@@ -1,0 +1,77 @@
+//! The admin port: what operators and their machines ask a node.
+//!
+//! - `/health`: 200 while the process answers at all; anything a node cannot survive ends it.
+//! - `/ready`: 200 when every queue can be served through this node, else 503 and why.
+//! - `/metrics`: numbers for Prometheus.
+//! - `/status`: the replicas of this node as JSON, for humans.
+
+use std::sync::{Arc, OnceLock};
+
+use flotilla_cluster::api::Cluster as _;
+use flotilla_cluster::node::Node;
+use hyper::StatusCode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::http::{self, Page};
+use crate::metrics;
+use crate::status;
+
+/// What the pages are made from.
+pub(crate) struct Admin {
+    node: Arc<Node>,
+    own: Registry,
+    gateway: OnceLock<Registry>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Admin {
+    /// For a node that ends once `stop` turns true.
+    pub(crate) fn new(node: Arc<Node>, stop: watch::Receiver<bool>) -> Self {
+        Self { own: metrics::registry(node.clone()), node, gateway: OnceLock::new(), stop }
+    }
+
+    /// The front end's metrics, which exist only once the node is part of a cluster.
+    pub(crate) fn add_gateway(&self, registry: Registry) {
+        // A node has one front end.
+        let _ = self.gateway.set(registry);
+    }
+
+    fn page(&self, path: &str) -> Page {
+        match path {
+            "/health" => Page::text(StatusCode::OK, "ok\n"),
+            "/ready" => self.ready(),
+            "/metrics" => self.metrics(),
+            "/status" => Page {
+                status: StatusCode::OK,
+                content_type: "application/json",
+                text: status::json(&self.node.cluster(), self.node.ready(), &self.node.status()),
+            },
+            _ => Page::text(StatusCode::NOT_FOUND, "/health /ready /metrics /status\n"),
+        }
+    }
+
+    fn ready(&self) -> Page {
+        if *self.stop.borrow() {
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, "this node is ending\n");
+        }
+        if self.node.ready() {
+            return Page::text(StatusCode::OK, "ready\n");
+        }
+        let why = status::why_not_ready(&self.node.cluster(), &self.node.status());
+        Page::text(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
+    fn metrics(&self) -> Page {
+        match metrics::text([Some(&self.own), self.gateway.get()].into_iter().flatten()) {
+            Ok(text) => Page { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, text },
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Answers on the listener until it is dropped.
+pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
+    http::serve(listener, move |path| admin.page(path)).await;
+}

@@ -1,0 +1,255 @@
+//! Numbers for Prometheus, in the OpenMetrics text format.
+//!
+//! What a node counts about its share of the cluster is read when the page is asked for; the front
+//! end keeps a registry of its own. Per queue the names are CloudWatch's.
+
+use std::fmt;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flotilla_cluster::NodeCounters;
+use flotilla_cluster::Status;
+use flotilla_cluster::api::Counts;
+use flotilla_cluster::node::Node;
+use flotilla_storage::log::{BATCH_RECORDS_BOUNDS, SYNC_US_BOUNDS};
+use flotilla_types::clock::{Clock as _, SystemClock};
+use flotilla_types::limits::QUEUE_SERIES_MAX;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::registry::Registry;
+
+use crate::status;
+
+mod page;
+
+use page::Page;
+
+/// What all names begin with.
+pub(crate) const PREFIX: &str = "flotilla";
+/// Of the page.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Queues beyond the bound on series count together under this name, which no queue can have.
+const OTHER_QUEUES: &str = "(other)";
+const SECOND_US: f64 = 1e6;
+
+/// All that is read at one moment.
+#[derive(Debug)]
+struct Reading {
+    status: Status,
+    counters: Vec<(&'static str, &'static str, u64)>,
+    queues: Vec<(String, Counts)>,
+    now_ms: u64,
+    resident_bytes: Option<u64>,
+}
+
+impl Reading {
+    fn of(node: &Node) -> Self {
+        let queues = node.queue_counts().into_iter();
+        Self {
+            status: node.status(),
+            counters: counters(node.counters()),
+            queues: queues.map(|(queue, counts)| (queue.name.to_string(), counts)).collect(),
+            now_ms: SystemClock.now_ms(),
+            resident_bytes: resident_bytes(),
+        }
+    }
+}
+
+/// Reads a node when it is asked.
+struct NodeCollector(Box<dyn Fn() -> Reading + Send + Sync>);
+
+impl fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let reading = (self.0)();
+        let mut page = Page(encoder);
+        queues(&mut page, reading.queues, reading.now_ms)?;
+        for (name, help, value) in reading.counters {
+            page.counter(name, help, value)?;
+        }
+        replicas(&mut page, &reading.status)?;
+        stores(&mut page, &reading.status)?;
+        match reading.resident_bytes {
+            Some(bytes) => page.gauge("process_resident_bytes", "Memory of the process", bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A registry with everything a node knows of itself.
+pub(crate) fn registry(node: Arc<Node>) -> Registry {
+    registry_of(move || Reading::of(&node))
+}
+
+fn registry_of(read: impl Fn() -> Reading + Send + Sync + 'static) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(NodeCollector(Box::new(read))));
+    registry
+}
+
+/// One page from several registries, whose names must differ.
+///
+/// # Errors
+/// When a metric cannot be written.
+pub(crate) fn text<'a>(
+    registries: impl Iterator<Item = &'a Registry>,
+) -> Result<String, fmt::Error> {
+    let mut page = String::new();
+    for registry in registries {
+        text::encode_registry(&mut page, registry)?;
+    }
+    text::encode_eof(&mut page)?;
+    Ok(page)
+}
+
+fn counters(counters: &NodeCounters) -> Vec<(&'static str, &'static str, u64)> {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    vec![
+        ("short_polls", "Receives that asked a sample of the shards", read(&counters.short_polls)),
+        (
+            "short_polls_empty",
+            "Of these, those that found nothing in the shards that they asked",
+            read(&counters.short_polls_empty),
+        ),
+        ("long_polls", "Receives that waited", read(&counters.long_polls)),
+        ("long_polls_empty", "Of these, those that ended empty", read(&counters.long_polls_empty)),
+        ("forwarded", "Requests handed on to a leader elsewhere", read(&counters.forwarded)),
+        ("retries", "Attempts repeated after a lost leader or answer", read(&counters.retries)),
+        ("overloaded", "Requests refused at a bound", read(&counters.overloaded)),
+    ]
+}
+
+fn queues(page: &mut Page<'_>, mut queues: Vec<(String, Counts)>, now_ms: u64) -> fmt::Result {
+    queues.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    if queues.len() > QUEUE_SERIES_MAX {
+        let others = queues.split_off(QUEUE_SERIES_MAX).into_iter();
+        let total = others.map(|(_, counts)| counts).fold(Counts::default(), Counts::plus);
+        queues.push((OTHER_QUEUES.to_owned(), total));
+    }
+    let age = |counts: &Counts| {
+        counts.oldest_sent_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1_000)
+    };
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Counts) -> u64| {
+        let values = queues.iter().map(|(queue, counts)| (queue.as_str(), value(counts)));
+        page.gauges(name, help, "queue_name", values)
+    };
+    gauge(
+        "sqs_ApproximateNumberOfMessagesVisible",
+        "Messages that can be received, in the shards led by this node (sum over nodes)",
+        &|counts| counts.visible,
+    )?;
+    gauge(
+        "sqs_ApproximateNumberOfMessagesNotVisible",
+        "Messages in flight, in the shards led by this node (sum over nodes)",
+        &|counts| counts.in_flight,
+    )?;
+    gauge(
+        "sqs_ApproximateNumberOfMessagesDelayed",
+        "Delayed messages, in the shards led by this node (sum over nodes)",
+        &|counts| counts.delayed,
+    )?;
+    gauge(
+        "sqs_ApproximateAgeOfOldestMessage",
+        "Seconds since the oldest message in the shards led by this node was sent (max over nodes)",
+        &age,
+    )
+}
+
+fn replicas(page: &mut Page<'_>, status: &Status) -> fmt::Result {
+    let mut groups = status.groups.clone();
+    groups.sort_unstable_by_key(|group| group.group);
+    let names: Vec<String> = groups.iter().map(|group| status::name(group.group)).collect();
+    let groups = || names.iter().map(String::as_str).zip(&groups);
+    page.gauges(
+        "group_leader",
+        "Id of the node that leads the group, as far as this node knows; 0: nobody",
+        "group",
+        groups().map(|(name, group)| (name, group.leader.map_or(0, |leader| leader.0))),
+    )?;
+    page.gauges(
+        "group_leads",
+        "Whether this node leads the group",
+        "group",
+        groups().map(|(name, group)| (name, u64::from(group.leads))),
+    )?;
+    page.gauges(
+        "group_votes",
+        "Whether this replica votes; one that is being rebuilt does not",
+        "group",
+        groups().map(|(name, group)| (name, u64::from(group.votes))),
+    )?;
+    page.gauges(
+        "group_log_bytes",
+        "Raft log that is still needed",
+        "group",
+        groups().map(|(name, group)| (name, group.log_bytes)),
+    )?;
+    page.counters(
+        "group_proposals",
+        "Entries proposed by this node",
+        "group",
+        groups().map(|(name, group)| (name, group.proposals)),
+    )?;
+    page.counters(
+        "group_commands",
+        "Commands in the entries proposed by this node",
+        "group",
+        groups().map(|(name, group)| (name, group.commands)),
+    )?;
+    page.counters(
+        "group_leader_changes",
+        "Changes of the leader seen by this node",
+        "group",
+        groups().map(|(name, group)| (name, group.leader_changes)),
+    )?;
+    page.gauge("parked_polls", "Receives that wait at this node", status.parked_polls as u64)?;
+    page.counter("wakes", "Parked receives that were woken", status.wakes)
+}
+
+fn stores(page: &mut Page<'_>, status: &Status) -> fmt::Result {
+    let log = &status.log;
+    page.counter("log_syncs", "Syncs of the Raft log", log.syncs)?;
+    page.histogram(
+        "log_sync_seconds",
+        "Time to write and sync one batch of the Raft log",
+        log.sync_us_total as f64 / SECOND_US,
+        SYNC_US_BOUNDS.iter().map(|us| *us as f64 / SECOND_US),
+        &log.sync_us_buckets,
+    )?;
+    page.histogram(
+        "log_batch_records",
+        "Records written with one sync",
+        log.records as f64,
+        BATCH_RECORDS_BOUNDS.iter().map(|records| *records as f64),
+        &log.batch_records_buckets,
+    )?;
+    page.counter("log_written_bytes", "Bytes written to the Raft log", log.bytes)?;
+    page.counter("log_carried_bytes", "Entries written again for laggards", log.carried_bytes)?;
+    page.counter("log_rotations", "Segments begun", log.rotations)?;
+    page.counter("log_rotation_stalls", "Segments that had to be waited for", log.rotation_stalls)?;
+    page.gauge("log_segments", "Segments in use", log.segments)?;
+    page.gauge("log_pending_bytes", "Bytes that wait for the log's writer", log.pending_bytes)?;
+    page.gauge("state_memtable_bytes", "State that is not flushed", status.memtable_bytes)?;
+    page.gauge("state_disk_bytes", "State on disk", status.disk_bytes)
+}
+
+/// What the kernel says; `None` where it does not say it this way.
+fn resident_bytes() -> Option<u64> {
+    resident(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests;

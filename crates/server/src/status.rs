@@ -1,0 +1,126 @@
+//! A node's state in words.
+
+use std::fmt::Write as _;
+
+use flotilla_cluster::{GroupStatus, Status};
+use flotilla_types::ids::GroupId;
+use serde_json::{Value, json};
+
+/// Why a node that is not ready is not.
+pub(crate) fn why_not_ready(cluster: &str, status: &Status) -> String {
+    if cluster.is_empty() {
+        return "not part of a cluster yet: waiting for the other nodes\n".to_owned();
+    }
+    let mut text = String::new();
+    for group in in_order(status) {
+        let leader = match group.leader {
+            Some(leader) => format!("led by node {leader}"),
+            None => "no leader known".to_owned(),
+        };
+        let rebuilt = if group.votes { "" } else { ", being rebuilt here" };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}: {leader}{rebuilt}", name(group.group));
+    }
+    if text.is_empty() {
+        text.push_str("no replica runs here yet\n");
+    }
+    if !status.groups.iter().any(|group| group.leader.is_none()) {
+        text.push_str("waiting for shards that start, or for the link to a leader\n");
+    }
+    text
+}
+
+/// The status page.
+pub(crate) fn json(cluster: &str, ready: bool, status: &Status) -> String {
+    let groups: Vec<Value> = in_order(status).into_iter().map(group).collect();
+    let page = json!({
+        "cluster": cluster,
+        "ready": ready,
+        "groups": groups,
+        "parked_polls": status.parked_polls,
+        "memtable_bytes": status.memtable_bytes,
+        "disk_bytes": status.disk_bytes,
+        "log": { "segments": status.log.segments, "syncs": status.log.syncs },
+    });
+    format!("{page:#}\n")
+}
+
+fn group(group: GroupStatus) -> Value {
+    json!({
+        "group": name(group.group),
+        "leader": group.leader.map(|leader| leader.0),
+        "leads": group.leads,
+        "votes": group.votes,
+        "proposals": group.proposals,
+        "commands": group.commands,
+        "leader_changes": group.leader_changes,
+        "log_bytes": group.log_bytes,
+    })
+}
+
+fn in_order(status: &Status) -> Vec<GroupStatus> {
+    let mut groups = status.groups.clone();
+    groups.sort_unstable_by_key(|group| group.group);
+    groups
+}
+
+/// What operators call a group.
+pub(crate) fn name(group: GroupId) -> String {
+    if group.is_shard() { format!("shard-{group}") } else { "catalog".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_storage::log::LogMetrics;
+    use flotilla_types::ids::NodeId;
+
+    use super::*;
+
+    fn replica(group: u32, leader: Option<u64>) -> GroupStatus {
+        GroupStatus {
+            group: GroupId(group),
+            leader: leader.map(NodeId),
+            leads: false,
+            votes: true,
+            proposals: 0,
+            commands: 0,
+            leader_changes: 0,
+            log_bytes: 0,
+        }
+    }
+
+    fn status(groups: Vec<GroupStatus>) -> Status {
+        Status {
+            groups,
+            log: LogMetrics::default(),
+            parked_polls: 0,
+            wakes: 0,
+            memtable_bytes: 0,
+            disk_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn says_why_not_ready() {
+        let none = status(Vec::new());
+        assert!(why_not_ready("", &none).starts_with("not part of a cluster yet"));
+        assert!(why_not_ready("c", &none).starts_with("no replica runs here yet\n"));
+        let rebuilt = GroupStatus { votes: false, ..replica(1, Some(2)) };
+        let some = status(vec![replica(2, None), rebuilt, replica(0, Some(3))]);
+        assert_eq!(
+            why_not_ready("c", &some),
+            "catalog: led by node 3\n\
+             shard-1: led by node 2, being rebuilt here\n\
+             shard-2: no leader known\n"
+        );
+    }
+
+    #[test]
+    fn the_page_is_json() {
+        let page = json("c", false, &status(vec![replica(1, Some(2))]));
+        let page: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(page["groups"][0]["group"], "shard-1");
+        assert_eq!(page["groups"][0]["leader"], 2);
+        assert_eq!(page["ready"], false);
+    }
+}
