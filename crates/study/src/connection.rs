@@ -1,0 +1,197 @@
+//! One keep-alive connection that carries one request at a time.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::head::{self, HeadError};
+
+/// Twice what a long poll may take: an answer later than this is none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+const READ_BYTES: usize = 16 * 1024;
+
+/// Where a server is: `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    authority: String,
+}
+
+impl Endpoint {
+    /// `host:port`, as a connection and a host header need it.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
+
+/// The text is no `http://host:port`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an endpoint is http://host:port")]
+pub(crate) struct EndpointError;
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let authority = text.strip_prefix("http://").ok_or(EndpointError)?.trim_end_matches('/');
+        let (host, port) = authority.rsplit_once(':').ok_or(EndpointError)?;
+        let plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte));
+        if host.is_empty() || !plain || port.parse::<u16>().is_err() {
+            return Err(EndpointError);
+        }
+        Ok(Self { authority: authority.to_owned() })
+    }
+}
+
+/// Why there is no answer. Whether the server did what was asked is unknown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// An answer: the status, and the body as it came.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+}
+
+/// A connection that is opened when it is first needed, and again after an error.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    endpoint: Endpoint,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, stream: None, buffer: Vec::with_capacity(READ_BYTES) }
+    }
+
+    /// Sends a whole request and waits for its answer. A future that is dropped closes the
+    /// connection, because the answer that is still to come would be taken for the next one's.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>, ExchangeError> {
+        let whole = async {
+            let mut stream = match self.stream.take() {
+                Some(stream) => stream,
+                None => open(&self.endpoint).await?,
+            };
+            stream.write_all(request).await?;
+            let head = read_answer(&mut stream, &mut self.buffer).await?;
+            if !head.closes {
+                self.stream = Some(stream);
+            }
+            Ok::<_, ExchangeError>(head)
+        };
+        let head = match tokio::time::timeout(ANSWER_TIMEOUT, whole).await {
+            Ok(result) => result?,
+            Err(_) => return Err(ExchangeError::Timeout),
+        };
+        let body = &self.buffer[head.head_len..head.head_len + head.body_len];
+        Ok(Answer { status: head.status, body })
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(endpoint.authority()).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn read_answer(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) -> Result<head::Head, ExchangeError> {
+    buffer.clear();
+    let mut head = None;
+    loop {
+        if head.is_none() {
+            head = head::parse(buffer)?;
+        }
+        if let Some(head) = head {
+            let len = head.head_len + head.body_len;
+            if buffer.len() >= len {
+                return Ok(head);
+            }
+            buffer.reserve(len - buffer.len());
+        } else {
+            buffer.reserve(READ_BYTES);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read() {
+        let endpoint: Endpoint = "http://127.0.0.1:9324/".parse().unwrap();
+        assert_eq!(endpoint.authority(), "127.0.0.1:9324");
+        assert_eq!(endpoint.to_string(), "http://127.0.0.1:9324");
+        for wrong in ["https://a:1", "http://a", "http://:1", "http://a:x", "http://a/b:1", "a:1"] {
+            assert_eq!(wrong.parse::<Endpoint>(), Err(EndpointError), "{wrong}");
+        }
+    }
+
+    /// Serves one answer in the given pieces, each after a request or at once.
+    async fn serve(listener: TcpListener, connections: Vec<Vec<&'static str>>) {
+        for answers in connections {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4];
+            for answer in answers {
+                stream.read_exact(&mut request).await.unwrap();
+                for piece in answer.split('|') {
+                    stream.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_until_it_ends_and_is_opened_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(serve(
+            listener,
+            vec![
+                vec![
+                    "HTTP/1.1 200 OK\r\nconte|nt-length: 4\r\n\r\nab|cd",
+                    "HTTP/1.1 400 Bad\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx",
+                ],
+                vec!["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"],
+                vec!["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
+            ],
+        ));
+        let mut connection = Connection::new(format!("http://127.0.0.1:{port}").parse().unwrap());
+        let answer = connection.exchange(b"one.").await.unwrap();
+        assert_eq!((answer.status, answer.body), (200, &b"abcd"[..]));
+        let answer = connection.exchange(b"two.").await.unwrap();
+        assert_eq!((answer.status, answer.body), (400, &b"x"[..]));
+        let cut = connection.exchange(b"cut.").await.unwrap_err();
+        assert!(matches!(cut, ExchangeError::Io(_)), "{cut}");
+        assert_eq!(connection.exchange(b"end.").await.unwrap().body, b"");
+        server.await.unwrap();
+    }
+}

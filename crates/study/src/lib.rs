@@ -1,0 +1,34 @@
+//! A load generator that speaks SQS's JSON protocol over plain HTTP, and measures what it sees.
+//!
+//! Start with `args` (what can be asked for), then `workloads` (what is timed), then `workers` (the
+//! loops of producers and consumers). `ledger` is the judge: what was acknowledged has to come back.
+//!
+//! Invariants:
+//! - Nothing of the server is linked: the same program measures any endpoint of the protocol.
+//! - Every run has a queue of its own, and every message can be told from all others.
+//! - A message that was acknowledged and did not come back fails the run.
+//! - The generator costs little: one thread, prebuilt requests, no copy of a body that is not needed.
+//! - Machine-wide disturbance is measured beside every figure, so that a noisy run can be seen.
+//!
+//! Deliberately not here: signatures, TLS, retries that hide errors, starting or stopping servers.
+
+mod args;
+mod cli;
+mod connection;
+mod head;
+mod histogram;
+mod ledger;
+mod message;
+mod pacer;
+mod procfs;
+mod report;
+mod run;
+mod sqs;
+#[cfg(test)]
+mod stub;
+mod supply;
+mod table;
+mod workers;
+mod workloads;
+
+pub use cli::bench;

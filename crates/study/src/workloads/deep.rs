@@ -1,0 +1,59 @@
+//! The same load on an empty queue and on a deep one.
+
+use std::rc::Rc;
+
+use super::{SHORT_WAIT_S, empty, end_of_phase, fill, send};
+use crate::args::Deep;
+use crate::procfs::{Meter, rss_mib};
+use crate::report::Row;
+use crate::run::Run;
+use crate::workers::{Intake, Team, Until};
+
+/// Phases: sending to an empty queue, receiving what this left; filling; sending and receiving at
+/// depth.
+pub(super) async fn run(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(4);
+    rows.push(named("empty, send", send::phase(run, args.producers, args.batch).await?));
+    rows.push(named("empty, receive", receive(run, args).await?));
+    empty(run).await?;
+    run.begin_sending();
+
+    let rss_before = rss_mib(&run.settings.pids)?;
+    let acknowledged_before = run.verdict().acknowledged;
+    fill(run, args.messages).await?;
+    let rss_after = rss_mib(&run.settings.pids)?;
+    let filled = run.verdict().acknowledged - acknowledged_before;
+    let growth = rss_before.zip(rss_after).map(|(before, after)| after - before);
+
+    rows.push(named("deep, send", send::phase(run, args.producers, args.batch).await?));
+    rows.push(named("deep, receive", receive(run, args).await?));
+    for row in &mut rows[2..] {
+        row.server_rss_mib_per_million =
+            growth.filter(|_| filled > 0).map(|mib| mib * 1e6 / filled as f64);
+    }
+    Ok(rows)
+}
+
+fn named(phase: &str, row: Row) -> Row {
+    Row { phase: Some(phase.to_owned()), ..row }
+}
+
+/// Receives and deletes until the phase ends or nothing is left.
+async fn receive(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Row> {
+    let before = run.verdict().received;
+    run.take_latencies();
+    run.end_sending();
+    let end = end_of_phase(run);
+    let intake = Intake { batch: args.batch, wait_s: SHORT_WAIT_S, until: Until::Moment(end) };
+    let mut consumers = Team::consumers(run, args.consumers, intake).await?;
+    let meter = Meter::start(&run.settings.pids)?;
+    tokio::select! {
+        () = run.wait_until_complete() => {}
+        result = consumers.join() => result?,
+    }
+    let usage = meter.stop()?;
+    let messages = run.verdict().received - before;
+    let latencies = run.take_latencies();
+    consumers.join().await?;
+    Ok(Row::new(String::new(), run, messages, &usage, &latencies))
+}
