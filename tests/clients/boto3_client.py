@@ -1,0 +1,402 @@
+"""All actions, and recorded behaviour of the real service, through boto3."""
+
+import hashlib
+import sys
+import time
+import traceback
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ENDPOINT = sys.argv[1]
+# No retries: a test must see what the server answered.
+SQS = boto3.client(
+    "sqs",
+    endpoint_url=ENDPOINT,
+    config=Config(retries={"total_max_attempts": 1, "mode": "standard"}),
+)
+TESTS = []
+MIB = 1_048_576
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def create(name, **attributes):
+    attributes = {key: str(value) for key, value in attributes.items()}
+    return SQS.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+
+def receive(url, **more):
+    """One receive that asks every shard."""
+    answer = SQS.receive_message(QueueUrl=url, **{"WaitTimeSeconds": 1, **more})
+    return answer.get("Messages", [])
+
+
+def receive_all(url, count, **more):
+    messages = []
+    end = time.monotonic() + 20
+    while len(messages) < count and time.monotonic() < end:
+        messages += receive(url, MaxNumberOfMessages=10, **more)
+    assert len(messages) == count, f"{len(messages)} instead of {count}"
+    return messages
+
+
+def error_of(call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error
+    raise AssertionError("no error")
+
+
+def code_of(call, **arguments):
+    return error_of(call, **arguments).response["Error"]["Code"]
+
+
+def status_of(error):
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def equal(seen, expected):
+    assert seen == expected, f"{seen!r} instead of {expected!r}"
+
+
+@test
+def queue_actions():
+    url = create("actions", VisibilityTimeout=7)
+    equal(url, f"{ENDPOINT}/000000000000/actions")
+    equal(SQS.get_queue_url(QueueName="actions")["QueueUrl"], url)
+    equal(SQS.list_queues(QueueNamePrefix="actions")["QueueUrls"], [url])
+    SQS.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "1"})
+    attributes = SQS.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    equal(attributes["VisibilityTimeout"], "7")
+    equal(attributes["DelaySeconds"], "1")
+    equal(attributes["QueueArn"], "arn:aws:sqs:us-east-1:000000000000:actions")
+    equal(attributes["MaximumMessageSize"], str(MIB))
+    SQS.delete_queue(QueueUrl=url)
+    equal(code_of(SQS.get_queue_url, QueueName="actions"), "AWS.SimpleQueueService.NonExistentQueue")
+
+
+@test
+def message_actions():
+    url = create("messages")
+    sent = SQS.send_message(QueueUrl=url, MessageBody="hello")
+    equal(sent["MD5OfMessageBody"], hashlib.md5(b"hello").hexdigest())
+    message = receive_all(url, 1, MessageSystemAttributeNames=["All"])[0]
+    equal((message["Body"], message["MessageId"]), ("hello", sent["MessageId"]))
+    equal(message["MD5OfBody"], sent["MD5OfMessageBody"])
+    equal(message["Attributes"]["ApproximateReceiveCount"], "1")
+    handle = message["ReceiptHandle"]
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+    handle = receive_all(url, 1)[0]["ReceiptHandle"]
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    equal(receive(url), [])
+
+
+@test
+def batch_actions():
+    url = create("batches")
+    entries = [{"Id": f"e{n}", "MessageBody": f"body {n}"} for n in range(10)]
+    sent = SQS.send_message_batch(QueueUrl=url, Entries=entries)
+    equal(sorted(entry["Id"] for entry in sent["Successful"]), sorted(e["Id"] for e in entries))
+    messages = receive_all(url, 10)
+    equal({m["Body"] for m in messages}, {e["MessageBody"] for e in entries})
+    handles = [message["ReceiptHandle"] for message in messages]
+    changed = SQS.change_message_visibility_batch(
+        QueueUrl=url,
+        Entries=[
+            {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 60}
+            for n, handle in enumerate(handles)
+        ],
+    )
+    equal(len(changed["Successful"]), 10)
+    handles[4] = "garbage"
+    deleted = SQS.delete_message_batch(
+        QueueUrl=url,
+        Entries=[{"Id": str(n), "ReceiptHandle": handle} for n, handle in enumerate(handles)],
+    )
+    equal(len(deleted["Successful"]), 9)
+    failed = deleted["Failed"]
+    equal([(f["Id"], f["Code"], f["SenderFault"]) for f in failed], [("4", "ReceiptHandleIsInvalid", True)])
+
+
+@test
+def purge():
+    url = create("purge")
+    SQS.send_message_batch(
+        QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": "x"} for n in range(10)]
+    )
+    SQS.purge_queue(QueueUrl=url)
+    equal(receive(url), [])
+    error = error_of(SQS.purge_queue, QueueUrl=url)
+    equal((error.response["Error"]["Code"], status_of(error)), ("AWS.SimpleQueueService.PurgeQueueInProgress", 403))
+    equal(
+        error.response["Error"]["Message"],
+        "Only one PurgeQueue operation on purge is allowed every 60 seconds.",
+    )
+
+
+@test
+def pages():
+    names = {f"page-{n}" for n in range(7)}
+    for name in names:
+        create(name)
+    paginator = SQS.get_paginator("list_queues")
+    found = []
+    sizes = []
+    for page in paginator.paginate(QueueNamePrefix="page-", PaginationConfig={"PageSize": 3}):
+        urls = page.get("QueueUrls", [])
+        sizes.append(len(urls))
+        found += [url.rsplit("/", 1)[1] for url in urls]
+    equal(sorted(found), sorted(names))
+    assert max(sizes) <= 3 and len(sizes) >= 3, sizes
+
+
+@test
+def error_classes():
+    missing = f"{ENDPOINT}/000000000000/missing"
+    try:
+        SQS.send_message(QueueUrl=missing, MessageBody="x")
+        raise AssertionError("no error")
+    except SQS.exceptions.QueueDoesNotExist as error:
+        equal(status_of(error), 400)
+        equal(error.response["Error"]["QueryErrorCode"], "QueueDoesNotExist")
+        equal(error.response["Error"]["Message"], "The specified queue does not exist.")
+    url = create("errors")
+    for call, arguments, exception, status in [
+        (SQS.delete_message, {"ReceiptHandle": "garbage"}, SQS.exceptions.ReceiptHandleIsInvalid, 404),
+        (SQS.send_message_batch, {"Entries": []}, SQS.exceptions.EmptyBatchRequest, 400),
+        (
+            SQS.send_message_batch,
+            {"Entries": [{"Id": str(n), "MessageBody": "x"} for n in range(11)]},
+            SQS.exceptions.TooManyEntriesInBatchRequest,
+            400,
+        ),
+        (
+            SQS.send_message_batch,
+            {"Entries": [{"Id": "a", "MessageBody": "x"}] * 2},
+            SQS.exceptions.BatchEntryIdsNotDistinct,
+            400,
+        ),
+        (
+            SQS.send_message_batch,
+            {"Entries": [{"Id": "a.b", "MessageBody": "x"}]},
+            SQS.exceptions.InvalidBatchEntryId,
+            400,
+        ),
+        (
+            SQS.set_queue_attributes,
+            {"Attributes": {"Colour": "blue"}},
+            SQS.exceptions.InvalidAttributeName,
+            400,
+        ),
+        (
+            SQS.set_queue_attributes,
+            {"Attributes": {"DelaySeconds": "901"}},
+            SQS.exceptions.InvalidAttributeValue,
+            400,
+        ),
+        (SQS.send_message, {"MessageBody": "\x0b"}, SQS.exceptions.InvalidMessageContents, 400),
+    ]:
+        error = error_of(call, QueueUrl=url, **arguments)
+        assert isinstance(error, exception), f"{error!r} is no {exception.__name__}"
+        equal(status_of(error), status)
+    equal(code_of(SQS.send_message, QueueUrl=url, MessageBody=""), "MissingParameter")
+    equal(
+        code_of(SQS.receive_message, QueueUrl=url, MaxNumberOfMessages=11), "InvalidParameterValue"
+    )
+
+
+@test
+def vector_1_visibility_and_repeated_deletes():
+    url = create("vector-1")
+    SQS.send_message(QueueUrl=url, MessageBody="x")
+    handle = receive_all(url, 1, VisibilityTimeout=30)[0]["ReceiptHandle"]
+    equal(receive(url), [])
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=10)
+    equal(receive(url), [])
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+
+
+@test
+def vector_2_expired_handles_still_work():
+    url = create("vector-2")
+    SQS.send_message(QueueUrl=url, MessageBody="x")
+    handle = receive_all(url, 1, VisibilityTimeout=1)[0]["ReceiptHandle"]
+    time.sleep(2)
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=2)
+    time.sleep(2)
+    handle = receive_all(url, 1, VisibilityTimeout=1)[0]["ReceiptHandle"]
+    time.sleep(1)
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    equal(receive(url, WaitTimeSeconds=2), [])
+
+
+@test
+def vector_3_visibility_is_extended_again_and_again():
+    url = create("vector-3", VisibilityTimeout=2)
+    SQS.send_message(QueueUrl=url, MessageBody="x")
+    handle = receive_all(url, 1)[0]["ReceiptHandle"]
+    for _ in range(4):
+        time.sleep(1)
+        SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=2)
+        equal(receive(url, WaitTimeSeconds=0), [])
+    equal(len(receive(url, WaitTimeSeconds=5)), 1)
+
+
+@test
+def vector_4_an_old_handle_counts():
+    url = create("vector-4")
+    SQS.send_message(QueueUrl=url, MessageBody="x")
+    first = receive_all(url, 1, VisibilityTimeout=0)[0]
+    second = receive_all(url, 1, VisibilityTimeout=3)[0]
+    assert first["ReceiptHandle"] != second["ReceiptHandle"]
+    SQS.change_message_visibility(
+        QueueUrl=url, ReceiptHandle=first["ReceiptHandle"], VisibilityTimeout=0
+    )
+    equal([m["MessageId"] for m in receive(url)], [first["MessageId"]])
+
+
+@test
+def vector_5_a_deleted_message_cannot_be_changed():
+    url = create("vector-5")
+    SQS.send_message(QueueUrl=url, MessageBody="x")
+    handle = receive_all(url, 1)[0]["ReceiptHandle"]
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    error = error_of(
+        SQS.change_message_visibility, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=42
+    )
+    equal(error.response["Error"]["Code"], "InvalidParameterValue")
+    assert error.response["Error"]["Message"].endswith(
+        "Message does not exist or is not available for visibility timeout change."
+    ), error
+
+
+@test
+def vector_8_sizes_of_batch_entries():
+    url = create("vector-8", MaximumMessageSize=2048)
+    # Name, type and value count: 1 + 6 + 1.
+    attribute = {"a": {"DataType": "String", "StringValue": "b"}}
+    entries = [
+        {"Id": "full", "MessageBody": "x" * 2040, "MessageAttributes": attribute},
+        {"Id": "one", "MessageBody": "x"},
+    ]
+    equal(len(SQS.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]), 2)
+    entries[0]["MessageBody"] += "x"
+    answer = SQS.send_message_batch(QueueUrl=url, Entries=entries)
+    equal([e["Id"] for e in answer["Successful"]], ["one"])
+    equal([e["Id"] for e in answer["Failed"]], ["full"])
+    url = create("vector-8-small", MaximumMessageSize=1024)
+    entries = [
+        {"Id": "fits", "MessageBody": "x" * 1024},
+        {"Id": "not", "MessageBody": "x" * 1025},
+    ]
+    answer = SQS.send_message_batch(QueueUrl=url, Entries=entries)
+    equal([e["Id"] for e in answer["Successful"]], ["fits"])
+    equal([(e["Id"], e["SenderFault"]) for e in answer["Failed"]], [("not", True)])
+
+
+@test
+def vector_9_the_size_of_a_batch():
+    url = create("vector-9")
+    entries = [
+        {"Id": "a", "MessageBody": "x" * (MIB // 2)},
+        {"Id": "b", "MessageBody": "x" * (MIB // 2 + 1)},
+    ]
+    error = error_of(SQS.send_message_batch, QueueUrl=url, Entries=entries)
+    assert isinstance(error, SQS.exceptions.BatchRequestTooLong), error
+    assert "1048577" in error.response["Error"]["Message"], error
+
+
+@test
+def the_largest_message():
+    url = create("largest")
+    body = "x" * MIB
+    SQS.send_message(QueueUrl=url, MessageBody=body)
+    assert receive_all(url, 1)[0]["Body"] == body
+    equal(code_of(SQS.send_message, QueueUrl=url, MessageBody=body + "x"), "InvalidParameterValue")
+
+
+@test
+def vector_10_creating_again():
+    url = create("vector-10", DelaySeconds=1)
+    time.sleep(1)
+    equal(create("vector-10"), url)
+    equal(create("vector-10", DelaySeconds=1), url)
+
+    def differs(value):
+        error = error_of(
+            SQS.create_queue, QueueName="vector-10", Attributes={"DelaySeconds": value}
+        )
+        assert isinstance(error, SQS.exceptions.QueueNameExists), error
+        assert "DelaySeconds" in error.response["Error"]["Message"], error
+
+    differs("2")
+    SQS.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "2"})
+    equal(create("vector-10", DelaySeconds=2), url)
+    differs("1")
+
+
+@test
+def vector_11_selecting_message_attributes():
+    url = create("vector-11", VisibilityTimeout=0)
+    values = {"Hello": "a", "General": "b", "Help.Me": "c"}
+    SQS.send_message(
+        QueueUrl=url,
+        MessageBody="x",
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in values.items()
+        },
+    )
+    digests = {}
+    for names, expected in [
+        ([], []),
+        (["All"], list(values)),
+        (["*"], list(values)),
+        ([".*"], list(values)),
+        (["Foo", "Help"], []),
+        (["Hello", "General"], ["Hello", "General"]),
+        (["Hel.*"], ["Hello", "Help.Me"]),
+        (["AWS."], []),
+        (["..foo"], []),
+    ]:
+        message = receive_all(url, 1, MessageAttributeNames=names)[0]
+        equal(sorted(message.get("MessageAttributes", {})), sorted(expected))
+        digests[len(expected)] = message.get("MD5OfMessageAttributes")
+    equal(digests[0], None)
+    assert digests[2] != digests[3], "the digest must be that of what is returned"
+
+
+@test
+def vector_30_bodies_come_back_as_they_went():
+    url = create("vector-30")
+    bodies = ['{"foo": "ba\rr"}', '"&quot;&quot;\r', "é \U0001f600 \t\n<&>"]
+    for body in bodies:
+        SQS.send_message(QueueUrl=url, MessageBody=body)
+    messages = receive_all(url, len(bodies))
+    equal(sorted(m["Body"] for m in messages), sorted(bodies))
+
+
+def main():
+    passed = 0
+    for function in TESTS:
+        try:
+            function()
+        except Exception:  # one failure must not hide the next
+            print(f"FAIL {function.__name__}")
+            traceback.print_exc(file=sys.stdout)
+        else:
+            passed += 1
+            print(f"ok   {function.__name__}")
+    failed = len(TESTS) - passed
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())

@@ -1,0 +1,288 @@
+//! The nodes of one test.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::client::Client;
+use crate::http::Connection;
+use crate::node::{Node, Ports};
+use crate::{PATIENCE, ports};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Of each node's log, when a test fails.
+const LOG_LINES: usize = 60;
+/// Times that a fleet is tried with other ports.
+const PORT_ATTEMPTS: usize = 5;
+
+/// More lines for the nodes' configuration files, behind the last table.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(pub String);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fleet {
+    nodes: Vec<Node>,
+    _dir: TempDir,
+}
+
+impl Fleet {
+    /// Nodes 1 to `count`, ready to serve.
+    pub async fn start(count: u64) -> Self {
+        Self::start_with(count, &Settings::default()).await
+    }
+
+    /// The same with more settings.
+    ///
+    /// # Panics
+    /// When the cluster does not come up.
+    pub async fn start_with(count: u64, settings: &Settings) -> Self {
+        for _ in 0..PORT_ATTEMPTS {
+            let mut fleet = Self::new(count, settings);
+            for node in &mut fleet.nodes {
+                node.spawn();
+            }
+            if fleet.until_ready().await.is_ok() {
+                return fleet;
+            }
+        }
+        panic!("somebody takes every port");
+    }
+
+    fn new(count: u64, settings: &Settings) -> Self {
+        let dir = tempfile::tempdir().expect("there is room for temporary files");
+        let ports = ports::free_ports(3 * count as usize);
+        let ports =
+            ports.chunks(3).map(|three| Ports { api: three[0], peer: three[1], admin: three[2] });
+        let all: Vec<(u64, Ports)> = (1..).zip(ports).collect();
+        let nodes: Vec<Node> =
+            all.iter().map(|(id, ports)| Node::new(*id, *ports, dir.path())).collect();
+        for node in &nodes {
+            node.configure(&all, &settings.0);
+        }
+        Self { nodes, _dir: dir }
+    }
+
+    fn node(&self, id: u64) -> &Node {
+        self.nodes.iter().find(|node| node.id == id).expect("the fleet has this node")
+    }
+
+    fn node_mut(&mut self, id: u64) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.id == id).expect("the fleet has this node")
+    }
+
+    /// All ids.
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// Ids of the nodes that run.
+    pub fn up(&self) -> Vec<u64> {
+        self.nodes.iter().filter(|node| node.is_up()).map(|node| node.id).collect()
+    }
+
+    /// `host:port` of a node's SQS endpoint.
+    pub fn endpoint(&self, id: u64) -> String {
+        format!("127.0.0.1:{}", self.node(id).ports.api)
+    }
+
+    /// A client of one node.
+    pub fn client(&self, id: u64) -> Client {
+        Client::new(self.endpoint(id))
+    }
+
+    /// Where a node keeps its stores.
+    pub fn data(&self, id: u64) -> PathBuf {
+        self.node(id).data()
+    }
+
+    /// Everything that a node logged so far.
+    pub fn log(&self, id: u64) -> String {
+        self.node(id).log()
+    }
+
+    /// SIGKILL: whatever is not on disk is lost.
+    pub fn kill9(&mut self, id: u64) {
+        self.node_mut(id).kill();
+    }
+
+    /// SIGTERM, and the end.
+    ///
+    /// # Panics
+    /// Unless the node ends in time with exit code 0.
+    pub async fn stop(&mut self, id: u64) {
+        self.node(id).signal("TERM");
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.node_mut(id).ended() {
+                break status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "node {id} does not end");
+            sleep(LOOK_AGAIN).await;
+        };
+        assert!(status.success(), "node {id} ended with {status}");
+    }
+
+    /// Starts a node that does not run; [`Fleet::ready`] waits for it.
+    pub fn launch(&mut self, id: u64) {
+        self.node_mut(id).spawn();
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, id: u64) {
+        self.node(id).signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: u64) {
+        self.node(id).signal("CONT");
+    }
+
+    /// Until every node that runs can serve every queue.
+    ///
+    /// # Panics
+    /// When one ends instead, or it takes too long.
+    pub async fn ready(&mut self) {
+        if let Err(id) = self.until_ready().await {
+            panic!("node {id} cannot have its port");
+        }
+    }
+
+    /// `Err` with a node whose port somebody else has.
+    async fn until_ready(&mut self) -> Result<(), u64> {
+        let begin = Instant::now();
+        loop {
+            let mut missing = Vec::new();
+            for node in self.nodes.iter_mut().filter(|node| node.is_up()) {
+                if let Some(status) = node.ended() {
+                    if node.log().contains("Address already in use") {
+                        return Err(node.id);
+                    }
+                    panic!("node {} ended with {status}", node.id);
+                }
+                let answer = Connection::new(admin(node)).get("/ready").await;
+                if !answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                    missing.push((node.id, answer.map(|answer| answer.body)));
+                }
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            assert!(begin.elapsed() < PATIENCE, "not ready: {missing:?}");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Until every replica on the nodes that run votes, knows a leader that runs, and is ready.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn whole(&mut self) {
+        self.ready().await;
+        let up = self.up();
+        let begin = Instant::now();
+        loop {
+            let mut whole = true;
+            for id in &up {
+                let groups = groups(&self.status(*id).await);
+                whole &= groups.len() == 5;
+                whole &= groups.iter().all(|group| group.votes);
+                whole &=
+                    groups.iter().all(|group| group.leader.is_some_and(|led| up.contains(&led)));
+            }
+            if whole {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the cluster does not become whole");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Whether all replicas on a node vote; `false` while it does not answer.
+    pub async fn all_vote(&self, id: u64) -> bool {
+        let groups = groups(&self.status(id).await);
+        groups.len() == 5 && groups.iter().all(|group| group.votes)
+    }
+
+    /// The status page; null while the node does not answer.
+    pub async fn status(&self, id: u64) -> Value {
+        status_at(&admin(self.node(id))).await
+    }
+
+    /// `host:port` of a node's admin port.
+    pub fn admin(&self, id: u64) -> String {
+        admin(self.node(id))
+    }
+
+    /// The metrics page.
+    ///
+    /// # Panics
+    /// When the node does not answer.
+    pub async fn metrics(&self, id: u64) -> String {
+        let answer = Connection::new(self.admin(id)).get("/metrics").await;
+        answer.expect("a running node has metrics").body
+    }
+}
+
+fn admin(node: &Node) -> String {
+    format!("127.0.0.1:{}", node.ports.admin)
+}
+
+async fn status_at(admin: &str) -> Value {
+    match Connection::new(admin).get("/status").await {
+        Ok(answer) => serde_json::from_str(&answer.body).unwrap_or_default(),
+        Err(_) => Value::Null,
+    }
+}
+
+struct Group {
+    leader: Option<u64>,
+    votes: bool,
+}
+
+fn groups(status: &Value) -> Vec<Group> {
+    let groups = status["groups"].as_array().into_iter().flatten();
+    groups
+        .map(|group| Group {
+            leader: group["leader"].as_u64(),
+            votes: group["votes"].as_bool().unwrap_or(false),
+        })
+        .collect()
+}
+
+/// Until the nodes at these admin ports have a leader for every group that is not `gone`, and are
+/// ready; how long that took.
+pub(crate) async fn until_led(admins: Vec<String>, gone: u64) -> Duration {
+    let begin = Instant::now();
+    for admin in admins {
+        loop {
+            let status = status_at(&admin).await;
+            let groups = groups(&status);
+            let led = groups.iter().all(|group| group.leader.is_some_and(|led| led != gone));
+            if status["ready"] == true && led && !groups.is_empty() {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the others do not take over from node {gone}");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+    begin.elapsed()
+}
+
+impl Drop for Fleet {
+    #[allow(clippy::print_stderr, reason = "only a failing test shows it")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for node in &self.nodes {
+            let log = node.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("--- node {} ---\n{}", node.id, tail.join("\n"));
+        }
+    }
+}

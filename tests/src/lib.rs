@@ -1,0 +1,34 @@
+//! Whole clusters of real processes: how tests start them, break them, and judge what clients saw.
+//!
+//! Start with [`Fleet`]: the nodes of one test, each a `flotilla serve` of its own with its own
+//! directory. [`Client`] speaks to one node and never repeats anything by itself: a history is
+//! worth nothing if the outcome of each request is not exactly known. [`History`] is what clients
+//! saw, and what must be true of it.
+//!
+//! Invariants:
+//! - An answer counts as "not applied" only if the node said so or the request never left here.
+//! - No node outlives its fleet.
+//! - A test that fails shows the ends of its nodes' logs.
+//!
+//! Deliberately not here: faults inside a process (the crates' own tests have those).
+
+mod client;
+mod fleet;
+mod history;
+mod http;
+mod load;
+mod node;
+mod ports;
+
+pub use client::{Client, Failed, Failure, Message};
+pub use fleet::{Fleet, Settings};
+pub use history::{Delivery, History};
+pub use http::{Answer, Connection, HttpError};
+pub use load::{Load, Plan};
+pub use node::binary;
+pub use ports::free_ports;
+
+use std::time::Duration;
+
+/// Nothing that a healthy cluster does takes longer, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,135 @@
+//! One node: its settings, its process, its log.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// The ports of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) api: u16,
+    pub(crate) peer: u16,
+    pub(crate) admin: u16,
+}
+
+/// One node of a fleet, running or not.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) ports: Ports,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// The program under test.
+///
+/// # Panics
+/// When there is none.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("FLOTILLA_BIN") {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "FLOTILLA_BIN is {}, which is no file", path.display());
+        return path;
+    }
+    // <target>/<profile>/deps/<test>
+    let test = std::env::current_exe().expect("a running program has a path");
+    let profile =
+        test.ancestors().nth(2).expect("tests lie in a directory of the target directory");
+    let path = profile.join("flotilla");
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --package flotilla` first, or set FLOTILLA_BIN",
+        path.display()
+    );
+    path
+}
+
+impl Node {
+    pub(crate) fn new(id: u64, ports: Ports, root: &Path) -> Self {
+        Self { id, ports, dir: root.join(format!("node-{id}")), child: None }
+    }
+
+    /// Where its stores are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub(crate) fn configure(&self, nodes: &[(u64, Ports)], extra: &str) {
+        let Ports { api, peer, admin } = self.ports;
+        let (id, data) = (self.id, self.data());
+        let mut text = format!(
+            "node_id = {id}\ndata_dir = {data:?}\napi_listen = \"127.0.0.1:{api}\"\n\
+             peer_listen = \"127.0.0.1:{peer}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
+             token = \"test\"\nshards = 4\n"
+        );
+        for (id, ports) in nodes {
+            text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{}\"\n", ports.peer));
+        }
+        text.push_str(extra);
+        fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");
+        fs::write(self.config(), text).expect("the fleet's directory can be written");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("log.txt")
+    }
+
+    /// Everything it logged, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "node {} runs already", self.id);
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let log = log.expect("the fleet's directory can be written");
+        let child = Command::new(binary())
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program can be started");
+        self.child = Some(child);
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Whether it ended by itself, and how.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("a child can be waited for")?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Signals by the name that kill(1) takes.
+    pub(crate) fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("only a running node is signalled");
+        let sent =
+            Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "node {} got no {name}", self.id);
+    }
+
+    /// SIGKILL; it is gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only if it is gone already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,117 @@
+//! Disks that forget: a flipped byte, half a file, everything.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flotilla_tests::{Fleet, PATIENCE};
+use tokio::time::sleep;
+
+/// A fleet with acknowledged messages, and their bodies.
+async fn filled(name: &str) -> (Fleet, String, Vec<String>) {
+    let fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue(name).await.unwrap();
+    let mut sent = Vec::new();
+    for number in 0..120 {
+        let body = format!("{number} {}", "y".repeat(1_000));
+        fleet.client(1 + number % 3).send(&queue, &body).await.unwrap();
+        sent.push(body);
+    }
+    (fleet, queue, sent)
+}
+
+/// Segments of a node's log that hold anything, with the length of what they hold.
+fn segments(data: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(data.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| path.is_file())
+        .filter_map(|path| {
+            let bytes = fs::read(&path).unwrap();
+            // The small files beside the segments are whole in themselves.
+            let held = bytes.iter().rposition(|byte| *byte != 0)? as u64 + 1;
+            (bytes.len() > 1_000_000).then_some((path, held))
+        })
+        .collect()
+}
+
+/// Starts a damaged node while a peer is away, so that it must wait, then lets it be rebuilt, and
+/// finally lets it carry a majority.
+async fn is_rebuilt(mut fleet: Fleet, queue: &str, mut sent: Vec<String>, says: &str) {
+    fleet.kill9(1);
+    fleet.launch(2);
+    // Without node 1's word node 2 takes part in nothing: not a single replica of it votes.
+    let begin = Instant::now();
+    while !fleet.log(2).contains(says) {
+        assert!(begin.elapsed() < PATIENCE, "nothing is said about the loss:\n{}", fleet.log(2));
+        sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..20 {
+        assert!(!fleet.all_vote(2).await, "it votes before all others have told their votes");
+        sleep(Duration::from_millis(50)).await;
+    }
+    fleet.launch(1);
+    fleet.whole().await;
+    assert!(fleet.log(2).contains("votes again"), "{}", fleet.log(2));
+    // It holds everything that was acknowledged: with node 3 gone it is half of the majority.
+    fleet.kill9(3);
+    fleet.whole().await;
+    let mut client = fleet.client(2);
+    let mut came = Vec::new();
+    let begin = Instant::now();
+    while came.len() < sent.len() {
+        assert!(begin.elapsed() < PATIENCE, "{} of {} came", came.len(), sent.len());
+        let Ok(messages) = client.receive(queue, 600, 1).await else {
+            continue;
+        };
+        for message in messages {
+            client.delete(queue, &message.receipt).await.unwrap();
+            came.push(message.body);
+        }
+    }
+    came.sort();
+    sent.sort();
+    assert!(came == sent, "other messages than those sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_in_the_log_is_noticed_and_mended() {
+    let (mut fleet, queue, sent) = filled("flipped").await;
+    fleet.stop(2).await;
+    let segments = segments(&fleet.data(2));
+    let (path, held) = segments.iter().max_by_key(|(_, held)| *held).unwrap();
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    // In the middle of what it holds, in a byte that means something.
+    let place = (held / 2..*held)
+        .find(|place| file.read_exact_at(&mut byte, *place).is_ok() && byte[0] == b'y')
+        .expect("bodies are in the log");
+    file.write_all_at(b"z", place).unwrap();
+    is_rebuilt(fleet, &queue, sent, "the log is damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_log_file_is_noticed_and_mended() {
+    let (mut fleet, queue, sent) = filled("half").await;
+    fleet.stop(2).await;
+    for (path, held) in segments(&fleet.data(2)) {
+        File::options().write(true).open(path).unwrap().set_len(held / 2).unwrap();
+    }
+    is_rebuilt(fleet, &queue, sent, "the log is damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_disk_is_noticed_and_mended() {
+    let (mut fleet, queue, sent) = filled("lost").await;
+    fleet.kill9(2);
+    fs::remove_dir_all(fleet.data(2)).unwrap();
+    is_rebuilt(fleet, &queue, sent, "not part of a cluster yet").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_log_is_noticed_and_mended() {
+    let (mut fleet, queue, sent) = filled("log-lost").await;
+    fleet.kill9(2);
+    fs::remove_dir_all(fleet.data(2).join("log")).unwrap();
+    is_rebuilt(fleet, &queue, sent, "the log is gone").await;
+}

@@ -1,0 +1,167 @@
+//! Nodes that are killed, one after the other and together, under the eyes of clients.
+
+#![allow(clippy::print_stderr, reason = "what a failover took is worth reading")]
+
+use std::time::{Duration, Instant};
+
+use flotilla_tests::{Failed, Fleet, Load, Plan};
+
+/// Elections take about a second; a machine that is busy with other tests gets more.
+const LIVENESS: Duration = Duration::from_secs(15);
+
+fn spread(clients: u64) -> Vec<u64> {
+    (0..clients).map(|client| 1 + client % 3).collect()
+}
+
+async fn until_stored(load: &Load, more: usize) {
+    let wanted = load.stored().await + more;
+    let begin = Instant::now();
+    while load.stored().await < wanted {
+        assert!(begin.elapsed() < flotilla_tests::PATIENCE, "no progress");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_node_in_turn_is_killed_under_load() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("turns").await.unwrap();
+    let plan = Plan { producers: spread(8), consumers: spread(8), visibility_seconds: 30 };
+    let load = Load::start(&fleet, &queue, &plan);
+    for id in 1..=3 {
+        until_stored(&load, 300).await;
+        eprintln!("{}", load.kill9(&mut fleet, id).await);
+        load.assert_live(LIVENESS).await;
+        until_stored(&load, 300).await;
+        fleet.launch(id);
+        fleet.whole().await;
+        load.healed();
+    }
+    until_stored(&load, 300).await;
+    let history = load.finish().await;
+    eprintln!(
+        "{} stored, {} refused, {} unknown",
+        history.stored(),
+        history.refused(),
+        history.unknown()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_acknowledges_nothing() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("alone").await.unwrap();
+    let mut client = fleet.client(1);
+    let mut stored = Vec::new();
+    for number in 0..20 {
+        let body = format!("before {number}");
+        client.send(&queue, &body).await.unwrap();
+        stored.push(body);
+    }
+    fleet.kill9(2);
+    fleet.kill9(3);
+    for number in 0..3 {
+        let begin = Instant::now();
+        let failure = client.send(&queue, &format!("alone {number}")).await.unwrap_err();
+        assert!(failure.is_retryable() && failure.status.is_some(), "{failure}");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(
+            failure.outcome == Failed::Unknown || failure.status == Some(503),
+            "certainly not done is said with 503: {failure}"
+        );
+    }
+    fleet.launch(2);
+    fleet.launch(3);
+    fleet.whole().await;
+    client.send(&queue, "after").await.unwrap();
+    stored.push("after".into());
+    let mut bodies = drain(&fleet, 2, &queue, &stored).await;
+    // Refused ones may still have been carried out, but never the certainly refused.
+    bodies.retain(|body| !body.starts_with("alone"));
+    bodies.sort();
+    stored.sort();
+    assert_eq!(bodies, stored);
+}
+
+/// Receives and deletes until everything expected has come; what came.
+async fn drain(fleet: &Fleet, id: u64, queue: &str, expected: &[String]) -> Vec<String> {
+    let mut client = fleet.client(id);
+    let mut bodies: Vec<String> = Vec::new();
+    let begin = Instant::now();
+    while expected.iter().any(|body| !bodies.contains(body)) {
+        assert!(begin.elapsed() < flotilla_tests::PATIENCE, "only {bodies:?}");
+        let Ok(messages) = client.receive(queue, 30, 1).await else {
+            continue;
+        };
+        for message in messages {
+            client.delete(queue, &message.receipt).await.unwrap();
+            bodies.push(message.body);
+        }
+    }
+    bodies
+}
+
+/// Forwarded sends whose answers are lost are repeated by the node, never by the client: however
+/// often leaders die, one success is one message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_send_is_stored_once() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("once").await.unwrap();
+    // Everything goes through node 1, and most of it to the leaders that are killed.
+    let plan = Plan { producers: vec![1; 8], consumers: vec![1; 8], visibility_seconds: 30 };
+    let load = Load::start(&fleet, &queue, &plan);
+    for id in [2, 3, 2] {
+        until_stored(&load, 100).await;
+        // It stands still first, so that some requests are certainly on their way to it.
+        fleet.pause(id);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        eprintln!("{}", load.kill9(&mut fleet, id).await);
+        load.assert_live(LIVENESS).await;
+        fleet.launch(id);
+        fleet.whole().await;
+        load.healed();
+        // Until leaders are where they were: without one on it, killing a node proves nothing.
+        let begin = Instant::now();
+        while !leads(&fleet, id).await {
+            assert!(begin.elapsed() < flotilla_tests::PATIENCE, "nothing goes back to node {id}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    until_stored(&load, 100).await;
+    // Two ids for one body are a violation, and so is the wrong one.
+    let history = load.finish().await;
+    let retries = counter(&fleet.metrics(1).await, "flotilla_retries_total");
+    eprintln!("{} stored, {} unknown, {retries} repeated", history.stored(), history.unknown());
+    assert!(retries > 0, "nothing had to be repeated");
+}
+
+async fn leads(fleet: &Fleet, id: u64) -> bool {
+    let status = fleet.status(id).await;
+    let groups = status["groups"].as_array().cloned().unwrap_or_default();
+    groups.iter().any(|group| group["leads"] == true && group["group"] != "catalog")
+}
+
+fn counter(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// A leader that stands still is replaced, and when it goes on it must not act as one: neither
+/// hand out what others lease meanwhile, nor acknowledge what nobody stores.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_node_in_turn_stands_still_under_load() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("still").await.unwrap();
+    let plan = Plan { producers: spread(6), consumers: spread(6), visibility_seconds: 30 };
+    let load = Load::start(&fleet, &queue, &plan);
+    for id in 1..=3 {
+        until_stored(&load, 100).await;
+        fleet.pause(id);
+        until_stored(&load, 300).await;
+        fleet.resume(id);
+        fleet.whole().await;
+    }
+    until_stored(&load, 100).await;
+    let history = load.finish().await;
+    eprintln!("{} stored, {} unknown", history.stored(), history.unknown());
+}

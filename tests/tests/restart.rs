@@ -1,0 +1,170 @@
+//! Nodes that end and come back: in order, all at once, and one that was away for long.
+
+use std::time::{Duration, Instant};
+
+use flotilla_tests::{Fleet, Load, PATIENCE, Plan, Settings};
+use tokio::time::sleep;
+
+const LEASE_SECONDS: u32 = 600;
+
+/// Sends `count` messages, leases some of them for long, and says which are visible and which not.
+async fn fill(fleet: &Fleet, queue: &str, round: &str, count: usize) -> (Vec<String>, Vec<String>) {
+    let mut hidden = Vec::new();
+    for number in 0..count {
+        let mut client = fleet.client(1 + number as u64 % 3);
+        client.send(queue, &format!("{round} {number}")).await.unwrap();
+    }
+    let mut client = fleet.client(2);
+    while hidden.len() < count / 2 {
+        let messages = client.receive(queue, LEASE_SECONDS, 1).await.unwrap();
+        hidden.extend(messages.into_iter().map(|message| message.body));
+    }
+    let all = (0..count).map(|number| format!("{round} {number}"));
+    let visible = all.filter(|body| !hidden.contains(body)).collect();
+    (visible, hidden)
+}
+
+/// Exactly the visible ones come, and nothing else.
+async fn take(fleet: &Fleet, queue: &str, mut visible: Vec<String>) {
+    let mut came = Vec::new();
+    for id in fleet.up() {
+        let mut client = fleet.client(id);
+        let begin = Instant::now();
+        // A long poll asks every shard; what one finds empty through each node is empty.
+        loop {
+            let messages = client.receive(queue, LEASE_SECONDS, 1).await.unwrap();
+            if messages.is_empty() {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "there is no end of messages");
+            for message in messages {
+                client.delete(queue, &message.receipt).await.unwrap();
+                came.push(message.body);
+            }
+        }
+    }
+    came.sort();
+    visible.sort();
+    assert_eq!(came, visible);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_and_leases_outlive_every_order_of_restarts() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("orders").await.unwrap();
+    // In turn, in order and in reverse; together, by signal and by force.
+    let orders: [&[u64]; 2] = [&[1, 2, 3], &[3, 2, 1]];
+    for (round, order) in orders.into_iter().enumerate() {
+        let (visible, _hidden) = fill(&fleet, &queue, &format!("in turn {round}"), 20).await;
+        for id in order {
+            fleet.stop(*id).await;
+            fleet.launch(*id);
+            fleet.whole().await;
+        }
+        take(&fleet, &queue, visible).await;
+    }
+    let starts: [&[u64]; 3] = [&[2, 3, 1], &[3, 1, 2], &[1, 3, 2]];
+    for (round, order) in starts.into_iter().enumerate() {
+        let (visible, _hidden) = fill(&fleet, &queue, &format!("together {round}"), 20).await;
+        for id in order {
+            match round {
+                // The last one to end has nobody to hand over to.
+                0 => fleet.stop(*id).await,
+                _ => fleet.kill9(*id),
+            }
+        }
+        for id in order {
+            fleet.launch(*id);
+        }
+        fleet.whole().await;
+        take(&fleet, &queue, visible).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ends_in_order_hands_over_first() {
+    let mut fleet = Fleet::start(3).await;
+    let queue = fleet.client(1).create_queue("handed-over").await.unwrap();
+    let plan = Plan { producers: vec![2, 2, 3, 3], consumers: vec![2, 3], visibility_seconds: 10 };
+    let load = Load::start(&fleet, &queue, &plan);
+    let begin = Instant::now();
+    while load.stored().await < 100 {
+        assert!(begin.elapsed() < PATIENCE, "no progress");
+        sleep(Duration::from_millis(20)).await;
+    }
+    // Exit code 0 is what `stop` demands; `finish` that the others' clients saw nothing worse than
+    // an error that can be tried again, and lost nothing.
+    fleet.stop(1).await;
+    let log = fleet.log(1);
+    assert!(log.contains("handing over leadership"), "{log}");
+    let then = load.stored().await;
+    let begin = Instant::now();
+    while load.stored().await < then + 100 {
+        assert!(begin.elapsed() < PATIENCE, "no progress without node 1");
+        sleep(Duration::from_millis(20)).await;
+    }
+    load.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
+    let settings = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_entries = 20\n";
+    let mut fleet = Fleet::start_with(3, &Settings(settings.into())).await;
+    let queue = fleet.client(1).create_queue("away").await.unwrap();
+    fleet.kill9(3);
+    let mut sent = Vec::new();
+    let padding = "x".repeat(2_000);
+    let mut client = fleet.client(1);
+    for number in 0..400 {
+        let body = format!("{number} {padding}");
+        // While node 3's shards find new leaders some sends may fail.
+        if client.send(&queue, &body).await.is_ok() {
+            sent.push(body);
+        }
+    }
+    assert!(sent.len() > 300, "only {} sends came through", sent.len());
+    // Cut, on both: a second round of the janitor has passed behind the last entries.
+    let begin = Instant::now();
+    while !cut(&fleet, 1).await || !cut(&fleet, 2).await {
+        assert!(begin.elapsed() < PATIENCE, "the logs are not cut");
+        client.send(&queue, &padding).await.unwrap();
+        sent.push(padding.clone());
+    }
+    fleet.launch(3);
+    fleet.whole().await;
+    let begin = Instant::now();
+    while !fleet.log(3).contains("installing a snapshot") {
+        assert!(begin.elapsed() < PATIENCE, "no snapshot is installed:\n{}", fleet.log(3));
+        sleep(Duration::from_millis(20)).await;
+    }
+    // It has everything: alone with node 2 it serves what was sent without it.
+    fleet.kill9(1);
+    fleet.whole().await;
+    let mut client = fleet.client(3);
+    let mut came = Vec::new();
+    let begin = Instant::now();
+    while came.len() < sent.len() {
+        assert!(begin.elapsed() < PATIENCE, "{} of {} came", came.len(), sent.len());
+        let Ok(messages) = client.receive(&queue, LEASE_SECONDS, 1).await else {
+            continue;
+        };
+        for message in messages {
+            client.delete(&queue, &message.receipt).await.unwrap();
+            came.push(message.body);
+        }
+    }
+    came.sort();
+    sent.sort();
+    assert!(came == sent, "other messages than those sent");
+}
+
+/// Whether every shard's log on a node is shorter than what was sent to it.
+async fn cut(fleet: &Fleet, id: u64) -> bool {
+    let status = fleet.status(id).await;
+    let groups = status["groups"].as_array().cloned().unwrap_or_default();
+    let shards = groups.iter().filter(|group| group["group"] != "catalog");
+    shards.clone().count() == 4
+        && shards
+            .clone()
+            .all(|group| group["log_bytes"].as_u64().is_some_and(|bytes| bytes < 100_000))
+}
