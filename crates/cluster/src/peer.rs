@@ -17,6 +17,7 @@ use crate::catalog;
 use crate::forward::method;
 use crate::node::Node;
 use crate::polling::{arm, claim};
+use crate::router::CALL_TIMEOUT;
 
 /// Holds the node weakly: the links hold the handler, the node holds the links.
 pub(crate) struct Peers(pub(crate) Weak<Node>);
@@ -62,7 +63,10 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
     let commands = message.commands.into_iter().map(command_from_pb);
     let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     let result = match node.router.here(group) {
-        Some(shard) => shard.submit(commands).await,
+        // A leader without a majority would keep the caller's slot for ever.
+        Some(shard) => tokio::time::timeout(CALL_TIMEOUT, shard.submit(commands))
+            .await
+            .unwrap_or(Err(ShardError::Unknown)),
         None => Err(ShardError::NotLeader(None)),
     };
     let outcome = match result {

@@ -161,14 +161,13 @@ impl Deck {
         drawn.into_iter().map(|(_, _, shard)| shard).collect()
     }
 
-    /// The shards that have waited too long, the longest waiting first.
-    pub fn overdue(&self) -> Vec<usize> {
-        let patience = self.patience();
+    /// The shards since whose turn at least `asks` others were asked, the longest waiting first.
+    pub fn passed_over(&self, asks: usize) -> Vec<usize> {
         let waited = |shard: &usize| self.slots[*shard].passed_over;
-        let mut overdue: Vec<usize> = (0..self.slots.len()).collect();
-        overdue.retain(|shard| waited(shard) >= patience);
-        overdue.sort_by_key(|shard| std::cmp::Reverse(waited(shard)));
-        overdue
+        let mut shards: Vec<usize> = (0..self.slots.len()).collect();
+        shards.retain(|shard| waited(shard) as usize >= asks);
+        shards.sort_by_key(|shard| std::cmp::Reverse(waited(shard)));
+        shards
     }
 
     fn patience(&self) -> u32 {
@@ -338,6 +337,17 @@ mod tests {
             }
             assert_eq!(left, [0; 8], "round {round}");
         }
+    }
+
+    #[test]
+    fn knows_who_was_passed_over_for_longest() {
+        let mut deck = Deck::new(4);
+        deck.asked(&[3]);
+        deck.asked(&[0]);
+        deck.asked(&[3]);
+        assert_eq!(deck.passed_over(1), [1, 2, 0]);
+        assert_eq!(deck.passed_over(3), [1, 2]);
+        assert_eq!(deck.passed_over(4), [0; 0]);
     }
 
     #[test]

@@ -22,6 +22,12 @@ use crate::node::Node;
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
 const DECKS_MAX: usize = 100_000;
 
+/// A long poll begins elsewhere than on its own node when a shard was passed over for so many
+/// rounds of all shards.
+const LONG_PATIENCE: usize = 16;
+/// How long long polls begin with the same shard.
+const GATHERING_MS: u64 = 20;
+
 /// How this node samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sampling {
@@ -99,29 +105,44 @@ pub(crate) async fn receive(
 }
 
 impl Poll<'_> {
-    /// What every poll starts with. A short poll: a weighted random sample of the shards, and that
-    /// is all. A long poll will ask all anyway: it looks first where that costs nothing, but never
-    /// passes over a shard for too long.
+    /// What every poll starts with. A short poll asks a weighted random sample of the shards, and
+    /// that is all. A long poll will ask all anyway; it looks first where that costs nothing.
     async fn sample(&mut self) {
         let router = &self.node.router;
         let sampling = self.node.sampling;
         let n = self.groups.len();
-        let is_local = |shard: usize| router.leads(self.groups[shard]);
-        let long = self.request.wait_seconds > 0;
-        let drawn: Vec<usize> = self.node.decks.with(self.spec.queue, n, |deck| {
-            let size = if long { n } else { sampling.size.of(n) };
-            let drawn = deck.sample(size, sampling.weights, is_local, &mut rand::rng());
-            if !long {
-                return drawn;
-            }
-            let overdue = deck.overdue();
-            drawn.into_iter().filter(|shard| is_local(*shard) || overdue.contains(shard)).collect()
-        });
+        let drawn: Vec<usize> = if self.request.wait_seconds == 0 {
+            let is_local = |shard: usize| router.leads(self.groups[shard]);
+            self.node.decks.with(self.spec.queue, n, |deck| {
+                deck.sample(sampling.size.of(n), sampling.weights, is_local, &mut rand::rng())
+            })
+        } else {
+            self.look_here_first()
+        };
         let shards: Vec<GroupId> = drawn.iter().map(|shard| self.groups[*shard]).collect();
         let asked = self.ask(&shards).await;
         let asked: Vec<usize> =
             drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
         self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
+    }
+
+    /// For a long poll: the shards that are led here, all polls of a moment beginning with the same
+    /// one, so that what they take and later delete is folded into few entries. A consumer that
+    /// always finds something here must not starve the other nodes' shards: those that were passed
+    /// over for long come first.
+    fn look_here_first(&self) -> Vec<usize> {
+        let n = self.groups.len();
+        let mut order =
+            self.node.decks.with(self.spec.queue, n, |deck| deck.passed_over(LONG_PATIENCE * n));
+        let is_local = |shard: &usize| self.node.router.leads(self.groups[*shard]);
+        let mut local: Vec<usize> = (0..n).filter(is_local).collect();
+        if !local.is_empty() {
+            let turn = (self.node.clock.now_ms() / GATHERING_MS) as usize % local.len();
+            local.rotate_left(turn);
+        }
+        local.retain(|shard| !order.contains(shard));
+        order.append(&mut local);
+        order
     }
 
     /// Asks shards until there is enough: runs of shards with the same leader together, in the
