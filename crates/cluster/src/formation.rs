@@ -131,12 +131,7 @@ impl Founding {
             if self.membership().is_some() {
                 return Ok(Arrival::Founded);
             }
-            // While a peer is founding, an invitation is on its way; and without an answer of
-            // everybody nobody knows whether one is.
-            let settled = answers.iter().all(Option::is_some)
-                && answers.iter().flatten().all(|answer| !answer.join);
-            let known = answers.iter().flatten().find(|answer| !answer.cluster.is_empty());
-            if let Some(known) = known.filter(|_| settled) {
+            if let Some(known) = existed_before(&answers) {
                 let cluster = known.cluster.clone();
                 self.join(Membership { cluster, founding: false })?;
                 return Ok(Arrival::LostDisk { shards: known.shards });
@@ -207,6 +202,16 @@ impl Founding {
     }
 }
 
+/// The cluster that this node was in before it lost its file: only when everybody else belongs to
+/// one and nobody is founding it, for a founder ends its founding after every node took the
+/// invitation. A mixed picture is one that changed while it was being asked for.
+fn existed_before(answers: &[Option<pb::Founding>]) -> Option<&pb::Founding> {
+    let settled = |answer: &Option<pb::Founding>| {
+        answer.as_ref().is_some_and(|answer| !answer.cluster.is_empty() && !answer.join)
+    };
+    answers.iter().all(settled).then(|| answers.iter().flatten().next()).flatten()
+}
+
 fn read(file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -263,6 +268,19 @@ mod tests {
         assert!(Founding::open(dir.path(), NodeId(3), 8).is_err());
         fs::write(dir.path().join(FILE), "something else").unwrap();
         assert!(Founding::open(dir.path(), NodeId(2), 8).is_err());
+    }
+
+    /// Found by a cluster that never got ready: a node that asked the founder before and its other
+    /// peer after the founding began took itself for one without its disk.
+    #[test]
+    fn a_picture_that_changes_while_it_is_asked_for_is_no_lost_disk() {
+        let answer =
+            |cluster: &str, join| Some(pb::Founding { cluster: cluster.into(), shards: 8, join });
+        assert!(existed_before(&[answer("", false), answer("one", false)]).is_none());
+        assert!(existed_before(&[answer("one", true), answer("one", false)]).is_none());
+        assert!(existed_before(&[None, answer("one", false)]).is_none());
+        assert!(existed_before(&[]).is_none());
+        assert!(existed_before(&[answer("one", false), answer("one", false)]).is_some());
     }
 
     #[test]

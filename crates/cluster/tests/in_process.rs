@@ -69,10 +69,16 @@ impl Fleet {
         self.run(id, listener);
     }
 
-    /// Until every node can serve; the test's own time limit is the bound.
+    /// Until every node can serve.
     async fn ready(&self) {
-        while !self.nodes.values().all(|node| node.ready()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let ready = async {
+            while !self.nodes.values().all(|node| node.ready()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // A hang here would be a bug of the formation; far more than it takes on any machine.
+        if tokio::time::timeout(Duration::from_secs(60), ready).await.is_err() {
+            panic!("not ready: {:?}", self.nodes.values().map(|n| n.status()).collect::<Vec<_>>());
         }
     }
 
