@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
@@ -16,9 +15,7 @@ use crate::api::{Counts, Queue, Trouble};
 use crate::catalog::{self, Command, Reply};
 use crate::forward::method;
 use crate::node::Node;
-use crate::router::{CALL_TIMEOUT, PATIENCE};
-
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE};
 
 impl Node {
     fn catalog_leader(&self) -> Option<NodeId> {

@@ -4,11 +4,10 @@ use std::sync::Weak;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
-use flotilla_queue::command::Reply;
 use flotilla_transport::{Handler, PeerStream};
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
-use flotilla_wire::command::{command_from_pb, encode_replies};
+use flotilla_wire::command::{command_from_pb, replies_to_pb};
 use flotilla_wire::proto::cluster as pb;
 use futures::future::BoxFuture;
 use prost::Message as _;
@@ -70,17 +69,12 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
         None => Err(ShardError::NotLeader(None)),
     };
     let outcome = match result {
-        Ok(replies) => Outcome::Replies(replies_to_pb(replies)?),
+        Ok(replies) => Outcome::Replies(replies_to_pb(replies)),
         Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),
         Err(ShardError::Overloaded) => Outcome::Overloaded(pb::Nothing {}),
         Err(ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
     };
     Ok(pb::SubmitAnswer { outcome: Some(outcome) }.encode_to_vec().into())
-}
-
-fn replies_to_pb(replies: Vec<Reply>) -> Result<flotilla_wire::proto::command::Replies, String> {
-    flotilla_wire::proto::command::Replies::decode(encode_replies(replies))
-        .map_err(|error| error.to_string())
 }
 
 fn count(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {

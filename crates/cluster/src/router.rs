@@ -10,7 +10,7 @@ use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{CommandId, GroupId, NodeId};
-use flotilla_wire::command::{command_to_pb, decode_replies};
+use flotilla_wire::command::{command_to_pb, replies_from_pb};
 use flotilla_wire::proto::cluster as pb;
 use parking_lot::RwLock;
 use prost::Message as _;
@@ -273,9 +273,7 @@ impl Router {
         // An answer that cannot be read says nothing about what was done.
         let outcome = pb::SubmitAnswer::decode(answer).ok().and_then(|answer| answer.outcome);
         match outcome.ok_or(Failure::Unknown)? {
-            Outcome::Replies(replies) => {
-                decode_replies(replies.encode_to_vec().into()).map_err(|_| Failure::Unknown)
-            }
+            Outcome::Replies(replies) => replies_from_pb(replies).map_err(|_| Failure::Unknown),
             Outcome::Leader(leader) => {
                 Err(Failure::NotThere((leader > 0).then_some(NodeId(leader))))
             }

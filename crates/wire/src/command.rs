@@ -34,16 +34,15 @@ pub fn decode_batch(bytes: Bytes) -> Result<Batch, DecodeError> {
     Ok(Batch { now_ms: message.now_ms, commands: commands.collect::<Result<_, _>>()? })
 }
 
-/// The bytes of replies to a forwarded request.
-pub fn encode_replies(replies: Vec<Reply>) -> Bytes {
-    let replies = replies.into_iter().map(reply_to_pb).collect();
-    pb::Replies { replies }.encode_to_vec().into()
+/// Answers to forwarded commands, in their order, as part of the peers' messages.
+pub fn replies_to_pb(replies: Vec<Reply>) -> pb::Replies {
+    pb::Replies { replies: replies.into_iter().map(reply_to_pb).collect() }
 }
 
 /// # Errors
-/// When the bytes are not replies.
-pub fn decode_replies(bytes: Bytes) -> Result<Vec<Reply>, DecodeError> {
-    pb::Replies::decode(bytes)?.replies.into_iter().map(reply_from_pb).collect()
+/// When a field is missing or impossible.
+pub fn replies_from_pb(message: pb::Replies) -> Result<Vec<Reply>, DecodeError> {
+    message.replies.into_iter().map(reply_from_pb).collect()
 }
 
 /// One command as the peer protocol and the log carry it.
@@ -270,7 +269,9 @@ mod tests {
             Reply::Passed,
             Reply::IdForgotten,
         ];
-        assert_eq!(decode_replies(encode_replies(replies.clone())).unwrap(), replies);
+        let bytes = replies_to_pb(replies.clone()).encode_to_vec();
+        let message = pb::Replies::decode(bytes.as_slice()).unwrap();
+        assert_eq!(replies_from_pb(message).unwrap(), replies);
     }
 
     #[test]

@@ -223,12 +223,9 @@ async fn sleep_until_alarm(core: &Core) {
 /// Splits an entry's replies among those who wait for them. A caller that has gone is no error.
 fn answer(core: &Core, slots: Vec<Slot>, result: Result<Answer, ProposeError>) {
     let replies = result.map(|answer| answer.take::<Vec<Reply>>().unwrap_or_default());
-    let error = match &replies {
-        Ok(_) => ShardError::Unknown,
-        // The library promises that such a proposal was not appended; still it was handed over,
-        // and whoever asks learns no more than that.
-        Err(ProposeError::NotLeader(_) | ProposeError::Unknown) => ShardError::Unknown,
-    };
+    // Also when the library says that the proposal was not appended: it was handed over, and
+    // whoever asks learns no more than that.
+    let error = ShardError::Unknown;
     let mut replies = replies.unwrap_or_default().into_iter();
     for slot in slots {
         match slot {
