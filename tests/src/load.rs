@@ -64,7 +64,8 @@ struct Firsts {
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    producers: Vec<JoinHandle<()>>,
+    consumers: Vec<JoinHandle<()>>,
 }
 
 impl Load {
@@ -85,8 +86,8 @@ impl Load {
         let others: Vec<String> = fleet.ids().iter().map(|id| fleet.endpoint(*id)).collect();
         let consumers = plan.consumers.iter();
         let consumers = consumers.map(|node| tokio::spawn(at(*node).consume(others.clone())));
-        let tasks = producers.chain(consumers).collect();
-        Self { shared, tasks }
+        let (producers, consumers) = (producers.collect(), consumers.collect());
+        Self { shared, producers, consumers }
     }
 
     /// Kills a node and waits until the others have taken over everything; what clients saw of it
@@ -142,15 +143,16 @@ impl Load {
     /// When something is lost, or happened that must not.
     pub async fn finish(self) -> History {
         self.shared.producing.store(false, Ordering::SeqCst);
+        // Sends under way are acknowledged after this moment; consumers must still be there for
+        // them.
+        ended(self.producers).await;
         // What a consumer that was killed with its node had leased comes back within the lease.
         let deadline = Instant::now() + self.shared.visibility + PATIENCE;
         while !self.shared.history.lock().await.missing().is_empty() && Instant::now() < deadline {
             sleep(PAUSE).await;
         }
         self.shared.consuming.store(false, Ordering::SeqCst);
-        for task in self.tasks {
-            task.await.expect("clients do not fail by themselves");
-        }
+        ended(self.consumers).await;
         let shared = Arc::into_inner(self.shared).expect("all clients have ended");
         let history = shared.history.into_inner();
         let violations = history.violations();
@@ -164,6 +166,12 @@ impl Load {
             violations.join("\n")
         );
         history
+    }
+}
+
+async fn ended(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        task.await.expect("clients do not fail by themselves");
     }
 }
 
