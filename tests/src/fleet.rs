@@ -1,5 +1,6 @@
 //! The nodes of one test.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,21 @@ const LOG_LINES: usize = 60;
 /// Times that a fleet is tried with other ports.
 const PORT_ATTEMPTS: usize = 5;
 
-/// More lines for the nodes' configuration files, behind the last table.
+/// What the nodes of a fleet have beyond the least.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(pub String);
+pub struct Settings {
+    /// More lines for the nodes' configuration files, behind the last table.
+    pub lines: String,
+    /// Directories, on disks of their own, for the stores of some nodes.
+    pub disks: BTreeMap<u64, PathBuf>,
+}
+
+impl Settings {
+    /// Only lines.
+    pub fn lines(lines: &str) -> Self {
+        Self { lines: lines.to_owned(), disks: BTreeMap::new() }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -58,12 +71,28 @@ impl Fleet {
         let ports =
             ports.chunks(3).map(|three| Ports { api: three[0], peer: three[1], admin: three[2] });
         let all: Vec<(u64, Ports)> = (1..).zip(ports).collect();
-        let nodes: Vec<Node> =
-            all.iter().map(|(id, ports)| Node::new(*id, *ports, dir.path())).collect();
+        let node = |(id, ports): &(u64, Ports)| {
+            let root = dir.path().join(format!("node-{id}"));
+            let data = settings.disks.get(id).map_or_else(
+                || root.join("data"),
+                |disk| {
+                    // Each attempt begins with nothing.
+                    disk.join(format!("data-{}", ports.peer))
+                },
+            );
+            Node::new(*id, *ports, root, data)
+        };
+        let nodes: Vec<Node> = all.iter().map(node).collect();
         for node in &nodes {
-            node.configure(&all, &settings.0);
+            node.configure(&all, &settings.lines);
         }
         Self { nodes, _dir: dir }
+    }
+
+    /// Gives a node other lines, which it reads when it starts the next time.
+    pub fn configure(&self, id: u64, lines: &str) {
+        let all: Vec<_> = self.nodes.iter().map(|node| (node.id, node.ports)).collect();
+        self.node(id).configure(&all, lines);
     }
 
     fn node(&self, id: u64) -> &Node {

@@ -13,6 +13,7 @@
 //! Deliberately not here: faults inside a process (the crates' own tests have those).
 
 mod client;
+mod disk;
 mod fleet;
 mod history;
 mod http;
@@ -21,6 +22,7 @@ mod node;
 mod ports;
 
 pub use client::{Client, Failed, Failure, Message};
+pub use disk::SmallDisk;
 pub use fleet::{Fleet, Settings};
 pub use history::{Delivery, History};
 pub use http::{Answer, Connection, HttpError};

@@ -1,7 +1,7 @@
 //! One node: its settings, its process, its log.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The ports of a node.
@@ -18,6 +18,7 @@ pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) ports: Ports,
     dir: PathBuf,
+    data: PathBuf,
     child: Option<Child>,
 }
 
@@ -45,13 +46,13 @@ pub fn binary() -> PathBuf {
 }
 
 impl Node {
-    pub(crate) fn new(id: u64, ports: Ports, root: &Path) -> Self {
-        Self { id, ports, dir: root.join(format!("node-{id}")), child: None }
+    pub(crate) fn new(id: u64, ports: Ports, dir: PathBuf, data: PathBuf) -> Self {
+        Self { id, ports, dir, data, child: None }
     }
 
     /// Where its stores are.
     pub(crate) fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.data.clone()
     }
 
     pub(crate) fn configure(&self, nodes: &[(u64, Ports)], extra: &str) {

@@ -109,7 +109,7 @@ async fn a_node_that_ends_in_order_hands_over_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
     let settings = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_entries = 20\n";
-    let mut fleet = Fleet::start_with(3, &Settings(settings.into())).await;
+    let mut fleet = Fleet::start_with(3, &Settings::lines(settings)).await;
     let queue = fleet.client(1).create_queue("away").await.unwrap();
     fleet.kill9(3);
     let mut sent = Vec::new();

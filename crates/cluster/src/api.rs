@@ -40,6 +40,9 @@ pub enum Trouble {
     /// A bound was reached; nothing was done.
     #[error("overloaded")]
     Overloaded,
+    /// A node that would store the message is low on disk space; nothing was done. Only for sends.
+    #[error("low on disk space")]
+    LowOnSpace,
 }
 
 /// Why a queue was not created.
@@ -190,7 +193,8 @@ pub struct Received {
 /// Why a receive failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiveError {
-    /// `limits::IN_FLIGHT_MAX` reached (short polls only; a long poll returns empty).
+    /// `limits::IN_FLIGHT_MAX` reached (short polls only; a long poll waits for the number to
+    /// drop, and returns empty if it does not).
     #[error("too many messages in flight")]
     TooManyInFlight,
     /// See [`Trouble`].

@@ -19,4 +19,6 @@ pub struct NodeCounters {
     pub retries: AtomicU64,
     /// Requests refused because a bound was reached.
     pub overloaded: AtomicU64,
+    /// Sends refused because a node is low on space.
+    pub low_on_space: AtomicU64,
 }

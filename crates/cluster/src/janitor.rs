@@ -24,8 +24,8 @@ const SWEEP_ROUNDS: u64 = 5;
 const CHECKPOINT_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// And at least this often, when anything changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
-/// From so many in-flight messages on, other nodes are asked for theirs.
-const IN_FLIGHT_WATCHED: u64 = 10_000;
+/// And so often while the disk is nearly full: removed messages give their room back only after it.
+const CHECKPOINT_EVERY_WHEN_LOW: Duration = Duration::from_secs(10);
 
 /// Runs until the node ends.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -146,20 +146,24 @@ async fn watch_in_flight(node: &Node) {
     queues.sort();
     queues.dedup();
     for queue in queues {
-        if node.in_flight_here(queue) >= IN_FLIGHT_WATCHED {
+        if node.in_flight_here(queue) >= node.crowd.watched_from() {
             elsewhere.insert(queue, node.counts_elsewhere(queue).await.in_flight);
         }
     }
-    *node.in_flight_elsewhere.lock() = elsewhere;
+    node.crowd.note_elsewhere(elsewhere);
+    for queue in node.crowd.awaited() {
+        node.let_in(queue);
+    }
 }
 
 async fn checkpoint(node: &Node, state: &mut State) {
     let log_bytes: u64 = node.host.groups().iter().map(|group| group.log_bytes()).sum();
     let memtable_bytes = node.host.state_db().memtable_bytes();
     let last = *state.checkpointed.get_or_insert_with(Instant::now);
+    let every = if node.space.low_here() { CHECKPOINT_EVERY_WHEN_LOW } else { CHECKPOINT_EVERY };
     let due = memtable_bytes >= CHECKPOINT_MEMTABLE_BYTES
         || log_bytes >= state.log_bytes_then + node.cut_after_bytes
-        || (last.elapsed() >= CHECKPOINT_EVERY && log_bytes != state.log_bytes_then);
+        || (last.elapsed() >= every && log_bytes != state.log_bytes_then);
     if !due {
         return;
     }

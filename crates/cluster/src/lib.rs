@@ -3,7 +3,8 @@
 //!
 //! Start with [`api`] (what a front end sees), then [`node`] (one node's share of the cluster).
 //! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
-//! shards, asks and parks; `formation` makes a cluster of empty nodes; `janitor` keeps house.
+//! shards, asks and parks; `formation` makes a cluster of empty nodes; `janitor` keeps house;
+//! `space` foresees full disks.
 //!
 //! Invariants:
 //! - A command that may be repeated carries an id, so that it is applied once.
@@ -26,6 +27,7 @@ mod janitor;
 mod peer;
 mod router;
 mod service;
+mod space;
 mod status;
 
 pub use counters::NodeCounters;

@@ -1,6 +1,6 @@
 //! One node's share of the cluster: its replicas, its links, its parked polls.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -15,7 +15,6 @@ use flotilla_storage::state::StateOptions;
 use flotilla_transport::{LocalIdentity, PeerConfig};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use flotilla_types::limits::IN_FLIGHT_MAX;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -28,10 +27,12 @@ use crate::formation::{Arrival, Founding};
 use crate::janitor;
 use crate::peer::Peers;
 use crate::polling::arm::send_wake;
+use crate::polling::crowd::Crowd;
 use crate::polling::deck::{SampleSize, Weights};
 use crate::polling::hub::Hub;
 use crate::polling::receive::{Decks, Sampling};
 use crate::router::{CALL_TIMEOUT, Router};
+use crate::space::{self, Space};
 
 /// Replicas of a shard.
 const REPLICAS: usize = 3;
@@ -78,6 +79,12 @@ pub struct NodeOptions {
     pub log_cuts: LogCuts,
     /// Sizes of the state store.
     pub state: StateOptions,
+    /// With less room than this on its disk the node takes no new messages; 0 for no bound.
+    pub free_bytes_min: u64,
+    /// Messages of one queue in flight, about; [`limits::IN_FLIGHT_MAX`] but for tests.
+    ///
+    /// [`limits::IN_FLIGHT_MAX`]: flotilla_types::limits::IN_FLIGHT_MAX
+    pub in_flight_max: u32,
     /// Where unix time comes from.
     pub clock: Arc<dyn Clock>,
     /// Ends the process, with the reason.
@@ -101,8 +108,9 @@ pub struct Node {
     pub(crate) catalog_counter: AtomicU64,
     pub(crate) session: u64,
     pub(crate) clock: Arc<dyn Clock>,
-    /// In-flight messages at other nodes' shards, as they last said, for queues near the limit.
-    pub(crate) in_flight_elsewhere: Mutex<HashMap<QueueId, u64>>,
+    /// Keeps the limit on messages in flight.
+    pub(crate) crowd: Crowd,
+    pub(crate) space: Space,
     /// Sends that this front end's clients wait for.
     pub(crate) sends_in_work: AtomicUsize,
     /// The local shard at which sends gather now, and until when.
@@ -162,7 +170,8 @@ impl Node {
             catalog_counter: AtomicU64::new(0),
             session,
             clock: options.clock,
-            in_flight_elsewhere: Mutex::default(),
+            crowd: Crowd::new(options.in_flight_max),
+            space: Space::open(options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),
             gathering: Mutex::default(),
             stop: watch::Sender::new(false),
@@ -187,6 +196,8 @@ impl Node {
             }
         });
         tokio::spawn(send_wakes(node.clone(), wakes));
+        tokio::spawn(space::run(node.clone()));
+        tokio::spawn(space::reclaim(node.clone()));
         let joining = node.clone();
         let on_fatal = options.on_fatal;
         tokio::spawn(async move {
@@ -310,17 +321,6 @@ impl Node {
             Some((shard.group().id(), counts))
         };
         self.router.all_here().into_iter().filter_map(count).collect()
-    }
-
-    pub(crate) fn in_flight_here(&self, queue: QueueId) -> u64 {
-        let shards = self.router.all_here().into_iter();
-        shards.filter_map(|shard| Some(shard.counts(queue)?.in_flight)).sum()
-    }
-
-    /// "About 120,000": what other nodes lead is known as of a second ago.
-    pub(crate) fn too_many_in_flight(&self, queue: QueueId) -> bool {
-        let elsewhere = self.in_flight_elsewhere.lock().get(&queue).copied().unwrap_or(0);
-        self.in_flight_here(queue) + elsewhere >= u64::from(IN_FLIGHT_MAX)
     }
 
     /// Reads the catalog as its leader, with everything that was decided before the call.

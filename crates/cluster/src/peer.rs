@@ -4,6 +4,7 @@ use std::sync::Weak;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
+use flotilla_queue::command::Command;
 use flotilla_transport::{Handler, PeerStream};
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
@@ -46,6 +47,7 @@ impl Handler for Peers {
                 method::DECIDE => decide(&node, payload).await.map_err(malformed),
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
                 method::FOUNDING => node.founding.serve(payload),
+                method::SPACE => node.space.serve(from, payload).map_err(malformed),
                 other => Err(format!("unknown method {other}")),
             }
         })
@@ -61,7 +63,10 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
     let message = pb::Submit::decode(payload).map_err(|error| error.to_string())?;
     let commands = message.commands.into_iter().map(command_from_pb);
     let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let sends = commands.iter().any(|command| matches!(command.command, Command::Send(_)));
     let result = match node.router.here(group) {
+        // The caller may not have heard of it.
+        Some(_) if sends && node.is_shard_low_on_space(group) => Err(ShardError::Overloaded),
         // A leader without a majority would keep the caller's slot for ever.
         Some(shard) => tokio::time::timeout(CALL_TIMEOUT, shard.submit(commands))
             .await

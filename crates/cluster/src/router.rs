@@ -1,6 +1,6 @@
 //! Brings commands to the leaders of their shards, whichever node those are on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -121,6 +121,15 @@ impl Router {
     /// All shards, in order.
     pub(crate) fn groups(&self) -> Arc<[GroupId]> {
         self.order.read().clone()
+    }
+
+    /// Shards with a replica on any of these nodes.
+    pub(crate) fn shards_on(&self, nodes: &BTreeSet<NodeId>) -> Vec<GroupId> {
+        let shards = self.shards.read();
+        let on = shards
+            .iter()
+            .filter(|(_, route)| route.replicas.iter().any(|replica| nodes.contains(replica)));
+        on.map(|(group, _)| *group).collect()
     }
 
     /// Whether this node may decide for the shard now.

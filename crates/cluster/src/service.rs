@@ -237,7 +237,13 @@ impl Cluster for Node {
         let in_work = InWork::enter(&self.sends_in_work);
         let mut tried = Vec::new();
         loop {
-            let Some(shard) = self.shard_for_send(in_work.count, &tried) else {
+            let mut not = self.shards_low_on_space();
+            if !not.is_empty() && not.len() == self.router.groups().len() {
+                self.counters.low_on_space.fetch_add(1, Ordering::Relaxed);
+                return vec![Err(Trouble::LowOnSpace); count];
+            }
+            not.extend(&tried);
+            let Some(shard) = self.shard_for_send(in_work.count, &not) else {
                 if Instant::now() >= deadline {
                     return vec![Err(Trouble::Unavailable { maybe_applied: false }); count];
                 }
@@ -280,7 +286,10 @@ impl Cluster for Node {
                 receive: receipt.receive,
             })
         };
-        self.by_shard(receipts, |receipt| receipt.shard, command, |reply| reply.map(|_| ())).await
+        let result = |reply: Result<Reply, Trouble>| reply.map(|_| ());
+        let results = self.by_shard(receipts, |receipt| receipt.shard, command, result).await;
+        self.let_in(queue.id);
+        results
     }
 
     async fn change_visibility(
@@ -304,7 +313,9 @@ impl Cluster for Node {
             Ok(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
             Err(trouble) => Err(VisibilityError::Trouble(trouble)),
         };
-        self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await
+        let results = self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await;
+        self.let_in(queue.id);
+        results
     }
 
     fn handle_key(&self) -> [u8; 32] {

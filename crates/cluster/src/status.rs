@@ -22,6 +22,12 @@ pub struct Status {
     pub memtable_bytes: u64,
     /// State on disk.
     pub disk_bytes: u64,
+    /// Room on the disk of the data directory, without what is not flushed yet.
+    pub free_bytes: u64,
+    /// Whether that is too little, so that sends to the shards that are here are refused.
+    pub low_on_space: bool,
+    /// Other nodes for which it is.
+    pub low_on_space_elsewhere: Vec<NodeId>,
 }
 
 /// One replica.
@@ -68,6 +74,9 @@ impl Node {
             wakes: self.hub.wakes(),
             memtable_bytes: self.host.state_db().memtable_bytes(),
             disk_bytes: self.host.state_db().disk_bytes(),
+            free_bytes: self.space.free_bytes(),
+            low_on_space: self.space.low_here(),
+            low_on_space_elsewhere: self.space.low_elsewhere().into_iter().collect(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_cluster::api::{Cluster, Outgoing, Queue, ReceiveRequest, Received};
+use flotilla_cluster::api::{
+    Cluster, Outgoing, Queue, Receipt, ReceiveError, ReceiveRequest, Received, Trouble,
+};
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_storage::log::LogOptions;
@@ -13,6 +15,7 @@ use flotilla_storage::state::StateOptions;
 use flotilla_types::attributes::AttributePatch;
 use flotilla_types::clock::SystemClock;
 use flotilla_types::ids::{MessageId, NodeId};
+use flotilla_types::limits;
 use flotilla_types::names::QueueName;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -21,10 +24,28 @@ struct Fleet {
     nodes: BTreeMap<NodeId, Arc<Node>>,
     addresses: BTreeMap<NodeId, String>,
     dir: TempDir,
+    settings: Settings,
+}
+
+/// Of the nodes that are started from now on.
+#[derive(Clone, Copy)]
+struct Settings {
+    free_bytes_min: u64,
+    in_flight_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { free_bytes_min: 0, in_flight_max: limits::IN_FLIGHT_MAX }
+    }
 }
 
 impl Fleet {
     async fn start(count: u64) -> Self {
+        Self::start_with(count, Settings::default()).await
+    }
+
+    async fn start_with(count: u64, settings: Settings) -> Self {
         let mut listeners = BTreeMap::new();
         let mut addresses = BTreeMap::new();
         for id in 1..=count {
@@ -33,7 +54,7 @@ impl Fleet {
             listeners.insert(NodeId(id), listener);
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut fleet = Self { nodes: BTreeMap::new(), addresses, dir };
+        let mut fleet = Self { nodes: BTreeMap::new(), addresses, dir, settings };
         for (id, listener) in listeners {
             fleet.run(id, listener);
         }
@@ -53,10 +74,22 @@ impl Fleet {
             log: LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() },
             log_cuts: LogCuts::default(),
             state: StateOptions::default(),
+            free_bytes_min: self.settings.free_bytes_min,
+            in_flight_max: self.settings.in_flight_max,
             clock: Arc::new(SystemClock),
             on_fatal: Arc::new(|why| panic!("fatal: {why}")),
         };
         self.nodes.insert(id, Node::start(options, listener).unwrap());
+    }
+
+    /// Ends a node and waits until its stores are closed.
+    async fn stop(&mut self, id: NodeId) {
+        let node = self.nodes.remove(&id).unwrap();
+        node.shutdown().await;
+        // The stores close with the last handle.
+        while Arc::strong_count(&node) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn restart(&mut self, id: NodeId) {
@@ -198,4 +231,137 @@ async fn a_restarted_cluster_has_everything() {
     let again = fleet.node(2).queue(&created.name).await.unwrap();
     assert_eq!(again.attributes.visibility_seconds, 7);
     assert_eq!(drain(fleet.node(2), &again, 20).await.len(), 20);
+}
+
+/// Sends through a node until it says something else than `not`.
+async fn send_until_not(
+    node: &Node,
+    queue: &Queue,
+    not: Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let begin = Instant::now();
+    loop {
+        let sent = node.send(queue, vec![message(1_000)]).await.remove(0);
+        if sent != not {
+            return sent;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "still {sent:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_are_refused_while_a_live_node_is_low_on_space_and_nothing_else_is() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "nearly-full", &[]).await;
+    for number in 0..30 {
+        fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    fleet.stop(NodeId(3)).await;
+    fleet.settings.free_bytes_min = u64::MAX;
+    fleet.restart(NodeId(3)).await;
+    fleet.ready().await;
+
+    // Node 3 knows it by itself, the others by its word; it is ready all the same.
+    for id in [3, 1, 2] {
+        let node = fleet.node(id);
+        assert_eq!(send_until_not(node, &created, Ok(())).await, Err(Trouble::LowOnSpace));
+        assert_eq!(
+            node.send(&created, vec![message(0); 2]).await,
+            vec![Err(Trouble::LowOnSpace); 2]
+        );
+        let status = node.status();
+        assert_eq!(status.low_on_space, id == 3);
+        let elsewhere = if id == 3 { vec![] } else { vec![NodeId(3)] };
+        assert_eq!(status.low_on_space_elsewhere, elsewhere);
+        assert!(status.free_bytes > 0 && node.ready());
+    }
+    for id in 1..=3 {
+        let node = fleet.node(id);
+        for _ in 0..5 {
+            let request = ReceiveRequest { max_messages: 1, wait_seconds: 20, ..short_poll() };
+            let one = node.receive(&created, request).await.unwrap().messages.remove(0).receipt;
+            assert_eq!(node.change_visibility(&created, vec![(one, 0)]).await, vec![Ok(())]);
+            let one = node.receive(&created, request).await.unwrap().messages.remove(0).receipt;
+            assert_eq!(node.delete(&created, vec![one]).await, vec![Ok(())]);
+        }
+    }
+    fleet.node(1).purge_queue(&created).await.unwrap();
+
+    // A node that is down holds nobody up: its word expires.
+    fleet.stop(NodeId(3)).await;
+    for id in [1, 2] {
+        let refused = Err(Trouble::LowOnSpace);
+        assert_eq!(send_until_not(fleet.node(id), &created, refused).await, Ok(()));
+    }
+    fleet.settings.free_bytes_min = 0;
+    fleet.restart(NodeId(3)).await;
+    fleet.ready().await;
+    for id in 1..=3 {
+        assert_eq!(fleet.node(id).send(&created, vec![message(7)]).await, vec![Ok(())]);
+    }
+}
+
+/// Receives through a node until it says that too many are in flight.
+async fn crowd(node: &Node, queue: &Queue) -> Vec<Receipt> {
+    let mut receipts = Vec::new();
+    let begin = Instant::now();
+    loop {
+        match node.receive(queue, short_poll()).await {
+            Ok(received) => {
+                receipts.extend(received.messages.iter().map(|message| message.receipt));
+            }
+            Err(error) => {
+                assert_eq!(error, ReceiveError::TooManyInFlight);
+                return receipts;
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} in flight", receipts.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_at_the_in_flight_limit_goes_on_when_the_number_drops() {
+    let settings = Settings { in_flight_max: 12, ..Settings::default() };
+    let fleet = Fleet::start_with(3, settings).await;
+    for (round, deletes_through) in [1, 2].into_iter().enumerate() {
+        let name = format!("crowded-{round}");
+        let created = queue(fleet.node(1), &name, &[]).await;
+        for number in 0..60 {
+            fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+        }
+        let receipts = crowd(fleet.node(1), &created).await;
+        assert!(receipts.len() >= 12, "{} in flight", receipts.len());
+        let waiting = {
+            let (node, created) = (fleet.node(1).clone(), created.clone());
+            let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+            tokio::spawn(async move { node.receive(&created, request).await.unwrap() })
+        };
+        // It waits for more than one look of the node, and takes nothing.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(!waiting.is_finished());
+        let counts = fleet.node(1).counts(&created).await.unwrap();
+        assert_eq!(counts.in_flight, receipts.len() as u64);
+        let deleted = fleet.node(deletes_through).delete(&created, receipts).await;
+        assert!(deleted.iter().all(Result::is_ok));
+        assert!(!waiting.await.unwrap().messages.is_empty(), "through node {deletes_through}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_at_the_in_flight_limit_ends_empty_if_the_number_stays() {
+    let settings = Settings { in_flight_max: 4, ..Settings::default() };
+    let fleet = Fleet::start_with(1, settings).await;
+    let created = queue(fleet.node(1), "crowded", &[]).await;
+    for number in 0..30 {
+        fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let receipts = crowd(fleet.node(1), &created).await;
+    let long = ReceiveRequest { wait_seconds: 2, ..short_poll() };
+    assert_eq!(fleet.node(1).receive(&created, long).await.unwrap().messages, []);
+    // Made visible again, they count no more: the next poll finds room.
+    let changes = receipts.into_iter().map(|receipt| (receipt, 0)).collect();
+    let changed = fleet.node(1).change_visibility(&created, changes).await;
+    assert!(changed.iter().all(Result::is_ok));
+    assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
 }

@@ -87,6 +87,8 @@ kinds! {
     /// The body did not arrive in time.
     RequestTimeout = 408 coral "RequestTimeoutException", "RequestTimeout";
     ServiceUnavailable = 503 coral "ServiceUnavailable", "ServiceUnavailable";
+    /// Callers see the same; the node says it once for itself, not for every send.
+    LowOnSpace = 503 coral "ServiceUnavailable", "ServiceUnavailable";
     InternalFailure = 500 coral "InternalFailure", "InternalError";
 }
 
@@ -150,6 +152,11 @@ impl From<Trouble> for ApiError {
                 )
             },
             Trouble::Overloaded => Self::overloaded(),
+            Trouble::LowOnSpace => Self::new(
+                ErrorKind::LowOnSpace,
+                "No new messages are taken because a node is low on disk space. \
+                 Receiving and deleting messages makes room.",
+            ),
         }
     }
 }
@@ -211,6 +218,7 @@ mod tests {
     fn only_certain_failures_promise_that_nothing_was_done() {
         let outcome = |trouble: Trouble| ApiError::from(trouble).outcome;
         assert_eq!(outcome(Trouble::Overloaded), Outcome::NotApplied);
+        assert_eq!(outcome(Trouble::LowOnSpace), Outcome::NotApplied);
         assert_eq!(outcome(Trouble::Unavailable { maybe_applied: false }), Outcome::NotApplied);
         assert_eq!(outcome(Trouble::Unavailable { maybe_applied: true }), Outcome::Unknown);
         assert!(!ApiError::from(Trouble::Overloaded).kind.is_sender_fault());

@@ -86,7 +86,8 @@ async fn post<C: Cluster>(
     let name = action.map_or("(unknown)", ActionName::as_str);
     let (status, micros) = (reply.status().as_u16(), took.as_micros() as u64);
     match result {
-        Err(error) if status >= 500 => tracing::warn!(
+        // A full disk is made no fuller by a line for every send.
+        Err(error) if status >= 500 && error.kind != ErrorKind::LowOnSpace => tracing::warn!(
             %request_id, action = name, status, micros, code = error.kind.code(),
             message = %error.message, "request failed"
         ),

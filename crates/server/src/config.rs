@@ -109,6 +109,9 @@ pub(crate) struct Storage {
     blob_bytes_min: u64,
     /// Files that the state store keeps open.
     open_files_max: i32,
+    /// With less room than this on the disk of `data_dir` sends are refused (503), everything else
+    /// goes on; until there is a tenth more. 0: never.
+    pub(crate) free_bytes_min: u64,
 }
 
 impl Default for Storage {
@@ -125,6 +128,7 @@ impl Default for Storage {
             block_cache_bytes: state.block_cache_bytes,
             blob_bytes_min: state.blob_bytes_min,
             open_files_max: state.open_files_max,
+            free_bytes_min: limits::FREE_BYTES_MIN,
         }
     }
 }
@@ -314,6 +318,7 @@ mod tests {
         assert_eq!(config.polling.sample, SampleSize::default());
         assert_eq!(config.storage.log(), LogOptions::default());
         assert_eq!(config.storage.log_cuts(), LogCuts::default());
+        assert_eq!(config.storage.free_bytes_min, 512 * 1_048_576);
         assert_eq!(config.token().unwrap(), "secret");
         assert_eq!(config.nodes()[&NodeId(1)], "127.0.0.1:9401");
     }
@@ -334,6 +339,8 @@ mod tests {
         for (more, says) in [
             ("colour = 1", "unknown field `colour`"),
             ("[storage]\nlog_bytes = 1", "unknown field `log_bytes`"),
+            ("[storage]\nfree_bytes = 1", "unknown field `free_bytes`"),
+            ("[storage]\nfree_bytes_min = -1", "free_bytes_min"),
             ("[polling]\nsample = 0", "sample size"),
             ("[polling]\nweights = \"x\"", "weights"),
             ("shards = 0", "`shards`"),

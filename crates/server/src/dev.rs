@@ -12,6 +12,7 @@ use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::clock::SystemClock;
 use flotilla_types::ids::NodeId;
+use flotilla_types::limits;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
@@ -31,6 +32,8 @@ const LOG: LogOptions =
     LogOptions { segment_bytes: 8 << 20, segments_max: 8, cache_bytes: 16 << 20 };
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
+/// The directory may be in memory, where there is less room.
+const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// Runs until all nodes have ended.
 ///
@@ -120,6 +123,8 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
                 block_cache_bytes: BLOCK_CACHE_BYTES,
                 ..StateOptions::default()
             },
+            free_bytes_min: FREE_BYTES_MIN,
+            in_flight_max: limits::IN_FLIGHT_MAX,
             clock: Arc::new(SystemClock),
             on_fatal: shutdown::on_fatal(),
         },

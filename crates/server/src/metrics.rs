@@ -123,6 +123,11 @@ fn counters(counters: &NodeCounters) -> Vec<(&'static str, &'static str, u64)> {
         ("forwarded", "Requests handed on to a leader elsewhere", read(&counters.forwarded)),
         ("retries", "Attempts repeated after a lost leader or answer", read(&counters.retries)),
         ("overloaded", "Requests refused at a bound", read(&counters.overloaded)),
+        (
+            "sends_refused_low_on_space",
+            "Sends refused because a node is low on space",
+            read(&counters.low_on_space),
+        ),
     ]
 }
 
@@ -237,7 +242,17 @@ fn stores(page: &mut Page<'_>, status: &Status) -> fmt::Result {
     page.gauge("log_segments", "Segments in use", log.segments)?;
     page.gauge("log_pending_bytes", "Bytes that wait for the log's writer", log.pending_bytes)?;
     page.gauge("state_memtable_bytes", "State that is not flushed", status.memtable_bytes)?;
-    page.gauge("state_disk_bytes", "State on disk", status.disk_bytes)
+    page.gauge("state_disk_bytes", "State on disk", status.disk_bytes)?;
+    page.gauge(
+        "free_bytes",
+        "Room on the disk of the data directory, without what is not flushed yet",
+        status.free_bytes,
+    )?;
+    page.gauge(
+        "low_on_space",
+        "Whether that is too little, so that no new messages are taken",
+        u64::from(status.low_on_space),
+    )
 }
 
 /// What the kernel says; `None` where it does not say it this way.

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use flotilla_cluster::node::NodeOptions;
 use flotilla_types::clock::SystemClock;
 use flotilla_types::ids::NodeId;
+use flotilla_types::limits;
 
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -52,6 +53,8 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         log: config.storage.log(),
         log_cuts: config.storage.log_cuts(),
         state: config.storage.state(),
+        free_bytes_min: config.storage.free_bytes_min,
+        in_flight_max: limits::IN_FLIGHT_MAX,
         dir: config.data_dir,
         clock: Arc::new(SystemClock),
         on_fatal: shutdown::on_fatal(),

@@ -33,6 +33,7 @@ pub(crate) fn why_not_ready(cluster: &str, status: &Status) -> String {
 /// The status page.
 pub(crate) fn json(cluster: &str, ready: bool, status: &Status) -> String {
     let groups: Vec<Value> = in_order(status).into_iter().map(group).collect();
+    let elsewhere: Vec<u64> = status.low_on_space_elsewhere.iter().map(|node| node.0).collect();
     let page = json!({
         "cluster": cluster,
         "ready": ready,
@@ -40,6 +41,9 @@ pub(crate) fn json(cluster: &str, ready: bool, status: &Status) -> String {
         "parked_polls": status.parked_polls,
         "memtable_bytes": status.memtable_bytes,
         "disk_bytes": status.disk_bytes,
+        "free_bytes": status.free_bytes,
+        "low_on_space": status.low_on_space,
+        "low_on_space_elsewhere": elsewhere,
         "log": { "segments": status.log.segments, "syncs": status.log.syncs },
     });
     format!("{page:#}\n")
@@ -97,6 +101,9 @@ mod tests {
             wakes: 0,
             memtable_bytes: 0,
             disk_bytes: 0,
+            free_bytes: 0,
+            low_on_space: false,
+            low_on_space_elsewhere: vec![NodeId(3)],
         }
     }
 
@@ -122,5 +129,7 @@ mod tests {
         assert_eq!(page["groups"][0]["group"], "shard-1");
         assert_eq!(page["groups"][0]["leader"], 2);
         assert_eq!(page["ready"], false);
+        assert_eq!(page["low_on_space"], false);
+        assert_eq!(page["low_on_space_elsewhere"], json!([3]));
     }
 }

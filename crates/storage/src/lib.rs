@@ -4,6 +4,8 @@
 //! - [`state`]: the queues, in RocksDB without a write-ahead log. Rebuilt from the Raft log after
 //!   a crash, so the log is cut only behind what was flushed here.
 //!
+//! [`space`] says how much room there is for both.
+//!
 //! # Invariants
 //! - What a callback or a return value calls durable was synced.
 //! - A log that lost something says so; it is never just shorter.
@@ -13,4 +15,5 @@
 //! Raft (the consensus crate drives both stores), and what a queue does (the queue crate).
 
 pub mod log;
+pub mod space;
 pub mod state;

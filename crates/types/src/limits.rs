@@ -14,6 +14,9 @@ pub const TRACE_HEADER_BYTES_MAX: usize = 4_096;
 pub const HTTP_BODY_BYTES_MAX: usize = 8 * 1_048_576;
 /// Messages of one queue that are received and neither deleted nor visible again.
 pub const IN_FLIGHT_MAX: u32 = 120_000;
+/// A node with less room than this on its disk takes no new messages, unless its configuration says
+/// otherwise. Enough for the log's files, a flush and a few compactions.
+pub const FREE_BYTES_MIN: u64 = 512 * 1_048_576;
 /// Longest delay of a message.
 pub const DELAY_SECONDS_MAX: u32 = 900;
 /// Longest long poll.

@@ -89,8 +89,9 @@ pub(crate) async fn receive(
             return Err(ReceiveError::TooManyInFlight);
         }
         // A long poll waits for the number to drop, and ends empty if it does not.
-        tokio::time::sleep_until(deadline).await;
-        return Ok(poll.received);
+        if !node.room_in_flight(queue.id, deadline).await {
+            return Ok(poll.received);
+        }
     }
     poll.sample().await;
     if poll.received.messages.is_empty() && request.wait_seconds > 0 {

@@ -20,6 +20,7 @@ async fn trouble_says_whether_anything_was_done() {
             "not-applied",
         ),
         (Trouble::Overloaded, 503, "ServiceUnavailable", "ServiceUnavailable", "not-applied"),
+        (Trouble::LowOnSpace, 503, "ServiceUnavailable", "ServiceUnavailable", "not-applied"),
         (
             Trouble::Unavailable { maybe_applied: true },
             500,

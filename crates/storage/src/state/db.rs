@@ -156,6 +156,21 @@ impl StateDb {
         }
     }
 
+    /// Gives back the room of rows whose removal was flushed: merges all levels into the last one,
+    /// beside what the store compacts by itself. The store notices single removals, but what a
+    /// removed range covers may otherwise stay for a day. Blocks for as long as that takes.
+    pub fn reclaim(&self) {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        // What only the last level holds is not removed: to rewrite it would win nothing.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
+        for table in Table::ALL {
+            let everything = None::<&[u8]>;
+            let cf = self.shared.cf(table);
+            self.shared.db.compact_range_cf_opt(cf, everything, everything, &options);
+        }
+    }
+
     /// Waits until no flush and no compaction is running or due. Ends only when commits pause: for
     /// tests and measurements.
     ///
