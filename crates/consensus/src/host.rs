@@ -205,8 +205,14 @@ impl Host {
         if reborn {
             rebirth::prepare(&inner.transport, id, inner.node, members, &log).await?;
         }
+        let network = Network {
+            group: id,
+            local: inner.node,
+            transport: inner.transport.clone(),
+            patience: application.follower_patience(),
+            members: members.to_vec(),
+        };
         let machine = StateMachine::open(id, inner.db.clone(), state.clone(), application)?;
-        let network = Network { group: id, local: inner.node, transport: inner.transport.clone() };
         let store = LogStore::new(log.clone());
         let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
             .await

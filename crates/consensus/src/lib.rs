@@ -3,7 +3,7 @@
 //! Start with [`host`] (all replicas of a node), then [`group`] (one replica) and [`shard`] (the
 //! queue machine on a replica, with its proposer and ready window). `log_store`, `state_machine`
 //! and `network` put our stores and links behind the library's traits; `serve` answers peers;
-//! `rebirth` brings back a replica that lost its log.
+//! `requests` thins out replication; `rebirth` brings back a replica that lost its log.
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
@@ -23,6 +23,7 @@ mod codec;
 mod log_store;
 mod network;
 mod rebirth;
+mod requests;
 mod serve;
 mod snapshot;
 mod state_machine;

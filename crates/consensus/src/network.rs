@@ -22,6 +22,7 @@ use openraft::{RPCTypes, RaftNetworkV2};
 use prost::Message as _;
 
 use crate::codec;
+use crate::requests::{Pace, Requests};
 use crate::snapshot;
 use crate::state_machine::{RaftSnapshot, SnapshotData};
 use crate::types::{TypeConfig, Vote};
@@ -55,6 +56,9 @@ pub(crate) struct Network {
     pub(crate) group: GroupId,
     pub(crate) local: NodeId,
     pub(crate) transport: Transport,
+    /// See [`Application::follower_patience`](crate::Application::follower_patience).
+    pub(crate) patience: Duration,
+    pub(crate) members: Vec<NodeId>,
 }
 
 /// A group's connection to one peer, for one purpose.
@@ -65,16 +69,19 @@ pub(crate) struct Peer {
     target: NodeId,
     lane: Lane,
     transport: Transport,
+    pace: Pace,
 }
 
 impl Network {
     fn peer(&self, target: u64, lane: Lane) -> Peer {
+        let follower = NodeId(target);
         Peer {
             group: self.group,
             local: self.local,
-            target: NodeId(target),
+            target: follower,
             lane,
             transport: self.transport.clone(),
+            pace: Pace::new(self.patience, self.local, follower, &self.members),
         }
     }
 }
@@ -319,13 +326,15 @@ impl Peer {
                 .await
                 .map_err(|error| peer.error(RPCTypes::AppendEntries, error, option.hard_ttl()))?;
             let (mut tx, rx) = (stream.tx, stream.rx);
+            let (pace, transport) = (peer.pace.clone(), peer.transport.clone());
+            let instead = pace.instead.clone();
+            let hurry = move || instead.iter().any(|node| !transport.connected(*node));
+            let mut requests = Requests::new(first, input, pace, hurry);
             let pump = tokio::spawn(async move {
-                let mut next = Some(first);
-                while let Some(request) = next {
+                while let Some(request) = requests.next().await {
                     if tx.send(codec::encode_append(&request)).await.is_err() {
                         break;
                     }
-                    next = input.next().await;
                 }
             });
             // Held by the answers: when the library lets go of them, the requests stop too.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_storage::state::{GroupState, Import, StateDb};
@@ -39,6 +40,12 @@ pub trait Application: Send + Sync + 'static {
     /// # Errors
     /// When the store fails.
     fn reload(&self, state: &GroupState) -> io::Result<()>;
+
+    /// For how long a follower need not hear of what a majority has without it. Zero where
+    /// followers answer from their state.
+    fn follower_patience(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A snapshot on its way: never the bytes, only what is needed to stream or install them.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_queue::QueueCounts;
@@ -20,6 +21,9 @@ use super::{ReceiveSpec, Reserved, ShardEvents};
 use crate::codec::invalid;
 use crate::state_machine::Application;
 use crate::types::Answer;
+
+/// What a new leader may have to apply before it serves is what one shard commits in this time.
+const FOLLOWER_PATIENCE: Duration = Duration::from_millis(25);
 
 pub(crate) struct Core {
     group: GroupId,
@@ -277,6 +281,11 @@ impl Application for Core {
         state.commit(write)?;
         self.observe(&mut inner);
         Ok(if answered { Answer::of(replies) } else { Answer::none() })
+    }
+
+    /// Nobody asks a follower of a shard for anything.
+    fn follower_patience(&self) -> Duration {
+        FOLLOWER_PATIENCE
     }
 
     fn reload(&self, state: &GroupState) -> io::Result<()> {
