@@ -94,6 +94,46 @@ fn a_batch_is_invisible_until_it_is_committed() {
     assert_eq!(group.applied().unwrap().as_deref(), Some(&b"one"[..]));
 }
 
+/// Lookups one after the other read ahead; what they read is no more and no less than what is
+/// committed, also when it is removed later.
+#[test]
+fn messages_in_memory_are_those_that_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let group = db.group(GROUP).unwrap();
+    let content = |seq: u64| format!("message {seq}").into_bytes();
+    let mut batch = group.batch();
+    for seq in (0..2_000).filter(|seq| seq % 3 != 0) {
+        batch.put_message(QUEUE, Seq(seq), &message(&content(seq)));
+    }
+    group.commit(batch).unwrap();
+    db.flush().unwrap();
+    drop((group, db));
+    // Nothing is in memory any more.
+    let group = open(dir.path()).group(GROUP).unwrap();
+    let check = |seq: u64, there: bool| {
+        let found = group.message(QUEUE, Seq(seq)).unwrap();
+        assert_eq!(found, there.then(|| message(&content(seq))), "message {seq}");
+    };
+    for seq in 0..500 {
+        check(seq, seq % 3 != 0);
+    }
+    // Of those that were read ahead some are removed, one by one and all below a place.
+    let mut batch = group.batch();
+    batch.remove_message(QUEUE, Seq(500));
+    group.commit(batch).unwrap();
+    check(500, false);
+    check(502, true);
+    let mut batch = group.batch();
+    batch.clear_below(QUEUE, Seq(600));
+    group.commit(batch).unwrap();
+    for seq in 500..2_000 {
+        check(seq, seq >= 600 && seq % 3 != 0);
+    }
+    group.wipe().unwrap();
+    check(1_999, false);
+}
+
 #[test]
 fn scans_start_stop_and_count_as_asked() {
     let dir = tempfile::tempdir().unwrap();

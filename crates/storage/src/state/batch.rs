@@ -9,6 +9,7 @@ use rocksdb::WriteBatch;
 use super::db::Shared;
 use super::keys::{self, KeyRange, KeySpace};
 use super::options::Table;
+use super::recent::Change;
 use super::values;
 
 /// Changes of one group that become visible together in
@@ -17,18 +18,21 @@ pub struct GroupBatch {
     shared: Arc<Shared>,
     space: KeySpace,
     writes: WriteBatch,
+    /// For the messages in memory.
+    changes: Vec<Change>,
     /// A message's value is put together here: the library takes one slice.
     scratch: Vec<u8>,
 }
 
 impl GroupBatch {
     pub(super) fn new(shared: Arc<Shared>, space: KeySpace) -> GroupBatch {
-        GroupBatch { shared, space, writes: WriteBatch::default(), scratch: Vec::new() }
+        let writes = WriteBatch::default();
+        GroupBatch { shared, space, writes, changes: Vec::new(), scratch: Vec::new() }
     }
 
-    /// The incarnation it was staged for, and the writes.
-    pub(super) fn into_writes(self) -> (KeySpace, WriteBatch) {
-        (self.space, self.writes)
+    /// The incarnation it was staged for, the writes, and what follows for messages in memory.
+    pub(super) fn into_parts(self) -> (KeySpace, WriteBatch, Vec<Change>) {
+        (self.space, self.writes, self.changes)
     }
 
     /// Overwrites the group's applied record: how far it is, whatever the caller puts in.
@@ -62,11 +66,13 @@ impl Write for GroupBatch {
         values::encode_message(message, &mut self.scratch);
         let key = self.space.message(queue, seq);
         self.writes.put_cf(self.shared.cf(Table::Message), key, &self.scratch);
+        self.changes.extend(Change::put(queue, seq, message));
     }
 
     fn remove_message(&mut self, queue: QueueId, seq: Seq) {
         let key = self.space.message(queue, seq);
         self.writes.single_delete_cf(self.shared.cf(Table::Message), key);
+        self.changes.push(Change::Remove(queue, seq));
     }
 
     fn put_hidden(&mut self, queue: QueueId, seq: Seq, row: &Hidden) {
@@ -80,6 +86,7 @@ impl Write for GroupBatch {
     }
 
     fn clear_below(&mut self, queue: QueueId, below: Seq) {
+        self.changes.push(Change::Clear);
         self.clear(Table::Message, &self.space.messages_below(queue, below));
         self.clear(Table::Hidden, &self.space.hidden_below(queue, below));
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use flotilla_types::ids::GroupId;
@@ -16,9 +16,10 @@ use rocksdb::{
 };
 
 use super::error::{failed, invalid};
-use super::group::GroupState;
+use super::group::{Current, GroupState};
 use super::keys::{self, KeyRange};
 use super::options::{StateOptions, Table};
+use super::recent::Recent;
 use super::values::{self, IncarnationRow};
 
 /// In the default column family.
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     no_wal: WriteOptions,
     /// Current incarnations of the groups that were asked for. The lock also orders changes of
     /// incarnation rows.
-    incarnations: Mutex<HashMap<GroupId, Arc<AtomicU32>>>,
+    incarnations: Mutex<HashMap<GroupId, Arc<Current>>>,
 }
 
 impl StateDb {
@@ -81,7 +82,7 @@ impl StateDb {
             Some(current) => Arc::clone(current),
             None => {
                 let row = self.shared.incarnation_row(id)?;
-                let current = Arc::new(AtomicU32::new(row.current));
+                let current = Arc::new(Current::new(row.current));
                 incarnations.insert(id, Arc::clone(&current));
                 current
             }
@@ -275,7 +276,7 @@ impl Shared {
         id: GroupId,
         to: u32,
         applied: Option<&[u8]>,
-        current: &AtomicU32,
+        current: &Current,
     ) -> io::Result<()> {
         let order = self.incarnations.lock();
         let row = self.incarnation_row(id)?;
@@ -286,7 +287,8 @@ impl Shared {
             None => batch.delete_cf(self.cf(Table::Meta), keys::applied(id)),
         }
         self.write(batch)?;
-        current.store(to, Ordering::Release);
+        current.incarnation.store(to, Ordering::Release);
+        *current.recent.lock() = Recent::default();
         drop(order);
         self.flush()?;
         self.remove_incarnations(id, row.current, row.current)

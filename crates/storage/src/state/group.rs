@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, QueueRow, Read, ShardRow};
 use flotilla_types::ids::{GroupId, QueueId, Seq};
+use parking_lot::Mutex;
 use rocksdb::ReadOptions;
 
 use super::batch::GroupBatch;
@@ -16,6 +17,7 @@ use super::export::Export;
 use super::import::Import;
 use super::keys::{self, KeyRange, KeySpace, MetaKey, SPACE_BYTES};
 use super::options::Table;
+use super::recent::{AHEAD_BYTES_MAX, AHEAD_ROWS_MAX, Recent};
 use super::values::{self, BadValue};
 
 /// One group's rows. Clones are handles to the same rows, before and after an import.
@@ -23,12 +25,24 @@ use super::values::{self, BadValue};
 pub struct GroupState {
     shared: Arc<Shared>,
     id: GroupId,
-    incarnation: Arc<AtomicU32>,
+    current: Arc<Current>,
+}
+
+/// What all handles of a group share.
+pub(super) struct Current {
+    pub(super) incarnation: AtomicU32,
+    pub(super) recent: Mutex<Recent>,
+}
+
+impl Current {
+    pub(super) fn new(incarnation: u32) -> Current {
+        Current { incarnation: AtomicU32::new(incarnation), recent: Mutex::default() }
+    }
 }
 
 impl GroupState {
-    pub(super) fn new(shared: Arc<Shared>, id: GroupId, incarnation: Arc<AtomicU32>) -> GroupState {
-        GroupState { shared, id, incarnation }
+    pub(super) fn new(shared: Arc<Shared>, id: GroupId, current: Arc<Current>) -> GroupState {
+        GroupState { shared, id, current }
     }
 
     /// Which group this is.
@@ -50,14 +64,18 @@ impl GroupState {
     /// When an earlier flush failed (nothing can be committed any more; the process must stop), or
     /// the batch is from before an import or a wipe, or of another group (`InvalidInput`).
     pub fn commit(&self, batch: GroupBatch) -> io::Result<()> {
-        let (space, writes) = batch.into_writes();
+        let (space, writes, changes) = batch.into_parts();
         if space != self.space() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("state store, group {}: the batch was staged for {space:?}", self.id),
             ));
         }
-        self.shared.write(writes)
+        self.shared.write(writes)?;
+        if !changes.is_empty() {
+            self.current.recent.lock().apply(changes);
+        }
+        Ok(())
     }
 
     /// The applied record as last committed, flushed or not; `None` when none ever was.
@@ -103,7 +121,7 @@ impl GroupState {
     pub fn import(&self) -> io::Result<Import> {
         let incarnation = self.shared.allot_incarnation(self.id)?;
         let target = KeySpace { group: self.id, incarnation };
-        Ok(Import::new(Arc::clone(&self.shared), target, Arc::clone(&self.incarnation)))
+        Ok(Import::new(Arc::clone(&self.shared), target, Arc::clone(&self.current)))
     }
 
     /// Removes everything of the group, its applied record included. Durable on return; a crash
@@ -113,11 +131,11 @@ impl GroupState {
     /// When the store cannot be written or flushed.
     pub fn wipe(&self) -> io::Result<()> {
         let fresh = self.shared.allot_incarnation(self.id)?;
-        self.shared.switch_incarnation(self.id, fresh, None, &self.incarnation)
+        self.shared.switch_incarnation(self.id, fresh, None, &self.current)
     }
 
     fn space(&self) -> KeySpace {
-        KeySpace { group: self.id, incarnation: self.incarnation.load(Ordering::Acquire) }
+        KeySpace { group: self.id, incarnation: self.current.incarnation.load(Ordering::Acquire) }
     }
 
     /// Calls `row` with key (without prefix) and value of up to `limit` rows of a range.
@@ -127,6 +145,17 @@ impl GroupState {
         range: KeyRange,
         limit: usize,
         mut row: impl FnMut(&[u8], &[u8]) -> Result<(), BadValue>,
+    ) -> io::Result<()> {
+        self.scan_while(table, range, limit, |key, value| row(key, value).map(|()| true))
+    }
+
+    /// The same until a row says that it is enough.
+    fn scan_while(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+        mut row: impl FnMut(&[u8], &[u8]) -> Result<bool, BadValue>,
     ) -> io::Result<()> {
         let mut options = ReadOptions::default();
         // Without the bound, a scan that ends at the last row would walk over the removals behind.
@@ -138,7 +167,9 @@ impl GroupState {
                 break;
             };
             let suffix = key.get(SPACE_BYTES..).unwrap_or_default();
-            row(suffix, value).map_err(|err| self.bad(table, suffix, err))?;
+            if !row(suffix, value).map_err(|err| self.bad(table, suffix, err))? {
+                break;
+            }
             rows.next();
         }
         rows.status().map_err(failed(format_args!("group {}, {}", self.id, table.name())))
@@ -157,6 +188,25 @@ impl GroupState {
             .transpose()
     }
 
+    /// A message, and its successors into memory.
+    fn message_and_ahead(&self, queue: QueueId, seq: Seq) -> io::Result<Option<Message>> {
+        let mut found = None;
+        let mut content_bytes = 0;
+        let mut recent = self.current.recent.lock();
+        let range = self.space().messages_from(queue, seq);
+        self.scan_while(Table::Message, range, AHEAD_ROWS_MAX, |suffix, value| {
+            let (_, at) = keys::decode_message(suffix).ok_or(BadValue::Field)?;
+            let message = values::decode_message(value)?;
+            content_bytes += message.content.len();
+            if at == seq {
+                found = Some(message.clone());
+            }
+            recent.insert(queue, at, message);
+            Ok(content_bytes < AHEAD_BYTES_MAX)
+        })?;
+        Ok(found)
+    }
+
     fn bad(&self, table: Table, suffix: &[u8], err: BadValue) -> io::Error {
         let (id, table) = (self.id, table.name());
         invalid(format_args!("group {id}, {table}, row {}: {err}", suffix.escape_ascii()))
@@ -165,6 +215,16 @@ impl GroupState {
 
 impl Read for GroupState {
     fn message(&self, queue: QueueId, seq: Seq) -> io::Result<Option<Message>> {
+        let ahead = {
+            let mut recent = self.current.recent.lock();
+            if let Some(message) = recent.get(queue, seq) {
+                return Ok(Some(message));
+            }
+            recent.missed_in_sequence(queue, seq)
+        };
+        if ahead {
+            return self.message_and_ahead(queue, seq);
+        }
         self.get(Table::Message, &self.space().message(queue, seq), values::decode_message)
     }
 

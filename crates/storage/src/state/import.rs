@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use flotilla_types::ids::Seq;
@@ -14,6 +13,7 @@ use rocksdb::WriteBatch;
 use super::db::Shared;
 use super::error::invalid;
 use super::export::CHUNK_FORMAT;
+use super::group::Current;
 use super::keys::{self, KeySpace, MetaKey};
 use super::options::Table;
 use super::values::{self, BadValue};
@@ -24,7 +24,7 @@ use super::values::{self, BadValue};
 pub struct Import {
     shared: Arc<Shared>,
     target: KeySpace,
-    current: Arc<AtomicU32>,
+    current: Arc<Current>,
     progress: Progress,
     finished: bool,
 }
@@ -41,7 +41,7 @@ struct Progress {
 }
 
 impl Import {
-    pub(super) fn new(shared: Arc<Shared>, target: KeySpace, current: Arc<AtomicU32>) -> Import {
+    pub(super) fn new(shared: Arc<Shared>, target: KeySpace, current: Arc<Current>) -> Import {
         Import { shared, target, current, progress: Progress::default(), finished: false }
     }
 

@@ -25,6 +25,7 @@ mod group;
 mod import;
 mod keys;
 mod options;
+mod recent;
 mod values;
 
 pub use batch::GroupBatch;
