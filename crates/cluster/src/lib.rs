@@ -23,6 +23,7 @@ mod counters;
 mod decide;
 mod formation;
 mod forward;
+mod gathering;
 mod janitor;
 mod peer;
 mod router;

@@ -113,8 +113,8 @@ pub struct Node {
     pub(crate) space: Space,
     /// Sends that this front end's clients wait for.
     pub(crate) sends_in_work: AtomicUsize,
-    /// The local shard at which sends gather now, and until when.
-    pub(crate) gathering: Mutex<Option<(GroupId, tokio::time::Instant)>>,
+    /// The turn of the last send; see `gathering`.
+    pub(crate) send_turn: AtomicU64,
     facts: watch::Receiver<Option<Arc<Facts>>>,
     stop: watch::Sender<bool>,
     addresses: BTreeMap<NodeId, String>,
@@ -173,7 +173,7 @@ impl Node {
             crowd: Crowd::new(options.in_flight_max),
             space: Space::open(options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),
-            gathering: Mutex::default(),
+            send_turn: AtomicU64::new(0),
             stop: watch::Sender::new(false),
             addresses: options.nodes,
             initial_shards: options.shards,

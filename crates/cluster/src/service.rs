@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use flotilla_queue::command as queue_command;
 use flotilla_queue::command::Reply;
@@ -21,32 +20,29 @@ use crate::api::{
 };
 use crate::catalog;
 use crate::catalog::Command;
+use crate::gathering;
 use crate::node::Node;
 use crate::polling::receive;
 use crate::router::PATIENCE;
 
-/// How long sends gather at one shard before it is another one's turn.
-const GATHERING: Duration = Duration::from_millis(20);
-/// How much likelier a send takes a shard that is led here, when both are idle.
+/// How much likelier a send takes a shard that is led here, when it has the choice.
 const LOCAL_SHARE: f64 = 0.9;
 
 impl Node {
-    /// The shard for one send. While sends are in work they gather at one local shard for a moment:
-    /// together they are one Raft entry, apart they would be many.
+    /// The shard for one send: while others are in work where they gather. The first one of a
+    /// turn has the choice, so that a queue does not live on one node's shards alone.
     fn shard_for_send(&self, sends: usize, not: &[GroupId]) -> Option<GroupId> {
-        let now = Instant::now();
-        let mut gathering = self.gathering.lock();
-        if let Some((shard, until)) = *gathering
-            && sends > 1
-            && now < until
-            && !not.contains(&shard)
-            && self.router.leads(shard)
-        {
-            return Some(shard);
+        let turn = gathering::turn_at(self.clock.now_ms());
+        if sends > 1 && self.send_turn.swap(turn, Ordering::Relaxed) == turn {
+            let groups = self.router.groups();
+            let local = groups.iter().filter(|group| self.router.leads(**group));
+            let local: Vec<GroupId> = local.copied().collect();
+            let shard = local.get(gathering::place(turn, local.len()));
+            if let Some(shard) = shard.filter(|shard| !not.contains(shard)) {
+                return Some(*shard);
+            }
         }
-        let shard = self.pick_shard(not)?;
-        *gathering = self.router.leads(shard).then_some((shard, now + GATHERING));
-        Some(shard)
+        self.pick_shard(not)
     }
 
     /// The shard for a send of its own: any will do, so one whose leader is here if there is one (no hop),

@@ -17,6 +17,7 @@ use super::hub::Wake;
 use crate::api::{
     Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
 };
+use crate::gathering;
 use crate::node::Node;
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
@@ -25,8 +26,6 @@ const DECKS_MAX: usize = 100_000;
 /// A long poll begins elsewhere than on its own node when a shard was passed over for so many
 /// rounds of all shards.
 const LONG_PATIENCE: usize = 16;
-/// How long long polls begin with the same shard.
-const GATHERING_MS: u64 = 20;
 
 /// How this node samples.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,8 +126,7 @@ impl Poll<'_> {
         self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
     }
 
-    /// For a long poll: the shards that are led here, all polls of a moment beginning with the same
-    /// one, so that what they take and later delete is folded into few entries. A consumer that
+    /// For a long poll: the shards that are led here, beginning with the one whose turn it is. A consumer that
     /// always finds something here must not starve the other nodes' shards: those that were passed
     /// over for long come first.
     fn look_here_first(&self) -> Vec<usize> {
@@ -138,8 +136,9 @@ impl Poll<'_> {
         let is_local = |shard: &usize| self.node.router.leads(self.groups[*shard]);
         let mut local: Vec<usize> = (0..n).filter(is_local).collect();
         if !local.is_empty() {
-            let turn = (self.node.clock.now_ms() / GATHERING_MS) as usize % local.len();
-            local.rotate_left(turn);
+            let turn = gathering::turn_at(self.node.clock.now_ms());
+            let place = gathering::place(turn, local.len());
+            local.rotate_left(place);
         }
         local.retain(|shard| !order.contains(shard));
         order.append(&mut local);
