@@ -1,5 +1,7 @@
 //! Every bound of the system, in one place.
 
+use std::time::Duration;
+
 /// Largest message: body plus user attributes (names, types, values), in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
 /// Largest sum over the entries of one batch request, in bytes.
@@ -36,6 +38,9 @@ pub const TAGS_MAX: usize = 50;
 pub const SHARD_PENDING_COMMANDS_MAX: usize = 16_384;
 /// Bytes of commands waiting for a proposal in one shard.
 pub const SHARD_PENDING_BYTES_MAX: usize = 64 * 1_048_576;
+/// While a command has waited for its proposal for longer than this, no more are taken: a client
+/// that hears so at once does better than one that waits until it gives up.
+pub const SHARD_PENDING_MAX: Duration = Duration::from_secs(1);
 /// Commands folded into one Raft entry.
 pub const ENTRY_COMMANDS_MAX: usize = 1_024;
 /// Bytes folded into one Raft entry (one command may be larger than what is left, never than

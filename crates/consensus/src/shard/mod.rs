@@ -6,19 +6,20 @@
 
 mod core;
 mod owner;
+mod pending;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use flotilla_queue::command::{Command, Identified, Lease, Reply};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
-use flotilla_types::limits::{SHARD_PENDING_BYTES_MAX, SHARD_PENDING_COMMANDS_MAX};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::core::Core;
 use self::owner::{Owner, Request};
+use self::pending::Pending;
 use crate::group::{Group, Leadership};
 use crate::state_machine::Application;
 
@@ -89,30 +90,6 @@ impl ShardSeed {
     }
 }
 
-/// What waits for a proposal; the channel itself is unbounded, this is its bound.
-#[derive(Debug, Default)]
-pub(crate) struct Pending {
-    commands: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Pending {
-    fn admit(&self, commands: usize, bytes: usize) -> bool {
-        let fits = self.commands.load(Ordering::Relaxed) + commands <= SHARD_PENDING_COMMANDS_MAX
-            && self.bytes.load(Ordering::Relaxed) + bytes <= SHARD_PENDING_BYTES_MAX;
-        if fits {
-            self.commands.fetch_add(commands, Ordering::Relaxed);
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    fn release(&self, commands: usize, bytes: usize) {
-        self.commands.fetch_sub(commands, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// Handle of a running shard replica. Cheap to clone.
 #[derive(Clone)]
 pub struct Shard {
@@ -146,12 +123,13 @@ impl Shard {
     pub async fn submit(&self, commands: Vec<Identified>) -> Result<Vec<Reply>, ShardError> {
         self.check_leader()?;
         let bytes = commands.iter().map(command_bytes).sum();
-        if !self.pending.admit(commands.len(), bytes) {
+        if self.pending.is_slow() || !self.pending.admit(commands.len(), bytes) {
             return Err(ShardError::Overloaded);
         }
         let (reply, answer) = oneshot::channel();
         // The owner outlives every handle; should it be gone, the dropped sender says so below.
-        let _ = self.requests.send(Request::Submit { commands, bytes, reply });
+        let _ =
+            self.requests.send(Request::Submit { commands, bytes, since: Instant::now(), reply });
         answer.await.unwrap_or(Err(ShardError::Unknown))
     }
 
@@ -179,7 +157,8 @@ impl Shard {
         };
         let count = reserved.seqs.len();
         let (reply, answer) = oneshot::channel();
-        let _ = self.requests.send(Request::Receive { spec, reserved, reply });
+        let _ =
+            self.requests.send(Request::Receive { spec, reserved, since: Instant::now(), reply });
         Ok(Some(Claim { count, answer }))
     }
 

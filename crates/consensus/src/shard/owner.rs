@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_queue::command::{Batch, Command, Identified, Lease, Receive, Reply};
 use flotilla_types::ids::QueueId;
@@ -12,7 +12,8 @@ use flotilla_wire::command::encode_batch;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::core::Core;
-use super::{Pending, ReceiveSpec, Reserved, ShardError};
+use super::pending::Pending;
+use super::{ReceiveSpec, Reserved, ShardError};
 use crate::group::{Group, Leadership, ProposeError};
 use crate::types::{Answer, Commands};
 
@@ -23,13 +24,24 @@ pub(crate) enum Request {
     Submit {
         commands: Vec<Identified>,
         bytes: usize,
+        /// When it was handed in.
+        since: Instant,
         reply: oneshot::Sender<Result<Vec<Reply>, ShardError>>,
     },
     Receive {
         spec: ReceiveSpec,
         reserved: Reserved,
+        since: Instant,
         reply: oneshot::Sender<Result<Vec<Lease>, ShardError>>,
     },
+}
+
+impl Request {
+    fn since(&self) -> Instant {
+        match self {
+            Self::Submit { since, .. } | Self::Receive { since, .. } => *since,
+        }
+    }
 }
 
 /// Who gets which part of an entry's replies.
@@ -102,6 +114,7 @@ impl Owner {
                 () = self.core.alarm_changed.notified() => {}
             }
             self.propose().await;
+            self.pending.note_front(self.waiting.front().map(Request::since));
         }
     }
 
@@ -150,11 +163,11 @@ impl Owner {
         let error = ShardError::NotLeader(self.leadership.borrow().leader);
         for request in self.waiting.drain(..) {
             match request {
-                Request::Submit { commands, bytes, reply } => {
+                Request::Submit { commands, bytes, reply, .. } => {
                     self.pending.release(commands.len(), bytes);
                     let _ = reply.send(Err(error));
                 }
-                Request::Receive { spec, reserved, reply } => {
+                Request::Receive { spec, reserved, reply, .. } => {
                     self.pending.release(1, 0);
                     self.core.settle(spec.queue, &reserved, 0);
                     let _ = reply.send(Err(error));
@@ -185,7 +198,7 @@ impl Owner {
                     commands.append(&mut more);
                     slots.push(Slot::Submit { commands: count, reply });
                 }
-                Request::Receive { spec, reserved, reply } => {
+                Request::Receive { spec, reserved, reply, .. } => {
                     // Nothing is leased for a caller that has gone.
                     if reply.is_closed() {
                         self.core.settle(spec.queue, &reserved, 0);
