@@ -15,7 +15,6 @@ use flotilla_storage::state::StateOptions;
 use flotilla_transport::{LocalIdentity, PeerConfig};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;

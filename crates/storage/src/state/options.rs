@@ -106,6 +106,9 @@ impl StateOptions {
         // them. A file with a run of removals, or half made of them, is compacted without
         // waiting for its level to fill up; otherwise every scan walks over the dead.
         options.add_compact_on_deletion_collector_factory(1_000, 250, 0.5);
+        // A compaction needs room for its output beside its input: on a disk that is nearly full
+        // it must not be the last straw.
+        options.set_max_compaction_bytes(256 * 1_048_576);
         // A floor for what the collector misses.
         options.set_periodic_compaction_seconds(24 * 3_600);
         options.set_block_based_table_factory(&block_options(cache));
