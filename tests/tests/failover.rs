@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_tests::{Failed, Fleet, Load, Plan};
 
+/// Kills of which at least one must come while a request is on its way.
+const ROUNDS_MAX: usize = 12;
 /// Elections take about a second; a machine that is busy with other tests gets more.
 const LIVENESS: Duration = Duration::from_secs(15);
 
@@ -110,7 +112,13 @@ async fn a_repeated_send_is_stored_once() {
     // Everything goes through node 1, and most of it to the leaders that are killed.
     let plan = Plan { producers: vec![1; 8], consumers: vec![1; 8], visibility_seconds: 30 };
     let load = Load::start(&fleet, &queue, &plan);
-    for id in [2, 3, 2] {
+    // Three times, and again while by luck no request was on its way to the node that was killed.
+    let mut retries = 0;
+    for (round, id) in [2, 3].into_iter().cycle().enumerate() {
+        if round >= 3 && retries > 0 {
+            break;
+        }
+        assert!(round < ROUNDS_MAX, "nothing had to be repeated");
         until_stored(&load, 100).await;
         // It stands still first, so that some requests are certainly on their way to it.
         fleet.pause(id);
@@ -126,13 +134,12 @@ async fn a_repeated_send_is_stored_once() {
             assert!(begin.elapsed() < flotilla_tests::PATIENCE, "nothing goes back to node {id}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        retries = counter(&fleet.metrics(1).await, "flotilla_retries_total");
     }
     until_stored(&load, 100).await;
     // Two ids for one body are a violation, and so is the wrong one.
     let history = load.finish().await;
-    let retries = counter(&fleet.metrics(1).await, "flotilla_retries_total");
     eprintln!("{} stored, {} unknown, {retries} repeated", history.stored(), history.unknown());
-    assert!(retries > 0, "nothing had to be repeated");
 }
 
 async fn leads(fleet: &Fleet, id: u64) -> bool {
