@@ -91,7 +91,8 @@ pub trait Read {
     /// When the disk fails or a checksum does not match; the process then stops.
     fn message(&self, queue: QueueId, seq: Seq) -> io::Result<Option<Message>>;
 
-    /// Up to `limit` messages of a queue from a place on, in order.
+    /// Up to `limit` messages of a queue from a place on, in order. They may be fewer when much has
+    /// to be read for them; only none at all means that there are no more.
     ///
     /// # Errors
     /// As [`Read::message`].

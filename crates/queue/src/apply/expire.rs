@@ -51,6 +51,10 @@ fn remove_expired<R: Read, W: Write>(
     let mut left = EXPIRE_MESSAGES_MAX;
     loop {
         let heads = ctx.read.messages_from(queue, from, limit)?;
+        if heads.is_empty() {
+            // What this batch sent is not shown, and not old.
+            return Ok(ctx.first_seq.max(from));
+        }
         for head in &heads {
             if !ctx.removed.contains(&head.seq) {
                 if !is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
@@ -63,10 +67,6 @@ fn remove_expired<R: Read, W: Write>(
                 ctx.remove(queue, state, head.seq);
             }
             from = head.seq.next();
-        }
-        if heads.len() < limit {
-            // What this batch sent is not shown, and not old.
-            return Ok(ctx.first_seq.max(from));
         }
         limit = READ;
     }

@@ -20,6 +20,10 @@ use super::options::Table;
 use super::recent::{AHEAD_BYTES_MAX, AHEAD_ROWS_MAX, Recent};
 use super::values::{self, BadValue};
 
+/// The store reads a message's content along with its head: a scan over large ones ends after so
+/// much, because the shard stands still meanwhile.
+const SCAN_BYTES_MAX: usize = 1024 * 1024;
+
 /// One group's rows. Clones are handles to the same rows, before and after an import.
 #[derive(Clone)]
 pub struct GroupState {
@@ -235,11 +239,13 @@ impl Read for GroupState {
         limit: usize,
     ) -> io::Result<Vec<MessageHead>> {
         let mut heads = Vec::new();
+        let mut read_bytes = 0;
         let range = self.space().messages_from(queue, from);
-        self.scan(Table::Message, range, limit, |suffix, value| {
+        self.scan_while(Table::Message, range, limit, |suffix, value| {
             let (_, seq) = keys::decode_message(suffix).ok_or(BadValue::Field)?;
             heads.push(values::decode_message_head(seq, value)?);
-            Ok(())
+            read_bytes += value.len();
+            Ok(read_bytes < SCAN_BYTES_MAX)
         })?;
         Ok(heads)
     }

@@ -41,7 +41,13 @@ impl Model {
             model.dedup.insert((session, block), row);
         }
         for queue in QUEUES {
-            for head in group.messages_from(queue, Seq(0), usize::MAX).expect("reads") {
+            let mut from = Seq(0);
+            let heads = std::iter::from_fn(|| {
+                let heads = group.messages_from(queue, from, usize::MAX).expect("reads");
+                from = heads.last()?.seq.next();
+                Some(heads)
+            });
+            for head in heads.flatten() {
                 let message = group.message(queue, head.seq).expect("reads").expect("was listed");
                 assert_eq!((head.sent_ms, head.delayed), (message.sent_ms, message.delayed));
                 model.messages.insert((queue, head.seq), message);
