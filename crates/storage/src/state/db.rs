@@ -58,7 +58,7 @@ impl StateDb {
             File::open(parent)?.sync_all()?;
         }
         let families = options.column_families();
-        let db = DB::open_cf_descriptors(&options.database(), dir, families)
+        let db = DB::open_cf_descriptors(&options.database()?, dir, families)
             .map_err(failed(format_args!("opening {}", dir.display())))?;
         let mut no_wal = WriteOptions::default();
         no_wal.disable_wal(true);

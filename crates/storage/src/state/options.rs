@@ -1,8 +1,12 @@
 //! How the store is tuned, and why.
 
+use std::io;
+
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, LogLevel, Options,
 };
+
+use super::error::failed;
 
 /// The column families. `default` holds nothing but the format record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,8 +54,9 @@ impl Default for StateOptions {
 }
 
 impl StateOptions {
-    pub(super) fn database(&self) -> Options {
+    pub(super) fn database(&self) -> io::Result<Options> {
         let mut options = Options::default();
+        options.set_env(&patient_compactions()?);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         // The invariant of the store: without it, column families could be flushed to different
@@ -75,7 +80,7 @@ impl StateOptions {
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(4 * 1_048_576);
-        options
+        Ok(options)
     }
 
     pub(super) fn column_families(&self) -> Vec<ColumnFamilyDescriptor> {
@@ -136,6 +141,15 @@ impl StateOptions {
         options.set_blob_gc_age_cutoff(0.5);
         options.set_blob_gc_force_threshold(0.7);
     }
+}
+
+/// Compactions get the processor time that nothing else wants: on a small machine a deep backlog
+/// being put in order must not slow down who sends and receives. If they fall behind for long,
+/// commits are slowed down (`set_level_zero_slowdown_writes_trigger`), and they catch up.
+fn patient_compactions() -> io::Result<Env> {
+    let mut env = Env::new().map_err(failed("the store's environment"))?;
+    env.lower_thread_pool_cpu_priority();
+    Ok(env)
 }
 
 fn block_options(cache: &Cache) -> BlockBasedOptions {
