@@ -1,6 +1,7 @@
 //! The same load on an empty queue and on a deep one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{SHORT_WAIT_S, empty, end_of_phase, fill, send};
 use crate::args::Deep;
@@ -9,7 +10,12 @@ use crate::report::Row;
 use crate::run::Run;
 use crate::workers::{Intake, Team, Until};
 
-/// Phases: sending to an empty queue, receiving what this left; filling; sending and receiving at
+const SETTLE_LOOK: Duration = Duration::from_secs(1);
+const SETTLE_LOOKS_MAX: usize = 60;
+/// Of one core, by all servers: what heartbeats take, and a little more.
+const SETTLED_SHARE: f64 = 0.15;
+
+/// Phases: sending to an empty queue, receiving what this left; filling and settling; sending and receiving at
 /// depth.
 pub(super) async fn run(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(4);
@@ -25,6 +31,7 @@ pub(super) async fn run(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Vec<Row>> 
     let filled = run.verdict().acknowledged - acknowledged_before;
     let growth = rss_before.zip(rss_after).map(|(before, after)| after - before);
 
+    settle(run).await?;
     rows.push(named("deep, send", send::phase(run, args.producers, args.batch).await?));
     rows.push(named("deep, receive", receive(run, args).await?));
     for row in &mut rows[2..] {
@@ -32,6 +39,21 @@ pub(super) async fn run(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Vec<Row>> 
             growth.filter(|_| filled > 0).map(|mib| mib * 1e6 / filled as f64);
     }
     Ok(rows)
+}
+
+/// Waits until the servers have put away what came in (or do not come to rest): what is asked here
+/// is what a deep queue costs, not what filling it did.
+async fn settle(run: &Rc<Run>) -> anyhow::Result<()> {
+    for _ in 0..SETTLE_LOOKS_MAX {
+        let meter = Meter::start(&run.settings.pids)?;
+        tokio::time::sleep(SETTLE_LOOK).await;
+        let usage = meter.stop()?;
+        let busy_s = usage.server_cpu_s.unwrap_or(0.0);
+        if busy_s < SETTLED_SHARE * usage.elapsed.as_secs_f64() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn named(phase: &str, row: Row) -> Row {
