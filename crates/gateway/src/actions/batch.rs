@@ -1,12 +1,23 @@
 //! What the three batch actions share.
 
+use flotilla_cluster::api::{Cluster, Trouble};
 use flotilla_types::limits;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::action::Call;
 use crate::error::{ApiError, ErrorKind};
 use crate::shape::{List, Struct, Text};
 
 const ID_CHARS_MAX: usize = 80;
+
+/// A batch of entries for one queue.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", bound(deserialize = "E: Deserialize<'de>"))]
+pub(crate) struct Request<'a, E> {
+    #[serde(borrow)]
+    pub(crate) queue_url: Option<Text<'a>>,
+    pub(crate) entries: Option<List<Struct<E>>>,
+}
 
 /// Answer to a batch: each entry is in exactly one of the lists, in order.
 #[derive(Serialize)]
@@ -40,6 +51,17 @@ impl<S> Response<S> {
         Self { successful: Vec::new(), failed: Vec::new() }
     }
 
+    /// An entry that the cluster did not carry out, for all it says.
+    pub(crate) fn refuse<C: Cluster>(
+        &mut self,
+        call: &mut Call<'_, C>,
+        id: String,
+        error: ApiError,
+    ) {
+        call.note(&error);
+        self.fail(id, error);
+    }
+
     pub(crate) fn fail(&mut self, id: String, error: ApiError) {
         self.failed.push(Failed {
             id,
@@ -48,6 +70,21 @@ impl<S> Response<S> {
             message: error.message.into_owned(),
         });
     }
+}
+
+/// Each entry with its result. There is one per entry; were it missing, nothing would be known.
+pub(crate) fn outcomes<A, E: From<Trouble>>(
+    entries: Vec<A>,
+    results: Vec<Result<(), E>>,
+) -> impl Iterator<Item = (A, Result<(), E>)> {
+    let missing =
+        std::iter::repeat_with(|| Err(Trouble::Unavailable { maybe_applied: true }.into()));
+    entries.into_iter().zip(results.into_iter().chain(missing))
+}
+
+/// The result of a batch of one.
+pub(crate) fn outcome<E: From<Trouble>>(results: Vec<Result<(), E>>) -> Result<(), E> {
+    outcomes(vec![()], results).try_for_each(|((), result)| result)
 }
 
 /// Checks the list of entries and their ids; gives back the entries with their ids.

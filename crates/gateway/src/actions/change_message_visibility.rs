@@ -1,9 +1,9 @@
 //! ChangeMessageVisibility.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use serde::Deserialize;
 
-use super::receipts;
+use super::{batch, receipts};
 use crate::action::Call;
 use crate::error::ApiError;
 use crate::shape::{Integer, Text};
@@ -26,8 +26,7 @@ pub(crate) async fn run<C: Cluster>(
     let receipt = receipts::open(call, &queue, request.receipt_handle.as_ref())?;
     let seconds = receipts::visibility(request.visibility_timeout)?;
     let results = call.gateway.cluster.change_visibility(&queue, vec![(receipt, seconds)]).await;
-    let missing = Err(Trouble::Unavailable { maybe_applied: true }.into());
-    results.into_iter().next().unwrap_or(missing).map_err(|error| {
+    batch::outcome(results).map_err(|error| {
         let handle = request.receipt_handle.as_ref().map_or("", Text::as_str);
         receipts::visibility_error(error, handle, seconds)
     })

@@ -1,25 +1,16 @@
 //! ChangeMessageVisibilityBatch.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use serde::Deserialize;
 
 use super::{batch, receipts};
 use crate::action::Call;
 use crate::error::ApiError;
-use crate::shape::{Integer, List, Struct, Text};
+use crate::shape::{Integer, Text};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Request<'a> {
-    #[serde(borrow)]
-    queue_url: Option<Text<'a>>,
-    #[serde(borrow)]
-    entries: Option<List<Struct<Entry<'a>>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -29,7 +20,7 @@ struct Entry<'a> {
 
 pub(crate) async fn run<C: Cluster>(
     call: &mut Call<'_, C>,
-    request: Request<'_>,
+    request: batch::Request<'_, Entry<'_>>,
 ) -> Result<batch::Response<batch::Done>, ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     let entries = batch::check(request.entries, "ChangeMessageVisibilityBatch", |e| e.id.take())?;
@@ -52,16 +43,12 @@ pub(crate) async fn run<C: Cluster>(
         return Ok(response);
     }
     let results = call.gateway.cluster.change_visibility(&queue, changes).await;
-    let missing = std::iter::repeat(Err(Trouble::Unavailable { maybe_applied: true }.into()));
-    for ((id, handle, seconds), result) in asked.into_iter().zip(results.into_iter().chain(missing))
-    {
+    for ((id, handle, seconds), result) in batch::outcomes(asked, results) {
         match result {
             Ok(()) => response.successful.push(batch::Done { id }),
             Err(error) => {
                 let handle = handle.as_ref().map_or("", Text::as_str);
-                let error = receipts::visibility_error(error, handle, seconds);
-                call.note(&error);
-                response.fail(id, error);
+                response.refuse(call, id, receipts::visibility_error(error, handle, seconds));
             }
         }
     }

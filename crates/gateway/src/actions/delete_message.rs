@@ -1,9 +1,9 @@
 //! DeleteMessage.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use serde::Deserialize;
 
-use super::receipts;
+use super::{batch, receipts};
 use crate::action::Call;
 use crate::error::ApiError;
 use crate::shape::Text;
@@ -23,9 +23,7 @@ pub(crate) async fn run<C: Cluster>(
 ) -> Result<(), ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     let receipt = receipts::open(call, &queue, request.receipt_handle.as_ref())?;
-    let results = call.gateway.cluster.delete(&queue, vec![receipt]).await;
-    let missing = Err(Trouble::Unavailable { maybe_applied: true });
-    results.into_iter().next().unwrap_or(missing)?;
+    batch::outcome(call.gateway.cluster.delete(&queue, vec![receipt]).await)?;
     call.gateway.metrics.queue(&queue).deleted.inc();
     Ok(())
 }

@@ -1,25 +1,16 @@
 //! DeleteMessageBatch.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use serde::Deserialize;
 
 use super::{batch, receipts};
 use crate::action::Call;
 use crate::error::ApiError;
-use crate::shape::{List, Struct, Text};
+use crate::shape::Text;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Request<'a> {
-    #[serde(borrow)]
-    queue_url: Option<Text<'a>>,
-    #[serde(borrow)]
-    entries: Option<List<Struct<Entry<'a>>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -28,7 +19,7 @@ struct Entry<'a> {
 
 pub(crate) async fn run<C: Cluster>(
     call: &mut Call<'_, C>,
-    request: Request<'_>,
+    request: batch::Request<'_, Entry<'_>>,
 ) -> Result<batch::Response<batch::Done>, ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     let entries = batch::check(request.entries, "DeleteMessageBatchRequestEntry", |e| e.id.take())?;
@@ -48,18 +39,13 @@ pub(crate) async fn run<C: Cluster>(
     }
     let results = call.gateway.cluster.delete(&queue, opened).await;
     let metrics = call.gateway.metrics.queue(&queue);
-    let missing = std::iter::repeat(Err(Trouble::Unavailable { maybe_applied: true }));
-    for (id, result) in ids.into_iter().zip(results.into_iter().chain(missing)) {
+    for (id, result) in batch::outcomes(ids, results) {
         match result {
             Ok(()) => {
                 metrics.deleted.inc();
                 response.successful.push(batch::Done { id });
             }
-            Err(trouble) => {
-                let error = trouble.into();
-                call.note(&error);
-                response.fail(id, error);
-            }
+            Err(trouble) => response.refuse(call, id, trouble.into()),
         }
     }
     Ok(response)

@@ -1,14 +1,15 @@
 //! SendMessage.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use serde::{Deserialize, Serialize};
 
+use super::batch;
 use crate::action::Call;
 use crate::error::ApiError;
 use crate::ids::UuidText;
 use crate::message::attributes::Attributes;
 use crate::message::digest::Md5Sum;
-use crate::message::draft::{Fields, Origin};
+use crate::message::draft::{Draft, Fields, Origin};
 use crate::shape::{Integer, Text};
 
 #[derive(Deserialize)]
@@ -29,6 +30,7 @@ pub(crate) struct Request<'a> {
     message_deduplication_id: Option<Text<'a>>,
 }
 
+/// What a client is told of a message that was stored.
 #[derive(Serialize)]
 pub(crate) struct Response {
     #[serde(rename = "MessageId")]
@@ -61,18 +63,21 @@ pub(crate) async fn run<C: Cluster>(
         action: "SendMessage",
         too_long: "One or more parameters are invalid.",
     })?;
-    let message_id = draft.outgoing.message_id.into();
-    let results = call.gateway.cluster.send(&queue, vec![draft.outgoing]).await;
-    // One result per message; were it missing, nothing would be known.
-    let missing = Err(Trouble::Unavailable { maybe_applied: true });
-    results.into_iter().next().unwrap_or(missing)?;
+    let response = Response::from(&draft);
+    batch::outcome(call.gateway.cluster.send(&queue, vec![draft.outgoing]).await)?;
     let metrics = call.gateway.metrics.queue(&queue);
     metrics.sent.inc();
     metrics.sent_bytes.observe(draft.bytes as f64);
-    Ok(Response {
-        message_id,
-        body_md5: draft.body_md5,
-        attributes_md5: draft.attributes_md5,
-        system_attributes_md5: draft.system_attributes_md5,
-    })
+    Ok(response)
+}
+
+impl From<&Draft> for Response {
+    fn from(draft: &Draft) -> Self {
+        Self {
+            message_id: draft.outgoing.message_id.into(),
+            body_md5: draft.body_md5,
+            attributes_md5: draft.attributes_md5,
+            system_attributes_md5: draft.system_attributes_md5,
+        }
+    }
 }

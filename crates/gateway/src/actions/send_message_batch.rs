@@ -1,30 +1,19 @@
 //! SendMessageBatch.
 
-use flotilla_cluster::api::{Cluster, Trouble};
+use flotilla_cluster::api::Cluster;
 use flotilla_types::limits;
 use serde::{Deserialize, Serialize};
 
-use super::batch;
+use super::{batch, send_message};
 use crate::action::Call;
 use crate::error::{ApiError, ErrorKind};
-use crate::ids::UuidText;
 use crate::message::attributes::Attributes;
-use crate::message::digest::Md5Sum;
 use crate::message::draft::{Fields, Origin};
-use crate::shape::{Integer, List, Struct, Text};
+use crate::shape::{Integer, Text};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Request<'a> {
-    #[serde(borrow)]
-    queue_url: Option<Text<'a>>,
-    #[serde(borrow)]
-    entries: Option<List<Struct<Entry<'a>>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -45,19 +34,13 @@ struct Entry<'a> {
 pub(crate) struct Sent {
     #[serde(rename = "Id")]
     id: String,
-    #[serde(rename = "MessageId")]
-    message_id: UuidText,
-    #[serde(rename = "MD5OfMessageBody")]
-    body_md5: Md5Sum,
-    #[serde(rename = "MD5OfMessageAttributes", skip_serializing_if = "Option::is_none")]
-    attributes_md5: Option<Md5Sum>,
-    #[serde(rename = "MD5OfMessageSystemAttributes", skip_serializing_if = "Option::is_none")]
-    system_attributes_md5: Option<Md5Sum>,
+    #[serde(flatten)]
+    receipt: send_message::Response,
 }
 
 pub(crate) async fn run<C: Cluster>(
     call: &mut Call<'_, C>,
-    request: Request<'_>,
+    request: batch::Request<'_, Entry<'_>>,
 ) -> Result<batch::Response<Sent>, ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     let entries = batch::check(request.entries, "SendMessageBatchRequestEntry", |e| e.id.take())?;
@@ -85,14 +68,7 @@ pub(crate) async fn run<C: Cluster>(
     for (id, fields) in entries {
         match fields.check(&origin) {
             Ok(draft) => {
-                let entry = Sent {
-                    id,
-                    message_id: draft.outgoing.message_id.into(),
-                    body_md5: draft.body_md5,
-                    attributes_md5: draft.attributes_md5,
-                    system_attributes_md5: draft.system_attributes_md5,
-                };
-                sent.push((entry, draft.bytes));
+                sent.push((Sent { id, receipt: (&draft).into() }, draft.bytes));
                 outgoing.push(draft.outgoing);
             }
             Err(error) => response.fail(id, error),
@@ -103,19 +79,14 @@ pub(crate) async fn run<C: Cluster>(
     }
     let results = call.gateway.cluster.send(&queue, outgoing).await;
     let metrics = call.gateway.metrics.queue(&queue);
-    let missing = std::iter::repeat(Err(Trouble::Unavailable { maybe_applied: true }));
-    for ((entry, bytes), result) in sent.into_iter().zip(results.into_iter().chain(missing)) {
+    for ((entry, bytes), result) in batch::outcomes(sent, results) {
         match result {
             Ok(()) => {
                 metrics.sent.inc();
                 metrics.sent_bytes.observe(bytes as f64);
                 response.successful.push(entry);
             }
-            Err(trouble) => {
-                let error = trouble.into();
-                call.note(&error);
-                response.fail(entry.id, error);
-            }
+            Err(trouble) => response.refuse(call, entry.id, trouble.into()),
         }
     }
     Ok(response)
