@@ -326,10 +326,9 @@ impl Peer {
                 .await
                 .map_err(|error| peer.error(RPCTypes::AppendEntries, error, option.hard_ttl()))?;
             let (mut tx, rx) = (stream.tx, stream.rx);
-            let (pace, transport) = (peer.pace.clone(), peer.transport.clone());
-            let instead = pace.instead.clone();
-            let hurry = move || instead.iter().any(|node| !transport.connected(*node));
-            let mut requests = Requests::new(first, input, pace, hurry);
+            let transport = peer.transport.clone();
+            let is_there = move |node| transport.connected(node);
+            let mut requests = Requests::new(first, input, peer.pace.clone(), is_there);
             let pump = tokio::spawn(async move {
                 while let Some(request) = requests.next().await {
                     if tx.send(codec::encode_append(&request)).await.is_err() {

@@ -68,11 +68,11 @@ impl Pace {
     }
 }
 
-/// See the module. `hurry` says whether a follower of [`Pace::instead`] is missing.
-pub(crate) struct Requests<S, H> {
+/// See the module. `is_there` says whether a node is connected.
+pub(crate) struct Requests<S, F> {
     rest: Fuse<S>,
     pace: Pace,
-    hurry: H,
+    is_there: F,
     /// To be returned as it is.
     ready: Option<Request>,
     held: Option<Held>,
@@ -101,12 +101,13 @@ impl Held {
     fn merge(&mut self, next: Request) -> Result<(), Request> {
         let last = self.request.entries.last().map(|entry| entry.log_id);
         let adjoins = next.prev_log_id == last.or(self.request.prev_log_id);
-        let fits = self.bytes + bytes_of(&next) <= MERGED_BYTES_MAX
+        let bytes = bytes_of(&next);
+        let fits = self.bytes + bytes <= MERGED_BYTES_MAX
             && self.request.entries.len() + next.entries.len() <= MERGED_ENTRIES_MAX;
         if next.vote != self.request.vote || !adjoins || !fits {
             return Err(next);
         }
-        self.bytes += bytes_of(&next);
+        self.bytes += bytes;
         self.request.leader_commit = next.leader_commit.max(self.request.leader_commit);
         if !next.entries.is_empty() {
             self.request.entries.extend(next.entries);
@@ -138,10 +139,10 @@ fn bytes_of(request: &Request) -> usize {
     bytes.sum()
 }
 
-impl<S: Stream<Item = Request> + Unpin, H: Fn() -> bool> Requests<S, H> {
-    pub(crate) fn new(first: Request, rest: S, pace: Pace, hurry: H) -> Self {
+impl<S: Stream<Item = Request> + Unpin, F: Fn(NodeId) -> bool> Requests<S, F> {
+    pub(crate) fn new(first: Request, rest: S, pace: Pace, is_there: F) -> Self {
         // The first one asks what the follower has; it neither waits nor grows.
-        Self { rest: rest.fuse(), pace, hurry, ready: Some(first), held: None }
+        Self { rest: rest.fuse(), pace, is_there, ready: Some(first), held: None }
     }
 
     /// The next request to send.
@@ -154,7 +155,7 @@ impl<S: Stream<Item = Request> + Unpin, H: Fn() -> bool> Requests<S, H> {
                 self.held = Some(Held::new(self.rest.next().await?));
                 continue;
             };
-            let Some(deadline) = deadline(&self.pace, &self.hurry, held) else {
+            let Some(deadline) = deadline(&self.pace, &self.is_there, held) else {
                 return self.release();
             };
             match timeout_at(deadline, self.rest.next()).await {
@@ -165,8 +166,7 @@ impl<S: Stream<Item = Request> + Unpin, H: Fn() -> bool> Requests<S, H> {
                         return full;
                     }
                 }
-                Ok(None) => return self.release(),
-                Err(_elapsed) => return self.release(),
+                Ok(None) | Err(_) => return self.release(),
             }
         }
     }
@@ -177,8 +177,8 @@ impl<S: Stream<Item = Request> + Unpin, H: Fn() -> bool> Requests<S, H> {
 }
 
 /// Until when a request may be held; `None`: it goes now.
-fn deadline(pace: &Pace, hurry: impl Fn() -> bool, held: &Held) -> Option<Instant> {
-    let prompt = pace.instead.is_empty() || hurry();
+fn deadline(pace: &Pace, is_there: impl Fn(NodeId) -> bool, held: &Held) -> Option<Instant> {
+    let prompt = pace.instead.is_empty() || !pace.instead.iter().all(|node| is_there(*node));
     if pace.patience.is_zero() || (prompt && !held.request.entries.is_empty()) {
         return None;
     }
@@ -234,7 +234,7 @@ mod tests {
     struct Rig {
         tx: mpsc::UnboundedSender<Request>,
         missing: Arc<AtomicBool>,
-        requests: Requests<BoxStream<'static, Request>, Box<dyn Fn() -> bool>>,
+        requests: Requests<BoxStream<'static, Request>, Box<dyn Fn(NodeId) -> bool>>,
     }
 
     impl Rig {
@@ -246,8 +246,9 @@ mod tests {
             });
             let missing = Arc::new(AtomicBool::new(false));
             let flag = missing.clone();
-            let hurry: Box<dyn Fn() -> bool> = Box::new(move || flag.load(Ordering::Relaxed));
-            let requests = Requests::new(request(0, &[], 0), rest.boxed(), pace, hurry);
+            let is_there: Box<dyn Fn(NodeId) -> bool> =
+                Box::new(move |_| !flag.load(Ordering::Relaxed));
+            let requests = Requests::new(request(0, &[], 0), rest.boxed(), pace, is_there);
             let mut rig = Rig { tx, missing, requests };
             assert_eq!(rig.now(), Some((vec![], 0)), "the first request is a question");
             rig

@@ -150,11 +150,7 @@ impl StateDb {
     pub fn compact(&self) {
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        for table in Table::ALL {
-            let everything = None::<&[u8]>;
-            let cf = self.shared.cf(table);
-            self.shared.db.compact_range_cf_opt(cf, everything, everything, &options);
-        }
+        self.compact_all(&options);
     }
 
     /// Gives back the room of rows whose removal was flushed: merges all levels into the last one,
@@ -165,10 +161,14 @@ impl StateDb {
         options.set_exclusive_manual_compaction(false);
         // What only the last level holds is not removed: to rewrite it would win nothing.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
+        self.compact_all(&options);
+    }
+
+    fn compact_all(&self, options: &CompactOptions) {
+        let everything = None::<&[u8]>;
         for table in Table::ALL {
-            let everything = None::<&[u8]>;
             let cf = self.shared.cf(table);
-            self.shared.db.compact_range_cf_opt(cf, everything, everything, &options);
+            self.shared.db.compact_range_cf_opt(cf, everything, everything, options);
         }
     }
 
