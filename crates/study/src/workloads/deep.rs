@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{SHORT_WAIT_S, empty, end_of_phase, fill, send};
+use super::{drain, empty, end_of_phase, fill, send};
 use crate::args::Deep;
 use crate::procfs::{Meter, rss_mib};
 use crate::report::Row;
 use crate::run::Run;
-use crate::workers::{Intake, Team, Until};
+use crate::workers::Until;
 
 const SETTLE_LOOK: Duration = Duration::from_secs(1);
 const SETTLE_LOOKS_MAX: usize = 60;
@@ -62,20 +62,7 @@ fn named(phase: &str, row: Row) -> Row {
 
 /// Receives and deletes until the phase ends or nothing is left.
 async fn receive(run: &Rc<Run>, args: &Deep) -> anyhow::Result<Row> {
-    let before = run.verdict().received;
-    run.take_latencies();
     run.end_sending();
-    let end = end_of_phase(run);
-    let intake = Intake { batch: args.batch, wait_s: SHORT_WAIT_S, until: Until::Moment(end) };
-    let mut consumers = Team::consumers(run, args.consumers, intake).await?;
-    let meter = Meter::start(&run.settings.pids)?;
-    tokio::select! {
-        () = run.wait_until_complete() => {}
-        result = consumers.join() => result?,
-    }
-    let usage = meter.stop()?;
-    let messages = run.verdict().received - before;
-    let latencies = run.take_latencies();
-    consumers.join().await?;
-    Ok(Row::new(String::new(), run, messages, &usage, &latencies))
+    let end = Until::Moment(end_of_phase(run));
+    drain::phase(run, args.consumers, args.batch, end).await
 }
