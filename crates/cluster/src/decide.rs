@@ -15,7 +15,7 @@ use crate::api::{Counts, Queue, Trouble};
 use crate::catalog::{self, Command, Reply};
 use crate::forward::method;
 use crate::node::Node;
-use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE};
+use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE, leadership_changed};
 
 impl Node {
     fn catalog_leader(&self) -> Option<NodeId> {
@@ -45,7 +45,7 @@ impl Node {
             if Instant::now() + LOOK_AGAIN >= deadline {
                 return Err(Trouble::Unavailable { maybe_applied });
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            leadership_changed(self.catalog_group.get()).await;
         }
     }
 
@@ -117,7 +117,7 @@ impl Node {
             if Instant::now() + LOOK_AGAIN >= deadline {
                 return Err(Trouble::Unavailable { maybe_applied: false });
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            leadership_changed(self.catalog_group.get()).await;
         }
     }
 

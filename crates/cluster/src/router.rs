@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_consensus::group::Group;
 use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_transport::{Lane, Transport};
@@ -132,11 +133,15 @@ impl Router {
         on.map(|(group, _)| *group).collect()
     }
 
+    /// The shards for which this node may decide now, in order.
+    pub(crate) fn led_here(&self) -> Vec<GroupId> {
+        let shards = self.shards.read();
+        self.groups().iter().copied().filter(|group| leads(&shards, *group)).collect()
+    }
+
     /// Whether this node may decide for the shard now.
     pub(crate) fn leads(&self, group: GroupId) -> bool {
-        let shards = self.shards.read();
-        let shard = shards.get(&group).and_then(|route| route.here.as_ref());
-        shard.is_some_and(|shard| shard.leadership().here)
+        leads(&self.shards.read(), group)
     }
 
     /// The node to ask for a shard.
@@ -291,24 +296,31 @@ impl Router {
         }
     }
 
-    /// Returns when the shard's leadership changed, or after a short while: for a shard without a
-    /// replica here nothing tells.
     async fn wait_for_change(&self, group: GroupId) {
         let shard = self.here(group);
-        let changed = async {
-            match shard {
-                Some(shard) => {
-                    let mut leadership = shard.group().leadership();
-                    // A new receiver takes what it was born with for a change.
-                    leadership.mark_unchanged();
-                    let _ = leadership.changed().await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
+        leadership_changed(shard.as_ref().map(Shard::group)).await;
     }
+}
+
+fn leads(shards: &HashMap<GroupId, Route>, group: GroupId) -> bool {
+    let shard = shards.get(&group).and_then(|route| route.here.as_ref());
+    shard.is_some_and(|shard| shard.leadership().here)
+}
+
+/// Returns when a group's leadership changed, or after a short while: for a group without a
+/// replica here nothing tells, and another attempt may find the leader again.
+pub(crate) async fn leadership_changed(group: Option<&Group>) {
+    let changed = async {
+        match group {
+            Some(group) => {
+                let mut leadership = group.leadership();
+                // A new receiver takes what it was born with for a change.
+                leadership.mark_unchanged();
+                let _ = leadership.changed().await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    // That it took too long is no error.
+    let _ = timeout(LOOK_AGAIN, changed).await;
 }

@@ -34,9 +34,7 @@ impl Node {
     fn shard_for_send(&self, sends: usize, not: &[GroupId]) -> Option<GroupId> {
         let turn = gathering::turn_at(self.clock.now_ms());
         if sends > 1 && self.send_turn.swap(turn, Ordering::Relaxed) == turn {
-            let groups = self.router.groups();
-            let local = groups.iter().filter(|group| self.router.leads(**group));
-            let local: Vec<GroupId> = local.copied().collect();
+            let local = self.router.led_here();
             let shard = local.get(gathering::place(turn, local.len()));
             if let Some(shard) = shard.filter(|shard| !not.contains(shard)) {
                 return Some(*shard);
@@ -51,14 +49,11 @@ impl Node {
         let groups = self.router.groups();
         let mut rng = rand::rng();
         let usable = |group: &&GroupId| !not.contains(group) && self.router.reachable(**group);
-        let local = || {
-            let local = |group: &&GroupId| self.router.leads(**group);
-            groups.iter().filter(|group| !not.contains(group)).filter(local)
-        };
+        let local = || self.router.led_here().into_iter().filter(|group| !not.contains(group));
         if rng.random_bool(LOCAL_SHARE)
             && let Some(group) = local().choose(&mut rng)
         {
-            return Some(*group);
+            return Some(group);
         }
         groups.iter().filter(usable).choose(&mut rng).copied()
     }

@@ -133,7 +133,8 @@ impl Poll<'_> {
         let n = self.groups.len();
         let mut order =
             self.node.decks.with(self.spec.queue, n, |deck| deck.passed_over(LONG_PATIENCE * n));
-        let is_local = |shard: &usize| self.node.router.leads(self.groups[*shard]);
+        let led = self.node.router.led_here();
+        let is_local = |shard: &usize| led.contains(&self.groups[*shard]);
         let mut local: Vec<usize> = (0..n).filter(is_local).collect();
         if !local.is_empty() {
             let turn = gathering::turn_at(self.node.clock.now_ms());
