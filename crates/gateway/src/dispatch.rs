@@ -1,4 +1,4 @@
-//! From the name of an action to its code, for AWS JSON 1.0.
+//! From the name of an action to its code.
 
 use bytes::Bytes;
 use flotilla_cluster::api::Cluster;
@@ -6,87 +6,87 @@ use flotilla_cluster::api::Cluster;
 use crate::action::{ActionName, Call};
 use crate::actions as a;
 use crate::error::ApiError;
-use crate::json::{decode, encode};
+use crate::protocol::Wire;
 
 /// Room for most answers; receives tell theirs.
 const ANSWER_BYTES: usize = 256;
 
-/// Carries out a request. An action without output answers with an empty body.
+/// Carries out a request.
 ///
 /// # Errors
 /// Those of the action, and `SerializationException`.
 pub(crate) async fn dispatch<C: Cluster>(
     call: &mut Call<'_, C>,
     action: ActionName,
-    body: &[u8],
+    wire: Wire<'_>,
 ) -> Result<Bytes, ApiError> {
     // The futures of seldom actions are boxed: the size of this one is paid by every request.
     match action {
         ActionName::SendMessage => {
-            let response = a::send_message::run(call, decode(body)?).await?;
-            Ok(encode(&response, ANSWER_BYTES))
+            let response = a::send_message::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
         }
         ActionName::ReceiveMessage => {
-            let response = a::receive_message::run(call, decode(body)?).await?;
-            Ok(encode(&response, response.bytes_estimate()))
+            let response = a::receive_message::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, response.bytes_estimate()))
         }
         ActionName::DeleteMessage => {
-            a::delete_message::run(call, decode(body)?).await?;
-            Ok(Bytes::new())
+            a::delete_message::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
         }
         ActionName::SendMessageBatch => {
-            let response = a::send_message_batch::run(call, decode(body)?).await?;
-            Ok(encode(&response, 8 * ANSWER_BYTES))
+            let response = a::send_message_batch::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 8 * ANSWER_BYTES))
         }
         ActionName::DeleteMessageBatch => {
-            let response = a::delete_message_batch::run(call, decode(body)?).await?;
-            Ok(encode(&response, 2 * ANSWER_BYTES))
+            let response = a::delete_message_batch::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
         }
         ActionName::ChangeMessageVisibility => {
-            a::change_message_visibility::run(call, decode(body)?).await?;
-            Ok(Bytes::new())
+            a::change_message_visibility::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
         }
         ActionName::ChangeMessageVisibilityBatch => {
-            let response = a::change_message_visibility_batch::run(call, decode(body)?).await?;
-            Ok(encode(&response, 2 * ANSWER_BYTES))
+            let response = a::change_message_visibility_batch::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
         }
-        seldom => Box::pin(dispatch_seldom(call, seldom, body)).await,
+        seldom => Box::pin(dispatch_seldom(call, seldom, wire)).await,
     }
 }
 
 async fn dispatch_seldom<C: Cluster>(
     call: &mut Call<'_, C>,
     action: ActionName,
-    body: &[u8],
+    wire: Wire<'_>,
 ) -> Result<Bytes, ApiError> {
     match action {
         ActionName::CreateQueue => {
-            let response = a::create_queue::run(call, decode(body)?).await?;
-            Ok(encode(&response, ANSWER_BYTES))
+            let response = a::create_queue::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
         }
         ActionName::GetQueueUrl => {
-            let response = a::get_queue_url::run(call, decode(body)?).await?;
-            Ok(encode(&response, ANSWER_BYTES))
+            let response = a::get_queue_url::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
         }
         ActionName::ListQueues => {
-            let response = a::list_queues::run(call, decode(body)?).await?;
-            Ok(encode(&response, ANSWER_BYTES))
+            let response = a::list_queues::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
         }
         ActionName::GetQueueAttributes => {
-            let response = a::get_queue_attributes::run(call, decode(body)?).await?;
-            Ok(encode(&response, 2 * ANSWER_BYTES))
+            let response = a::get_queue_attributes::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
         }
         ActionName::SetQueueAttributes => {
-            a::set_queue_attributes::run(call, decode(body)?).await?;
-            Ok(Bytes::new())
+            a::set_queue_attributes::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
         }
         ActionName::DeleteQueue => {
-            a::delete_queue::run(call, decode(body)?).await?;
-            Ok(Bytes::new())
+            a::delete_queue::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
         }
         ActionName::PurgeQueue => {
-            a::purge_queue::run(call, decode(body)?).await?;
-            Ok(Bytes::new())
+            a::purge_queue::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
         }
         other => Err(ApiError::unsupported(format!(
             "{} is not supported by this version.",

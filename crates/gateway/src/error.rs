@@ -81,6 +81,8 @@ kinds! {
     InvalidParameterValue = 400 coral "InvalidParameterValueException", "InvalidParameterValue";
     MissingParameter = 400 coral "MissingRequiredParameterException", "MissingParameter";
     UnknownOperation = 400 coral "UnknownOperationException", "InvalidAction";
+    /// A Query request without an action: its answer is one bare element.
+    NoAction = 404 coral "UnknownOperationException", "InvalidAction";
     Serialization = 400 coral "SerializationException", "MalformedInput";
     /// The body is larger than any valid request; the real service's answer is not recorded.
     RequestTooLarge = 413 coral "SerializationException", "MalformedInput";
@@ -106,6 +108,16 @@ impl ApiError {
 
     pub(crate) fn no_such_queue() -> Self {
         Self::new(ErrorKind::QueueDoesNotExist, "The specified queue does not exist.")
+    }
+
+    /// The text in the Query protocol, which has its own for one error.
+    pub(crate) fn query_message(&self) -> &str {
+        match self.kind {
+            ErrorKind::QueueDoesNotExist => {
+                "The specified queue does not exist for this wsdl version."
+            }
+            _ => &self.message,
+        }
     }
 
     pub(crate) fn missing(parameter: &str) -> Self {

@@ -9,6 +9,7 @@ use flotilla_types::limits;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
@@ -19,18 +20,16 @@ use crate::dispatch::dispatch;
 use crate::error::{ApiError, ErrorKind, Outcome};
 use crate::gateway::Gateway;
 use crate::ids::{self, UuidText};
-use crate::json;
+use crate::protocol::{Protocol, Wire, json_action, query_request};
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.0");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
 const OUTCOME: HeaderName = HeaderName::from_static("x-flotilla-outcome");
 const POLLED: HeaderName = HeaderName::from_static("x-flotilla-polled");
 const EXPLAIN: HeaderName = HeaderName::from_static("x-flotilla-explain");
-const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 type Reply = Response<Full<Bytes>>;
@@ -44,7 +43,7 @@ pub(crate) async fn answer<C: Cluster>(
     let request_id = UuidText::new(ids::draw());
     let cross_origin = request.headers().contains_key(header::ORIGIN);
     let mut reply = match *request.method() {
-        Method::POST => post(gateway, stopping, request, request_id).await,
+        Method::POST | Method::GET => act(gateway, stopping, request, request_id).await,
         Method::OPTIONS => preflight(request.headers()),
         _ => not_an_action(),
     };
@@ -64,7 +63,7 @@ pub(crate) async fn answer<C: Cluster>(
     Ok(reply)
 }
 
-async fn post<C: Cluster>(
+async fn act<C: Cluster>(
     gateway: &Gateway<C>,
     stopping: watch::Receiver<bool>,
     request: Request<Incoming>,
@@ -72,17 +71,18 @@ async fn post<C: Cluster>(
 ) -> Reply {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
-    let action = action(&head.headers);
+    let protocol = Protocol::of(&head);
     let mut extra = Extra::default();
-    let result = carry_out(gateway, stopping, &head.headers, body, &action, &mut extra).await;
+    let result = carry_out(gateway, stopping, &head, body, request_id, &mut extra).await;
     let took = begin.elapsed();
-    let action = action.ok();
+    let action = extra.action;
     let code = result.as_ref().err().map(|error| error.kind.code());
     gateway.metrics.answered(action, code, took);
-    let reply = match &result {
+    let mut reply = match &result {
         Ok(body) => success(body.clone(), extra),
-        Err(error) => failure(error),
+        Err(error) => failure(error, protocol, request_id),
     };
+    reply.headers_mut().insert(header::CONTENT_TYPE, protocol.content_type());
     let name = action.map_or("(unknown)", ActionName::as_str);
     let (status, micros) = (reply.status().as_u16(), took.as_micros() as u64);
     match result {
@@ -96,9 +96,10 @@ async fn post<C: Cluster>(
     reply
 }
 
-/// What a success says in its headers.
+/// What becomes known of a request beside its result.
 #[derive(Default)]
 struct Extra {
+    action: Option<ActionName>,
     polled: Option<String>,
     outcome_unknown: bool,
 }
@@ -106,15 +107,26 @@ struct Extra {
 async fn carry_out<C: Cluster>(
     gateway: &Gateway<C>,
     stopping: watch::Receiver<bool>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
-    action: &Result<ActionName, ApiError>,
+    request_id: UuidText,
     extra: &mut Extra,
 ) -> Result<Bytes, ApiError> {
+    let headers = &head.headers;
     let mut work = gateway.bounds.enter().map_err(|_| ApiError::overloaded())?;
     let body = read(body, &mut work).await?;
     let caller = auth::authenticate(headers, &gateway.config.account)?;
-    let action = action.clone()?;
+    let form;
+    let (action, wire) = match Protocol::of(head) {
+        Protocol::Json => (json_action(headers)?, Wire::Json(&body)),
+        Protocol::Query => {
+            let query = head.uri.query().unwrap_or_default();
+            let (action, asked) = query_request(head.uri.path(), query, &body)?;
+            form = asked;
+            (action, Wire::Query { form: &form, request_id })
+        }
+    };
+    extra.action = Some(action);
     let mut call = Call {
         gateway,
         caller,
@@ -126,7 +138,7 @@ async fn carry_out<C: Cluster>(
         polled: None,
         outcome_unknown: false,
     };
-    let result = dispatch(&mut call, action, &body).await;
+    let result = dispatch(&mut call, action, wire).await;
     extra.polled = call.polled.take();
     extra.outcome_unknown = call.outcome_unknown;
     result
@@ -139,19 +151,6 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// A longer header is not one of X-Ray's; the message is stored without it.
 fn is_trace(text: &str) -> bool {
     (1..=limits::TRACE_HEADER_BYTES_MAX).contains(&text.len())
-}
-
-fn action(headers: &HeaderMap) -> Result<ActionName, ApiError> {
-    let unknown = |message: &'static str| ApiError::new(ErrorKind::UnknownOperation, message);
-    let form = text(headers, &header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
-    if form {
-        return Err(unknown("The Query protocol is not supported by this version."));
-    }
-    text(headers, &TARGET)
-        .and_then(|target| target.strip_prefix("AmazonSQS."))
-        .and_then(ActionName::parse)
-        .ok_or_else(|| unknown("The operation is not known."))
 }
 
 /// Reads the body; every part of it is counted before it is kept.
@@ -198,7 +197,6 @@ async fn read(mut body: Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
 fn success(body: Bytes, extra: Extra) -> Reply {
     let mut reply = Response::new(Full::new(body));
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
     if extra.outcome_unknown {
         headers.insert(OUTCOME, HeaderValue::from_static(Outcome::Unknown.as_str()));
     }
@@ -208,12 +206,11 @@ fn success(body: Bytes, extra: Extra) -> Reply {
     reply
 }
 
-fn failure(error: &ApiError) -> Reply {
-    let mut reply = Response::new(Full::new(json::encode_error(error)));
+fn failure(error: &ApiError, protocol: Protocol, request_id: UuidText) -> Reply {
+    let mut reply = Response::new(Full::new(protocol.encode_error(error, request_id)));
     *reply.status_mut() = StatusCode::from_u16(error.kind.status())
         .expect("the table of errors holds valid statuses only");
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
     let fault = if error.kind.is_sender_fault() { "Sender" } else { "Receiver" };
     let query_error = format!("{};{fault}", error.kind.code());
     if let Ok(value) = HeaderValue::from_str(&query_error) {
@@ -227,7 +224,7 @@ fn failure(error: &ApiError) -> Reply {
     reply
 }
 
-/// Anything but POST and OPTIONS: JSON knows POST only.
+/// Anything but POST, GET and OPTIONS.
 fn not_an_action() -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from_static(b"<UnknownOperationException/>\n")));
     *reply.status_mut() = StatusCode::NOT_FOUND;

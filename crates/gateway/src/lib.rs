@@ -1,7 +1,7 @@
 //! The SQS front end of a node: HTTP in, calls of a [`flotilla_cluster::api::Cluster`] out.
 //!
 //! Start with [`Gateway`] and [`serve`]. A request travels `server` (connections) → `http`
-//! (headers, bounds, body, authentication) → `dispatch` (which action) → `actions` (one file each,
+//! (headers, bounds, body, authentication) → `protocol` (JSON or Query) → `dispatch` (which action) → `actions` (one file each,
 //! protocol-neutral) and back.
 //!
 //! Invariants:
@@ -14,7 +14,7 @@
 //! - Connections, requests in work and their bytes are bounded; beyond a bound the answer is 503.
 //!
 //! Deliberately not here: where messages are, waiting for them, retention, redelivery (the
-//! cluster's); the Query protocol, FIFO queues, signatures, policies, move tasks (later versions).
+//! cluster's); the Query protocol's answers in JSON, FIFO queues, signatures, policies, move tasks (later versions).
 
 mod action;
 mod actions;
@@ -28,6 +28,8 @@ mod ids;
 mod json;
 mod message;
 mod metrics;
+mod protocol;
+mod query;
 mod receipt;
 mod server;
 mod shape;

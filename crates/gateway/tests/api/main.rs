@@ -6,6 +6,7 @@ mod connections;
 mod fake;
 mod messages;
 mod protocol;
+mod query;
 mod queues;
 mod torture;
 mod trouble;

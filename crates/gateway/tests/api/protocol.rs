@@ -20,10 +20,6 @@ async fn unknown_and_unsupported_operations() {
     }
     let bare = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
     server.raw(bare).await.refused(400, UNKNOWN, "InvalidAction;Sender");
-    let form = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-        Content-Length: 17\r\n\r\nAction=ListQueues";
-    let text = server.raw(form).await.refused(400, UNKNOWN, "InvalidAction;Sender");
-    assert_eq!(text, "The Query protocol is not supported by this version.");
     for action in [
         "TagQueue",
         "UntagQueue",

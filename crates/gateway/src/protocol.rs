@@ -1,0 +1,133 @@
+//! The two protocols: how a request says what it wants, and how its response is written.
+
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+use crate::action::ActionName;
+use crate::error::{ApiError, ErrorKind};
+use crate::ids::UuidText;
+use crate::query::Form;
+use crate::{json, query};
+
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+/// AWS JSON 1.0, or Query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Json,
+    Query,
+}
+
+impl Protocol {
+    pub(crate) fn of(head: &Parts) -> Self {
+        let kind = head.headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+        let is_form = kind.starts_with(b"application/x-www-form-urlencoded");
+        if head.method == Method::GET || is_form { Self::Query } else { Self::Json }
+    }
+
+    pub(crate) fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/x-amz-json-1.0",
+            Self::Query => "text/xml",
+        })
+    }
+
+    pub(crate) fn encode_error(self, error: &ApiError, request_id: UuidText) -> Bytes {
+        match (self, error.kind) {
+            (Self::Json, _) => json::encode_error(error),
+            (Self::Query, ErrorKind::NoAction) => {
+                Bytes::from_static(b"<UnknownOperationException/>\n")
+            }
+            (Self::Query, _) => query::encode_error(error, request_id),
+        }
+    }
+}
+
+/// The action that a JSON request names.
+///
+/// # Errors
+/// `UnknownOperationException`.
+pub(crate) fn json_action(headers: &HeaderMap) -> Result<ActionName, ApiError> {
+    headers
+        .get(TARGET)
+        .and_then(|target| target.to_str().ok())
+        .and_then(|target| target.strip_prefix("AmazonSQS."))
+        .and_then(ActionName::parse)
+        .ok_or_else(|| ApiError::new(ErrorKind::UnknownOperation, "The operation is not known."))
+}
+
+/// The parameters of a Query request and the action that they name. The path is the URL of the
+/// queue, unless a parameter names another one.
+///
+/// # Errors
+/// No action, one that is not known, or one that is not valid at the URL of a queue; malformed
+/// parameters.
+pub(crate) fn query_request<'a>(
+    path: &'a str,
+    query: &'a str,
+    body: &'a [u8],
+) -> Result<(ActionName, Form<'a>), ApiError> {
+    let mut form = Form::read(query, body)?;
+    let Some(name) = form.get("Action") else {
+        return Err(ApiError::new(ErrorKind::NoAction, "The request names no action."));
+    };
+    let at_queue = path.trim_matches('/').contains('/');
+    let not_here =
+        |action| at_queue && matches!(action, ActionName::CreateQueue | ActionName::ListQueues);
+    let Some(action) = ActionName::parse(name).filter(|action| !not_here(*action)) else {
+        let shown: String = name.chars().take(256).collect();
+        let text = format!("The action {shown} is not valid for this endpoint.");
+        return Err(ApiError::new(ErrorKind::UnknownOperation, text));
+    };
+    if at_queue {
+        form.default("QueueUrl", path);
+    }
+    Ok((action, form))
+}
+
+/// What a request asks with, and what its response is written to.
+pub(crate) enum Wire<'a> {
+    Json(&'a [u8]),
+    Query { form: &'a Form<'a>, request_id: UuidText },
+}
+
+impl<'a> Wire<'a> {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// `SerializationException`, in Query called `MalformedInput`.
+    pub(crate) fn decode<T: Deserialize<'a>>(&self) -> Result<T, ApiError> {
+        match *self {
+            Self::Json(body) => json::decode(body),
+            Self::Query { form, .. } => query::decode(form),
+        }
+    }
+
+    /// Writes a response.
+    pub(crate) fn encode<T: Serialize>(
+        &self,
+        action: ActionName,
+        response: &T,
+        capacity: usize,
+    ) -> Bytes {
+        match self {
+            Self::Json(_) => json::encode(response, capacity),
+            Self::Query { request_id, .. } => {
+                query::encode(action.as_str(), Some(response), *request_id, capacity)
+            }
+        }
+    }
+
+    /// The answer of an action without output.
+    pub(crate) fn done(&self, action: ActionName) -> Bytes {
+        match self {
+            Self::Json(_) => Bytes::new(),
+            Self::Query { request_id, .. } => {
+                query::encode::<()>(action.as_str(), None, *request_id, 0)
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The Query protocol: forms and query strings in, XML out, on the same actions.
+
+use serde_json::json;
+
+use crate::client::{Answer, Server};
+
+const QUEUE: &str = "/000000000000/q";
+
+async fn get(server: &Server, target: &str) -> Answer {
+    server.raw(format!("GET {target} HTTP/1.1\r\nHost: sqs.test:9324\r\n\r\n").as_bytes()).await
+}
+
+async fn post(server: &Server, path: &str, form: &str) -> Answer {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: sqs.test:9324\r\n\
+         Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n\
+         Content-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    server.raw(request.as_bytes()).await
+}
+
+/// What is between the tags of the first element of this name.
+#[track_caller]
+fn element<'a>(answer: &'a Answer, name: &str) -> &'a str {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let inside = answer.body.split_once(&open).and_then(|(_, rest)| rest.split_once(&close));
+    inside.unwrap_or_else(|| panic!("no {name} in {answer:?}")).0
+}
+
+#[track_caller]
+fn ok(answer: &Answer, action: &str) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["content-type"], "text/xml");
+    let root = format!(
+        "<?xml version=\"1.0\"?>\n\
+         <{action}Response xmlns=\"http://queue.amazonaws.com/doc/2012-11-05/\">"
+    );
+    assert!(answer.body.starts_with(&root), "{answer:?}");
+    assert_eq!(element(answer, "RequestId"), answer.headers["x-amzn-requestid"]);
+}
+
+#[track_caller]
+fn refused<'a>(answer: &'a Answer, status: u16, code: &str) -> &'a str {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.headers["content-type"], "text/xml");
+    assert_eq!(element(answer, "RequestId"), answer.headers["x-amzn-requestid"]);
+    assert_eq!((element(answer, "Type"), element(answer, "Code")), ("Sender", code));
+    assert!(answer.body.contains("<Detail/></Error>"));
+    element(answer, "Message")
+}
+
+#[tokio::test]
+async fn the_life_of_a_message() {
+    let server = Server::start().await;
+    let create = "Action=CreateQueue&Version=2012-11-05&QueueName=q&\
+                  Attribute.1.Name=VisibilityTimeout&Attribute.1.Value=40&Tag.1.Key=k&Tag.1.Value=v";
+    let created = post(&server, "/", create).await;
+    ok(&created, "CreateQueue");
+    assert_eq!(element(&created, "QueueUrl"), "http://sqs.test:9324/000000000000/q");
+
+    let sent = post(
+        &server,
+        QUEUE,
+        "Action=SendMessage&MessageBody=a+%26%20%3Cb%3E%0D%22&MessageAttribute.1.Name=color&\
+         MessageAttribute.1.Value.DataType=String&MessageAttribute.1.Value.StringValue=blue",
+    )
+    .await;
+    ok(&sent, "SendMessage");
+    assert_eq!(element(&sent, "MD5OfMessageAttributes"), "da1b33cc3cbfe8b1630921e78e6b9880");
+
+    let received = get(
+        &server,
+        "/000000000000/q?Action=ReceiveMessage&AttributeName.1=ApproximateReceiveCount&\
+         MessageAttributeName.1=All&MaxNumberOfMessages=10&WaitTimeSeconds=1",
+    )
+    .await;
+    ok(&received, "ReceiveMessage");
+    assert_eq!(element(&received, "Body"), "a &amp; &lt;b&gt;&#xD;&quot;");
+    assert!(
+        received.body.contains(
+            "<Attribute><Name>ApproximateReceiveCount</Name><Value>1</Value></Attribute>"
+        )
+    );
+    assert!(received.body.contains(
+        "<MessageAttribute><Name>color</Name><Value><DataType>String</DataType>\
+         <StringValue>blue</StringValue></Value></MessageAttribute>"
+    ));
+    let empty = get(&server, "/000000000000/q?Action=ReceiveMessage").await;
+    ok(&empty, "ReceiveMessage");
+    assert!(empty.body.contains("<ReceiveMessageResult/>"));
+
+    let handle = element(&received, "ReceiptHandle");
+    let delete = format!("Action=DeleteMessage&ReceiptHandle={handle}");
+    let deleted = post(&server, QUEUE, &delete).await;
+    ok(&deleted, "DeleteMessage");
+    assert!(!deleted.body.contains("Result"));
+
+    let attributes = format!("{QUEUE}?Action=GetQueueAttributes&AttributeName.1=All");
+    let attributes = get(&server, &attributes).await;
+    ok(&attributes, "GetQueueAttributes");
+    let timeout = "<Attribute><Name>VisibilityTimeout</Name><Value>40</Value></Attribute>";
+    assert!(attributes.body.contains(timeout));
+    ok(&get(&server, &format!("{QUEUE}?Action=DeleteQueue")).await, "DeleteQueue");
+}
+
+#[tokio::test]
+async fn batches() {
+    let server = Server::with_queue(json!({})).await;
+    let sent = post(
+        &server,
+        QUEUE,
+        "Action=SendMessageBatch&SendMessageBatchRequestEntry.1.Id=a&\
+         SendMessageBatchRequestEntry.1.MessageBody=one&\
+         SendMessageBatchRequestEntry.1.MessageAttribute.1.Name=blob&\
+         SendMessageBatchRequestEntry.1.MessageAttribute.1.Value.DataType=Binary&\
+         SendMessageBatchRequestEntry.1.MessageAttribute.1.Value.BinaryValue=AQID&\
+         SendMessageBatchRequestEntry.2.Id=b&SendMessageBatchRequestEntry.2.MessageBody=",
+    )
+    .await;
+    ok(&sent, "SendMessageBatch");
+    let done = element(&sent, "SendMessageBatchResultEntry");
+    assert!(done.contains("<Id>a</Id>"), "{done}");
+    let failed = element(&sent, "BatchResultErrorEntry");
+    assert!(failed.contains("<Code>MissingParameter</Code><Id>b</Id>"), "{failed}");
+    assert!(failed.contains("<SenderFault>true</SenderFault>"), "{failed}");
+
+    let none = post(&server, QUEUE, "Action=DeleteMessageBatch").await;
+    refused(&none, 400, "AWS.SimpleQueueService.EmptyBatchRequest");
+}
+
+#[tokio::test]
+async fn the_path_is_the_queue_unless_a_parameter_names_one() {
+    let server = Server::with_queue(json!({})).await;
+    let other = "/?Action=CreateQueue&QueueName=other";
+    ok(&get(&server, other).await, "CreateQueue");
+    let send = "Action=SendMessage&MessageBody=m&QueueUrl=http%3A%2F%2Fh%2F000000000000%2Fother";
+    ok(&get(&server, &format!("{QUEUE}?{send}")).await, "SendMessage");
+    assert!(server.bodies(json!({"WaitTimeSeconds": 0})).await.is_empty());
+    let receive = "/000000000000/other/?Action=ReceiveMessage&WaitTimeSeconds=1";
+    assert_eq!(element(&get(&server, receive).await, "Body"), "m");
+    // Which queue is meant by this one is in a parameter of its own.
+    let url = get(&server, &format!("{QUEUE}?Action=GetQueueUrl&QueueName=other")).await;
+    assert!(element(&url, "QueueUrl").ends_with("/other"));
+}
+
+#[tokio::test]
+async fn what_is_refused() {
+    let server = Server::with_queue(json!({})).await;
+    let missing = get(&server, "/000000000000/none?Action=ReceiveMessage").await;
+    let text = refused(&missing, 400, "AWS.SimpleQueueService.NonExistentQueue");
+    assert_eq!(text, "The specified queue does not exist for this wsdl version.");
+    for action in ["CreateQueue", "ListQueues", "Nope", "sendmessage"] {
+        let answer = get(&server, &format!("{QUEUE}?Action={action}&QueueName=x")).await;
+        let text = refused(&answer, 400, "InvalidAction");
+        assert_eq!(text, format!("The action {action} is not valid for this endpoint."));
+    }
+    let wrong = post(&server, QUEUE, "Action=SendMessage&MessageBody=m&DelaySeconds=soon").await;
+    refused(&wrong, 400, "MalformedInput");
+    let broken = post(&server, QUEUE, "Action=SendMessage&MessageBody=%ff").await;
+    refused(&broken, 400, "MalformedInput");
+    let handle = get(&server, &format!("{QUEUE}?Action=DeleteMessage&ReceiptHandle=%3Cx%3E")).await;
+    let text = refused(&handle, 404, "ReceiptHandleIsInvalid");
+    assert!(text.contains("&lt;x&gt;"), "{text}");
+    for target in [QUEUE, "/", "/?Version=2012-11-05"] {
+        let answer = get(&server, target).await;
+        assert_eq!((answer.status, answer.body.trim()), (404, "<UnknownOperationException/>"));
+    }
+}
+
+#[tokio::test]
+async fn json_may_be_posted_to_the_queue_itself() {
+    let server = Server::with_queue(json!({})).await;
+    let body = "{\"QueueUrl\":\"q\",\"MessageBody\":\"m\"}";
+    let request = format!(
+        "POST {QUEUE} HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-amz-json-1.0\r\n\
+         X-Amz-Target: AmazonSQS.SendMessage\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = server.raw(request.as_bytes()).await;
+    assert_eq!(answer.headers["content-type"], "application/x-amz-json-1.0");
+    assert!(answer.json()["MessageId"].is_string());
+}
+
+#[tokio::test]
+async fn bodies_come_back_as_they_were_sent() {
+    let server = Server::with_queue(json!({})).await;
+    let odd = "{\"foo\": \"ba\rr\"}\"&quot;\u{e9}\u{1F600}";
+    server.ok("SendMessage", json!({"MessageBody": odd})).await;
+    let received = get(&server, &format!("{QUEUE}?Action=ReceiveMessage&WaitTimeSeconds=1")).await;
+    assert_eq!(
+        element(&received, "Body"),
+        "{&quot;foo&quot;: &quot;ba&#xD;r&quot;}&quot;&amp;quot;\u{e9}\u{1F600}"
+    );
+}
