@@ -5,10 +5,12 @@
 
 mod name;
 mod patch;
+mod policy;
 mod redrive;
 
 pub use name::{AttributeName, UnknownAttribute};
 pub use patch::{AttributeError, AttributePatch, PatchFor};
+pub use policy::{GrantError, RevokeError};
 pub use redrive::{RedriveAllow, RedriveAllowFlaw, RedriveFlaw, RedrivePermission, RedrivePolicy};
 
 use crate::limits;

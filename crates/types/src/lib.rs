@@ -13,3 +13,4 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod names;
+pub mod permission;

@@ -33,6 +33,16 @@ pub const NAME_REUSE_SECONDS: u64 = 60;
 pub const PURGE_INTERVAL_SECONDS: u64 = 60;
 /// Tags of one queue.
 pub const TAGS_MAX: usize = 50;
+/// Bytes of an access policy.
+pub const POLICY_BYTES_MAX: usize = 8_192;
+/// Statements of an access policy.
+pub const POLICY_STATEMENTS_MAX: usize = 20;
+/// Principals that the statements of an access policy name together.
+pub const POLICY_PRINCIPALS_MAX: usize = 50;
+/// Actions of one permission.
+pub const PERMISSION_ACTIONS_MAX: usize = 7;
+/// Characters of a permission's label.
+pub const LABEL_CHARS_MAX: usize = 80;
 
 /// Commands waiting for a proposal in one shard; one more is refused as throttled.
 pub const SHARD_PENDING_COMMANDS_MAX: usize = 16_384;

@@ -8,8 +8,6 @@ use thiserror::Error;
 use super::{AttributeName, RedriveAllow, RedriveAllowFlaw, RedriveFlaw, RedrivePolicy};
 use crate::limits;
 
-const POLICY_BYTES_MAX: usize = 8_192;
-const POLICY_STATEMENTS_MAX: usize = 20;
 const KMS_KEY_BYTES_MAX: usize = 2_048;
 
 /// New values of some attributes: canonical, each valid by itself and with the others. An empty
@@ -172,7 +170,7 @@ fn policy(text: &str) -> Result<String, AttributeError> {
         return Ok(String::new());
     }
     let invalid = AttributeError::Value(AttributeName::Policy);
-    if text.len() > POLICY_BYTES_MAX {
+    if text.len() > limits::POLICY_BYTES_MAX {
         return Err(invalid);
     }
     let Ok(Value::Object(policy)) = serde_json::from_str(text) else {
@@ -188,7 +186,7 @@ fn policy(text: &str) -> Result<String, AttributeError> {
         Some(Value::Object(_)) => 1,
         _ => return Err(invalid),
     };
-    if statements > POLICY_STATEMENTS_MAX {
+    if statements > limits::POLICY_STATEMENTS_MAX {
         return Err(AttributeError::PolicyStatements(statements));
     }
     Ok(text.to_owned())
