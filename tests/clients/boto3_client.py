@@ -145,6 +145,30 @@ def purge():
 
 
 @test
+def tags():
+    url = SQS.create_queue(QueueName="tags", tags={"team": "a"})["QueueUrl"]
+    SQS.tag_queue(QueueUrl=url, Tags={"team": "b", "Team": "", "caf\u00e9": "x y"})
+    equal(
+        SQS.list_queue_tags(QueueUrl=url)["Tags"], {"team": "b", "Team": "", "caf\u00e9": "x y"}
+    )
+    SQS.untag_queue(QueueUrl=url, TagKeys=["team", "Team", "unknown"])
+    equal(SQS.list_queue_tags(QueueUrl=url)["Tags"], {"caf\u00e9": "x y"})
+    SQS.untag_queue(QueueUrl=url, TagKeys=["caf\u00e9"])
+    assert "Tags" not in SQS.list_queue_tags(QueueUrl=url)
+    many = {f"k{n}": "v" for n in range(51)}
+    error = error_of(SQS.tag_queue, QueueUrl=url, Tags=many)
+    equal(error.response["Error"]["Code"], "InvalidParameterValue")
+    equal(error.response["Error"]["Message"], "Too many tags added for queue tags.")
+    missing = f"{ENDPOINT}/000000000000/missing"
+    for call, arguments in [
+        (SQS.tag_queue, {"Tags": {"a": "b"}}),
+        (SQS.untag_queue, {"TagKeys": ["a"]}),
+        (SQS.list_queue_tags, {}),
+    ]:
+        equal(code_of(call, QueueUrl=missing, **arguments), "AWS.SimpleQueueService.NonExistentQueue")
+
+
+@test
 def pages():
     names = {f"page-{n}" for n in range(7)}
     for name in names:

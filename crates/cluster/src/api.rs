@@ -1,7 +1,7 @@
 //! What the cluster offers to a front end: queues by name, messages by queue. No protocol, no AWS
 //! codes, no URLs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -71,6 +71,20 @@ pub enum QueueError {
     /// No such queue (any more).
     #[error("no such queue")]
     NotFound,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why a queue was not tagged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// It would have more than `limits::TAGS_MAX`.
+    #[error("too many tags")]
+    TooMany,
     /// See [`Trouble`].
     #[error(transparent)]
     Trouble(#[from] Trouble),
@@ -249,6 +263,20 @@ pub trait Cluster: Send + Sync + 'static {
         &self,
         queue: &Queue,
         patch: &AttributePatch,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Adds tags, which are checked; those of the same keys are overwritten.
+    fn tag_queue(
+        &self,
+        queue: &Queue,
+        tags: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<(), TagError>> + Send;
+
+    /// Removes the tags of these keys, as far as the queue has them.
+    fn untag_queue(
+        &self,
+        queue: &Queue,
+        keys: &BTreeSet<String>,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Removes all messages.

@@ -58,7 +58,8 @@ impl Node {
                 known.id > queue.id
                     || (known.id == queue.id
                         && known.modified_s >= queue.modified_s
-                        && known.attributes == queue.attributes)
+                        && known.attributes == queue.attributes
+                        && known.tags == queue.tags)
             })
         };
         let mut versions = self.catalog.versions();

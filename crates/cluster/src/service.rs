@@ -1,6 +1,6 @@
 //! The node as front ends see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::api::{
     Cluster, Counts, CreateError, Outgoing, PurgeError, Queue, QueueError, Receipt, ReceiveError,
-    ReceiveRequest, Received, Trouble, VisibilityError,
+    ReceiveRequest, Received, TagError, Trouble, VisibilityError,
 };
 use crate::catalog;
 use crate::catalog::Command;
@@ -149,9 +149,7 @@ impl Cluster for Node {
             catalog::Reply::TagsDiffer => Err(CreateError::TagsDiffer),
             catalog::Reply::DeletedRecently => Err(CreateError::DeletedRecently),
             catalog::Reply::TooMany => Err(CreateError::TooMany),
-            catalog::Reply::Done | catalog::Reply::NotFound | catalog::Reply::PurgedRecently => {
-                Err(Trouble::Unavailable { maybe_applied: true }.into())
-            }
+            _ => Err(Trouble::Unavailable { maybe_applied: true }.into()),
         }
     }
 
@@ -190,6 +188,27 @@ impl Cluster for Node {
         patch: &AttributePatch,
     ) -> Result<(), QueueError> {
         let command = Command::SetAttributes { queue: queue.id, attributes: patch.clone() };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(_) => Ok(()),
+            _ => Err(QueueError::NotFound),
+        }
+    }
+
+    async fn tag_queue(
+        &self,
+        queue: &Queue,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), TagError> {
+        let command = Command::TagQueue { queue: queue.id, tags: tags.clone() };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(_) => Ok(()),
+            catalog::Reply::TooManyTags => Err(TagError::TooMany),
+            _ => Err(TagError::NotFound),
+        }
+    }
+
+    async fn untag_queue(&self, queue: &Queue, keys: &BTreeSet<String>) -> Result<(), QueueError> {
+        let command = Command::UntagQueue { queue: queue.id, keys: keys.clone() };
         match self.decide(command).await? {
             catalog::Reply::Queue(_) => Ok(()),
             _ => Err(QueueError::NotFound),

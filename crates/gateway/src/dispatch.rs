@@ -88,6 +88,18 @@ async fn dispatch_seldom<C: Cluster>(
             a::purge_queue::run(call, wire.decode()?).await?;
             Ok(wire.done(action))
         }
+        ActionName::TagQueue => {
+            a::tag_queue::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
+        }
+        ActionName::UntagQueue => {
+            a::untag_queue::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
+        }
+        ActionName::ListQueueTags => {
+            let response = a::list_queue_tags::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
+        }
         other => Err(ApiError::unsupported(format!(
             "{} is not supported by this version.",
             other.as_str()

@@ -33,6 +33,10 @@ pub const NAME_REUSE_SECONDS: u64 = 60;
 pub const PURGE_INTERVAL_SECONDS: u64 = 60;
 /// Tags of one queue.
 pub const TAGS_MAX: usize = 50;
+/// Characters of a tag's key.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Characters of a tag's value.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// Bytes of an access policy.
 pub const POLICY_BYTES_MAX: usize = 8_192;
 /// Statements of an access policy.
@@ -43,6 +47,9 @@ pub const POLICY_PRINCIPALS_MAX: usize = 50;
 pub const PERMISSION_ACTIONS_MAX: usize = 7;
 /// Characters of a permission's label.
 pub const LABEL_CHARS_MAX: usize = 80;
+/// Commands remembered per queue that changed its tags or permissions. One that is repeated after
+/// so many others is taken for a new one.
+pub const QUEUE_CHANGES_REMEMBERED_MAX: usize = 32;
 
 /// Commands waiting for a proposal in one shard; one more is refused as throttled.
 pub const SHARD_PENDING_COMMANDS_MAX: usize = 16_384;

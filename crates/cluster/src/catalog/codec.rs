@@ -41,6 +41,13 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
             queue: queue.0,
             attributes: patch_to_pb(attributes),
         }),
+        Command::TagQueue { queue, tags } => {
+            Kind::TagQueue(pb::TagQueue { queue: queue.0, tags: tags.clone() })
+        }
+        Command::UntagQueue { queue, keys } => Kind::UntagQueue(pb::UntagQueue {
+            queue: queue.0,
+            keys: keys.iter().cloned().collect(),
+        }),
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
     };
     let (session, counter) = id.map_or((0, 0), |id| (id.session, id.counter));
@@ -73,6 +80,11 @@ pub(crate) fn command_from_bytes(
             queue: QueueId(set.queue),
             attributes: patch_from_pb(set.attributes)?,
         },
+        Kind::TagQueue(tag) => Command::TagQueue { queue: QueueId(tag.queue), tags: tag.tags },
+        Kind::UntagQueue(untag) => Command::UntagQueue {
+            queue: QueueId(untag.queue),
+            keys: untag.keys.into_iter().collect(),
+        },
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
     };
     Ok((batch.now_ms, id, command))
@@ -89,6 +101,7 @@ pub(crate) fn reply_to_bytes(reply: &Reply) -> Bytes {
         Reply::DeletedRecently => Kind::DeletedRecently(pb::Empty {}),
         Reply::TooMany => Kind::TooMany(pb::Empty {}),
         Reply::PurgedRecently => Kind::PurgedRecently(pb::Empty {}),
+        Reply::TooManyTags => Kind::TooManyTags(pb::Empty {}),
     };
     pb::Reply { kind: Some(kind) }.encode_to_vec().into()
 }
@@ -106,6 +119,7 @@ pub(crate) fn reply_from_bytes(bytes: Bytes) -> Result<Reply, DecodeError> {
         Kind::DeletedRecently(_) => Reply::DeletedRecently,
         Kind::TooMany(_) => Reply::TooMany,
         Kind::PurgedRecently(_) => Reply::PurgedRecently,
+        Kind::TooManyTags(_) => Reply::TooManyTags,
     })
 }
 
@@ -123,15 +137,19 @@ pub(crate) fn entry_to_row(entry: &Entry) -> Vec<u8> {
     row.purged_ms = entry.purged_ms;
     (row.purge_session, row.purge_counter) =
         entry.purged_by.map_or((0, 0), |id| (id.session, id.counter));
+    let id_to_pb = |id: &CommandId| pb::CommandId { session: id.session, counter: id.counter };
+    row.changed_by = entry.changed_by.iter().map(id_to_pb).collect();
     row.encode_to_vec()
 }
 
 pub(crate) fn entry_from_row(bytes: Bytes) -> Result<Entry, DecodeError> {
-    let row = pb::Queue::decode(bytes)?;
+    let mut row = pb::Queue::decode(bytes)?;
+    let id_from_pb = |id: pb::CommandId| CommandId { session: id.session, counter: id.counter };
+    let changed_by = std::mem::take(&mut row.changed_by).into_iter().map(id_from_pb).collect();
     let purged_by = (row.purge_counter > 0)
         .then_some(CommandId { session: row.purge_session, counter: row.purge_counter });
     let (queue, purged_ms) = queue_from_pb(row)?;
-    Ok(Entry { queue: Arc::new(queue), purged_ms, purged_by })
+    Ok(Entry { queue: Arc::new(queue), purged_ms, purged_by, changed_by })
 }
 
 pub(crate) fn tombstone_to_row(tombstone: &Tombstone) -> Vec<u8> {
@@ -227,6 +245,7 @@ fn queue_to_pb(queue: &Queue) -> pb::Queue {
         purged_ms: 0,
         purge_session: 0,
         purge_counter: 0,
+        changed_by: Vec::new(),
     }
 }
 
@@ -271,6 +290,11 @@ mod tests {
             },
             Command::DeleteQueue { queue: QueueId(1) },
             Command::SetAttributes { queue: QueueId(1), attributes: patch },
+            Command::TagQueue {
+                queue: QueueId(1),
+                tags: BTreeMap::from([("a".into(), String::new())]),
+            },
+            Command::UntagQueue { queue: QueueId(1), keys: ["a".into(), "b".into()].into() },
             Command::MarkPurge { queue: QueueId(1) },
         ];
         let id = Some(CommandId { session: 3, counter: 4 });
@@ -288,9 +312,16 @@ mod tests {
             created_s: 10,
             modified_s: 11,
         };
-        let entry = Entry { queue: Arc::new(queue), purged_ms: 12, purged_by: id };
+        let changed_by =
+            vec![CommandId { session: 5, counter: 6 }, CommandId { session: 3, counter: 4 }];
+        let queue = Arc::new(queue);
+        let reply = Reply::Queue(queue.clone());
+        let entry = Entry { queue, purged_ms: 12, purged_by: id, changed_by };
         assert_eq!(entry_from_row(entry_to_row(&entry).into()).unwrap(), entry);
         let tombstone = Tombstone { deleted_ms: 1, queue: QueueId(2), deleted_by: id };
         assert_eq!(tombstone_from_row(tombstone_to_row(&tombstone).into()).unwrap(), tombstone);
+        for reply in [reply, Reply::TooManyTags] {
+            assert_eq!(reply_from_bytes(reply_to_bytes(&reply)).unwrap(), reply);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The catalog's decisions: commands in, replies and changed rows out; no I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_
 use flotilla_types::names::QueueName;
 
 use crate::api::Queue;
+
+mod changes;
 
 /// Where a shard lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) purged_ms: u64,
     /// The purge that `purged_ms` is of: repeated, it is no second purge.
     pub(crate) purged_by: Option<CommandId>,
+    /// The last commands that changed the queue, oldest first: repeated, they change it no more.
+    pub(crate) changed_by: Vec<CommandId>,
 }
 
 /// A name whose queue was deleted a moment ago.
@@ -59,6 +63,15 @@ pub(crate) enum Command {
         queue: QueueId,
         attributes: AttributePatch,
     },
+    /// Adds tags and overwrites those of the same keys.
+    TagQueue {
+        queue: QueueId,
+        tags: BTreeMap<String, String>,
+    },
+    UntagQueue {
+        queue: QueueId,
+        keys: BTreeSet<String>,
+    },
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
@@ -75,6 +88,7 @@ pub(crate) enum Reply {
     DeletedRecently,
     TooMany,
     PurgedRecently,
+    TooManyTags,
 }
 
 /// A row that a command changed; the replica writes it.
@@ -120,8 +134,10 @@ impl Machine {
             }
             Command::DeleteQueue { queue } => self.delete(queue, id, changes),
             Command::SetAttributes { queue, attributes } => {
-                self.set_attributes(queue, &attributes, changes)
+                self.set_attributes(queue, id, &attributes, changes)
             }
+            Command::TagQueue { queue, tags } => self.tag(queue, id, tags, changes),
+            Command::UntagQueue { queue, keys } => self.untag(queue, id, &keys, changes),
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
         }
     }
@@ -172,7 +188,12 @@ impl Machine {
             modified_s: self.clock_ms / 1_000,
         });
         changes.push(Change::Entry(name));
-        self.insert(Entry { queue: queue.clone(), purged_ms: 0, purged_by: None });
+        self.insert(Entry {
+            queue: queue.clone(),
+            purged_ms: 0,
+            purged_by: None,
+            changed_by: Vec::new(),
+        });
         Reply::Queue(queue)
     }
 
@@ -198,24 +219,6 @@ impl Machine {
         let tombstone = Tombstone { deleted_ms: self.clock_ms, queue, deleted_by: id };
         self.tombstones.insert(name, tombstone);
         Reply::Done
-    }
-
-    fn set_attributes(
-        &mut self,
-        queue: QueueId,
-        patch: &AttributePatch,
-        changes: &mut Vec<Change>,
-    ) -> Reply {
-        let modified_s = self.clock_ms / 1_000;
-        let Some(entry) = self.by_id.get(&queue).and_then(|name| self.queues.get_mut(name)) else {
-            return Reply::NotFound;
-        };
-        let mut changed = Queue::clone(&entry.queue);
-        changed.attributes = changed.attributes.with(patch);
-        changed.modified_s = modified_s;
-        entry.queue = Arc::new(changed);
-        changes.push(Change::Entry(entry.queue.name.clone()));
-        Reply::Queue(entry.queue.clone())
     }
 
     fn mark_purge(

@@ -1,12 +1,12 @@
 //! A cluster in memory, with a clock that only tests move and failures that they order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_cluster::api::{
     Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue, QueueError, Receipt,
-    ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble, VisibilityError,
+    ReceiveError, ReceiveRequest, Received, ShardAnswer, TagError, Trouble, VisibilityError,
 };
 use flotilla_types::attributes::{AttributePatch, QueueAttributes};
 use flotilla_types::ids::{GroupId, QueueId, Seq};
@@ -199,6 +199,29 @@ impl Cluster for Fake {
         let entry = state.queues.get_mut(&queue.name).ok_or(QueueError::NotFound)?;
         let attributes = entry.queue.attributes.with(patch);
         entry.queue = Arc::new(Queue { attributes, ..Queue::clone(&entry.queue) });
+        Ok(())
+    }
+
+    async fn tag_queue(
+        &self,
+        queue: &Queue,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), TagError> {
+        let mut state = self.state.lock();
+        let entry = state.queues.get_mut(&queue.name).ok_or(TagError::NotFound)?;
+        let mut merged = entry.queue.tags.clone();
+        merged.extend(tags.clone());
+        if merged.len() > limits::TAGS_MAX {
+            return Err(TagError::TooMany);
+        }
+        Arc::make_mut(&mut entry.queue).tags = merged;
+        Ok(())
+    }
+
+    async fn untag_queue(&self, queue: &Queue, keys: &BTreeSet<String>) -> Result<(), QueueError> {
+        let mut state = self.state.lock();
+        let entry = state.queues.get_mut(&queue.name).ok_or(QueueError::NotFound)?;
+        Arc::make_mut(&mut entry.queue).tags.retain(|key, _| !keys.contains(key));
         Ok(())
     }
 

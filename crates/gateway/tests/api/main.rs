@@ -8,5 +8,6 @@ mod messages;
 mod protocol;
 mod query;
 mod queues;
+mod tags;
 mod torture;
 mod trouble;

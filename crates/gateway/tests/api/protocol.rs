@@ -21,9 +21,6 @@ async fn unknown_and_unsupported_operations() {
     let bare = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
     server.raw(bare).await.refused(400, UNKNOWN, "InvalidAction;Sender");
     for action in [
-        "TagQueue",
-        "UntagQueue",
-        "ListQueueTags",
         "AddPermission",
         "RemovePermission",
         "ListDeadLetterSourceQueues",
