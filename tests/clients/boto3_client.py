@@ -185,6 +185,22 @@ def pages():
 
 
 @test
+def dead_letter_sources():
+    create("dead")
+    policy = '{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:dead","maxReceiveCount":3}'
+    sources = [create(f"source-{n}", RedrivePolicy=policy) for n in range(3)]
+    paginator = SQS.get_paginator("list_dead_letter_source_queues")
+    pages = paginator.paginate(
+        QueueUrl=f"{ENDPOINT}/000000000000/dead", PaginationConfig={"PageSize": 2}
+    )
+    pages = [page["queueUrls"] for page in pages]
+    equal([len(page) for page in pages], [2, 1])
+    equal(sorted(sum(pages, [])), sorted(sources))
+    # XML has no empty lists.
+    equal(SQS.list_dead_letter_source_queues(QueueUrl=sources[0]).get("queueUrls", []), [])
+
+
+@test
 def error_classes():
     missing = f"{ENDPOINT}/000000000000/missing"
     try:

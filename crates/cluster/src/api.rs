@@ -255,6 +255,15 @@ pub trait Cluster: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<QueueName>, Trouble>> + Send;
 
+    /// Names of the queues whose dead-letter queue this is, in order, after `after`; at most
+    /// `limit`.
+    fn dead_letter_sources(
+        &self,
+        queue: &Queue,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<QueueName>, Trouble>> + Send;
+
     /// Deletes the queue and, soon after, its messages.
     fn delete_queue(&self, queue: &Queue) -> impl Future<Output = Result<(), QueueError>> + Send;
 

@@ -172,6 +172,15 @@ impl Cluster for Node {
         Ok(self.catalog.list(prefix, after, limit))
     }
 
+    async fn dead_letter_sources(
+        &self,
+        queue: &Queue,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<QueueName>, Trouble> {
+        Ok(self.catalog.dead_letter_sources(&queue.name, after, limit))
+    }
+
     async fn delete_queue(&self, queue: &Queue) -> Result<(), QueueError> {
         match self.decide(Command::DeleteQueue { queue: queue.id }).await? {
             catalog::Reply::Done => {}

@@ -88,6 +88,10 @@ async fn dispatch_seldom<C: Cluster>(
             a::purge_queue::run(call, wire.decode()?).await?;
             Ok(wire.done(action))
         }
+        ActionName::ListDeadLetterSourceQueues => {
+            let response = a::list_dead_letter_source_queues::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
+        }
         ActionName::TagQueue => {
             a::tag_queue::run(call, wire.decode()?).await?;
             Ok(wire.done(action))

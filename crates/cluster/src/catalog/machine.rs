@@ -9,6 +9,7 @@ use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
 use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_MAX};
 use flotilla_types::names::QueueName;
 
+use super::sources::Sources;
 use crate::api::Queue;
 
 mod changes;
@@ -108,6 +109,7 @@ pub(crate) struct Machine {
     pub(crate) queues: BTreeMap<QueueName, Entry>,
     pub(crate) by_id: BTreeMap<QueueId, QueueName>,
     pub(crate) tombstones: BTreeMap<QueueName, Tombstone>,
+    pub(crate) sources: Sources,
 }
 
 impl Machine {
@@ -199,7 +201,11 @@ impl Machine {
 
     pub(crate) fn insert(&mut self, entry: Entry) {
         self.by_id.insert(entry.queue.id, entry.queue.name.clone());
-        self.queues.insert(entry.queue.name.clone(), entry);
+        let queue = entry.queue.clone();
+        if let Some(before) = self.queues.insert(queue.name.clone(), entry) {
+            self.sources.remove(&before.queue);
+        }
+        self.sources.add(&queue);
     }
 
     fn delete(
@@ -213,7 +219,9 @@ impl Machine {
             let repeated = id.is_some() && self.tombstones.values().any(|tomb| again(&tomb));
             return if repeated { Reply::Done } else { Reply::NotFound };
         };
-        self.queues.remove(&name);
+        if let Some(entry) = self.queues.remove(&name) {
+            self.sources.remove(&entry.queue);
+        }
         changes.push(Change::Entry(name.clone()));
         changes.push(Change::Tombstone(name.clone()));
         let tombstone = Tombstone { deleted_ms: self.clock_ms, queue, deleted_by: id };
@@ -329,6 +337,49 @@ mod tests {
         assert_eq!(run(&mut machine, 2_000, 1, purge()), Reply::Done);
         assert_eq!(run(&mut machine, 60_999, 2, purge()), Reply::PurgedRecently);
         assert_eq!(run(&mut machine, 61_000, 3, purge()), Reply::Done);
+    }
+
+    #[test]
+    fn sources_of_a_dead_letter_queue_follow_the_policies() {
+        let mut machine = Machine::default();
+        let to = |target: &str| {
+            format!(
+                "{{\"deadLetterTargetArn\":\"arn:aws:sqs:r:000000000000:{target}\",\
+                 \"maxReceiveCount\":3}}"
+            )
+        };
+        for (text, policy) in
+            [("b", to("dead")), ("a", to("dead")), ("other", to("a")), ("dead", to("dead"))]
+        {
+            create(&mut machine, 0, text, &[("RedrivePolicy", &policy)]);
+        }
+        create(&mut machine, 0, "none", &[]);
+        let dead = name("dead");
+        let list = |machine: &Machine| machine.sources.list(&dead, None, 9);
+        assert_eq!(list(&machine), [name("a"), name("b"), name("dead")]);
+        assert_eq!(machine.sources.list(&dead, None, 2), [name("a"), name("b")]);
+        assert_eq!(machine.sources.list(&dead, Some("a"), 1), [name("b")]);
+        assert_eq!(machine.sources.list(&dead, Some("dead"), 9), []);
+        assert_eq!(machine.sources.list(&name("none"), None, 9), []);
+        let set = |machine: &mut Machine, counter, text, policy: &str| {
+            let queue = machine.queues[text].queue.id;
+            let attributes = patch(&[("RedrivePolicy", policy)]);
+            run(machine, 1_000, counter, Command::SetAttributes { queue, attributes });
+        };
+        set(&mut machine, 1, "a", "");
+        set(&mut machine, 2, "b", &to("a"));
+        set(&mut machine, 3, "none", &to("dead"));
+        assert_eq!(list(&machine), [name("dead"), name("none")]);
+        assert_eq!(machine.sources.list(&name("a"), None, 9), [name("b"), name("other")]);
+        let gone = machine.queues["none"].queue.id;
+        run(&mut machine, 1_000, 4, Command::DeleteQueue { queue: gone });
+        assert_eq!(list(&machine), [name("dead")]);
+        let gone = machine.queues["dead"].queue.id;
+        run(&mut machine, 1_000, 5, Command::DeleteQueue { queue: gone });
+        assert_eq!(list(&machine), []);
+        let mut loaded = Machine::default();
+        machine.queues.values().cloned().for_each(|entry| loaded.insert(entry));
+        assert_eq!(loaded.sources, machine.sources);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod codec;
 pub(crate) mod machine;
 pub(crate) mod replica;
+mod sources;
 
 pub(crate) use codec::{
     command_from_bytes, command_to_bytes, queue_from_bytes, queue_to_bytes, reply_from_bytes,

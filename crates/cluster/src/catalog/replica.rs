@@ -76,6 +76,15 @@ impl Catalog {
         self.machine.read().list(prefix, after, limit)
     }
 
+    pub(crate) fn dead_letter_sources(
+        &self,
+        target: &QueueName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<QueueName> {
+        self.machine.read().sources.list(target, after, limit)
+    }
+
     fn publish(&self, machine: &Machine) {
         self.facts.send_if_modified(|known| {
             let changed = known.as_deref() != machine.facts.as_ref();

@@ -8,7 +8,7 @@ use flotilla_cluster::api::{
     Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue, QueueError, Receipt,
     ReceiveError, ReceiveRequest, Received, ShardAnswer, TagError, Trouble, VisibilityError,
 };
-use flotilla_types::attributes::{AttributePatch, QueueAttributes};
+use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
 use flotilla_types::ids::{GroupId, QueueId, Seq};
 use flotilla_types::limits;
 use flotilla_types::names::QueueName;
@@ -180,6 +180,24 @@ impl Cluster for Fake {
             name.as_str().starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)
         });
         Ok(names.take(limit).cloned().collect())
+    }
+
+    async fn dead_letter_sources(
+        &self,
+        queue: &Queue,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<QueueName>, Trouble> {
+        let state = self.state.lock();
+        let target = |source: &Queue| {
+            let policy = source.attributes.redrive_policy.as_deref()?;
+            RedrivePolicy::parse(policy).unwrap().queue_name()
+        };
+        let sources = state.queues.iter().filter(|(name, entry)| {
+            target(&entry.queue).as_ref() == Some(&queue.name)
+                && after.is_none_or(|after| name.as_str() > after)
+        });
+        Ok(sources.map(|(name, _)| name.clone()).take(limit).collect())
     }
 
     async fn delete_queue(&self, queue: &Queue) -> Result<(), QueueError> {

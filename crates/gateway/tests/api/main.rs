@@ -3,6 +3,7 @@
 mod batches;
 mod client;
 mod connections;
+mod dead_letters;
 mod fake;
 mod messages;
 mod protocol;

@@ -23,7 +23,6 @@ async fn unknown_and_unsupported_operations() {
     for action in [
         "AddPermission",
         "RemovePermission",
-        "ListDeadLetterSourceQueues",
         "StartMessageMoveTask",
         "CancelMessageMoveTask",
         "ListMessageMoveTasks",

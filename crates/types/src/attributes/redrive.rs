@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::names::QueueName;
+
 /// Where messages go that were received too often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +69,11 @@ impl RedrivePolicy {
     /// Compact JSON, members in a fixed order.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts and numbers always serialise")
+    }
+
+    /// Name of the dead-letter queue, if the last part of its ARN is one.
+    pub fn queue_name(&self) -> Option<QueueName> {
+        QueueName::new(self.dead_letter_target_arn.splitn(6, ':').nth(5)?).ok()
     }
 }
 
@@ -149,6 +156,9 @@ mod tests {
         let policy = RedrivePolicy::parse(&good).unwrap();
         assert_eq!(policy.to_json(), canonical);
         assert_eq!(RedrivePolicy::parse(&canonical).unwrap(), policy);
+        assert_eq!(policy.queue_name(), QueueName::new("dead").ok());
+        let no_queue = RedrivePolicy { dead_letter_target_arn: format!("{ARN}:x"), ..policy };
+        assert_eq!(no_queue.queue_name(), None);
 
         let arn = |rest: &str| format!("{{\"deadLetterTargetArn\":\"{ARN}\"{rest}}}");
         for (text, flaw) in [
