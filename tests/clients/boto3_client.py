@@ -1,6 +1,7 @@
 """All actions, and recorded behaviour of the real service, through boto3."""
 
 import hashlib
+import json
 import sys
 import time
 import traceback
@@ -166,6 +167,47 @@ def tags():
         (SQS.list_queue_tags, {}),
     ]:
         equal(code_of(call, QueueUrl=missing, **arguments), "AWS.SimpleQueueService.NonExistentQueue")
+
+
+@test
+def permissions():
+    url = create("permissions")
+    arn = "arn:aws:sqs:us-east-1:000000000000:permissions"
+
+    def policy():
+        answer = SQS.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+        return answer.get("Attributes", {}).get("Policy")
+
+    def reason(call, **arguments):
+        error = error_of(call, QueueUrl=url, **arguments)
+        equal(error.response["Error"]["Code"], "InvalidParameterValue")
+        return error.response["Error"]["Message"].split("Reason: ")[1]
+
+    grant = {"Label": "l", "AWSAccountIds": ["111111111111"], "Actions": ["ReceiveMessage"]}
+    equal(reason(SQS.remove_permission, Label="l"), "can't find label.")
+    SQS.add_permission(QueueUrl=url, **grant)
+    equal(
+        json.loads(policy()),
+        {
+            "Version": "2008-10-17",
+            "Id": f"{arn}/SQSDefaultPolicy",
+            "Statement": [
+                {
+                    "Sid": "l",
+                    "Effect": "Allow",
+                    "Principal": {"AWS": "arn:aws:iam::111111111111:root"},
+                    "Action": "SQS:ReceiveMessage",
+                    "Resource": arn,
+                }
+            ],
+        },
+    )
+    equal(reason(SQS.add_permission, **grant), "Already exists.")
+    actions = ["SendMessage"] * 8
+    error = error_of(SQS.add_permission, QueueUrl=url, **{**grant, "Actions": actions})
+    assert isinstance(error, SQS.exceptions.OverLimit), error
+    SQS.remove_permission(QueueUrl=url, Label="l")
+    equal(policy(), None)
 
 
 @test

@@ -6,9 +6,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_types::attributes::{AttributeName, AttributePatch, QueueAttributes};
+use flotilla_types::attributes::{
+    AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
+};
 use flotilla_types::ids::{GroupId, MessageId, QueueId, Seq};
 use flotilla_types::names::QueueName;
+use flotilla_types::permission::{Label, Permission};
 
 /// A queue as the catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,34 @@ pub enum TagError {
     /// It would have more than `limits::TAGS_MAX`.
     #[error("too many tags")]
     TooMany,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why a permission was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddPermissionError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// The queue's policy does not take it.
+    #[error(transparent)]
+    Refused(#[from] GrantError),
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Why a permission was not removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemovePermissionError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// The queue's policy does not have it.
+    #[error(transparent)]
+    Refused(#[from] RevokeError),
     /// See [`Trouble`].
     #[error(transparent)]
     Trouble(#[from] Trouble),
@@ -287,6 +318,20 @@ pub trait Cluster: Send + Sync + 'static {
         queue: &Queue,
         keys: &BTreeSet<String>,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Adds a permission to the queue's policy.
+    fn add_permission(
+        &self,
+        queue: &Queue,
+        permission: &Permission,
+    ) -> impl Future<Output = Result<(), AddPermissionError>> + Send;
+
+    /// Removes what the queue's policy has under this label.
+    fn remove_permission(
+        &self,
+        queue: &Queue,
+        label: &Label,
+    ) -> impl Future<Output = Result<(), RemovePermissionError>> + Send;
 
     /// Removes all messages.
     fn purge_queue(&self, queue: &Queue) -> impl Future<Output = Result<(), PurgeError>> + Send;

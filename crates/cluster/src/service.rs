@@ -9,14 +9,16 @@ use flotilla_queue::command::Reply;
 use flotilla_types::attributes::AttributePatch;
 use flotilla_types::ids::GroupId;
 use flotilla_types::names::QueueName;
+use flotilla_types::permission::{Label, Permission};
 use futures::future::join_all;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
 use crate::api::{
-    Cluster, Counts, CreateError, Outgoing, PurgeError, Queue, QueueError, Receipt, ReceiveError,
-    ReceiveRequest, Received, TagError, Trouble, VisibilityError,
+    AddPermissionError, Cluster, Counts, CreateError, Outgoing, PurgeError, Queue, QueueError,
+    Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError, TagError, Trouble,
+    VisibilityError,
 };
 use crate::catalog;
 use crate::catalog::Command;
@@ -221,6 +223,32 @@ impl Cluster for Node {
         match self.decide(command).await? {
             catalog::Reply::Queue(_) => Ok(()),
             _ => Err(QueueError::NotFound),
+        }
+    }
+
+    async fn add_permission(
+        &self,
+        queue: &Queue,
+        permission: &Permission,
+    ) -> Result<(), AddPermissionError> {
+        let command = Command::AddPermission { queue: queue.id, permission: permission.clone() };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(_) => Ok(()),
+            catalog::Reply::GrantRefused(why) => Err(why.into()),
+            _ => Err(AddPermissionError::NotFound),
+        }
+    }
+
+    async fn remove_permission(
+        &self,
+        queue: &Queue,
+        label: &Label,
+    ) -> Result<(), RemovePermissionError> {
+        let command = Command::RemovePermission { queue: queue.id, label: label.clone() };
+        match self.decide(command).await? {
+            catalog::Reply::Queue(_) => Ok(()),
+            catalog::Reply::RevokeRefused(why) => Err(why.into()),
+            _ => Err(RemovePermissionError::NotFound),
         }
     }
 

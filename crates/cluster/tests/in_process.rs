@@ -1,22 +1,24 @@
 //! Whole nodes with real stores and sockets, in one process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_cluster::api::{
-    Cluster, Outgoing, Queue, Receipt, ReceiveError, ReceiveRequest, Received, Trouble,
+    AddPermissionError, Cluster, Outgoing, Queue, Receipt, ReceiveError, ReceiveRequest, Received,
+    RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
-use flotilla_types::attributes::AttributePatch;
+use flotilla_types::attributes::{AttributePatch, GrantError, RevokeError};
 use flotilla_types::clock::SystemClock;
 use flotilla_types::ids::{MessageId, NodeId};
 use flotilla_types::limits;
-use flotilla_types::names::QueueName;
+use flotilla_types::names::{AccountId, QueueName};
+use flotilla_types::permission::{GrantableAction, Label, Permission};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -208,6 +210,77 @@ async fn a_long_poll_is_woken_by_an_expiring_lease() {
     assert_eq!(again.messages.len(), 1);
     assert_eq!(again.messages[0].receive_count, 2);
     assert!(again.messages[0].receipt != first.messages[0].receipt);
+}
+
+fn permission(label: &str) -> Permission {
+    Permission {
+        label: Label::new(label).unwrap(),
+        accounts: vec![AccountId::new("111111111111").unwrap()],
+        actions: vec![GrantableAction::SendMessage],
+        queue_arn: "arn:aws:sqs:us-east-1:000000000000:changed".into(),
+    }
+}
+
+/// Until a node's replica of the catalog has a queue like this.
+async fn known(node: &Node, name: &QueueName, like: impl Fn(&Queue) -> bool) {
+    let begin = Instant::now();
+    loop {
+        let queue = node.queue(name).await.unwrap();
+        if like(&queue) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "still {queue:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Every node carries out and refuses changes, wherever the catalog's leader is; all of it
+/// outlives the processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_permissions_and_sources_are_the_same_through_every_node() {
+    let mut fleet = Fleet::start(3).await;
+    let to_itself = "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:changed\",\
+                     \"maxReceiveCount\":3}";
+    let created = queue(fleet.node(1), "changed", &[("RedrivePolicy", to_itself)]).await;
+    let pair = |key: u64| (key.to_string(), "v".to_owned());
+    for id in 1..=3 {
+        let node = fleet.node(id);
+        let tags = BTreeMap::from([pair(id), pair(10 + id)]);
+        node.tag_queue(&created, &tags).await.unwrap();
+        node.untag_queue(&created, &BTreeSet::from([(10 + id).to_string()])).await.unwrap();
+        let too_many = node.tag_queue(&created, &(0..51).map(pair).collect()).await;
+        assert_eq!(too_many, Err(TagError::TooMany));
+        let added = permission(&id.to_string());
+        node.add_permission(&created, &added).await.unwrap();
+        let again = node.add_permission(&created, &added).await;
+        assert_eq!(again, Err(AddPermissionError::Refused(GrantError::LabelExists)));
+        let none = node.remove_permission(&created, &Label::new("none").unwrap()).await;
+        assert_eq!(none, Err(RemovePermissionError::Refused(RevokeError::NoSuchLabel)));
+        let tags = (1..=id).map(pair).collect();
+        known(node, &created.name, |queue| queue.tags == tags).await;
+    }
+    fleet.node(2).remove_permission(&created, &Label::new("2").unwrap()).await.unwrap();
+    let sids = |queue: &Queue| {
+        queue.attributes.policy.as_deref().map_or(0, |policy| policy.matches("\"Sid\"").count())
+    };
+    known(fleet.node(2), &created.name, |queue| sids(queue) == 2).await;
+    let before = fleet.node(2).queue(&created.name).await.unwrap();
+    for id in 1..=3 {
+        fleet.stop(NodeId(id)).await;
+    }
+    for id in 1..=3 {
+        fleet.restart(NodeId(id)).await;
+    }
+    fleet.ready().await;
+    let node = fleet.node(3);
+    known(node, &created.name, |queue| *queue == *before).await;
+    let sources = node.dead_letter_sources(&before, None, 9).await.unwrap();
+    assert_eq!(sources, std::slice::from_ref(&before.name));
+    let gone = [3, 1].map(|id| Label::new(&id.to_string()).unwrap());
+    for label in &gone {
+        node.remove_permission(&before, label).await.unwrap();
+    }
+    known(node, &before.name, |queue| queue.attributes.policy.is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

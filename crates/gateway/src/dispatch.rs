@@ -104,6 +104,14 @@ async fn dispatch_seldom<C: Cluster>(
             let response = a::list_queue_tags::run(call, wire.decode()?).await?;
             Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
         }
+        ActionName::AddPermission => {
+            a::add_permission::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
+        }
+        ActionName::RemovePermission => {
+            a::remove_permission::run(call, wire.decode()?).await?;
+            Ok(wire.done(action))
+        }
         other => Err(ApiError::unsupported(format!(
             "{} is not supported by this version.",
             other.as_str()

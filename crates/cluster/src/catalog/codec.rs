@@ -13,6 +13,10 @@ use flotilla_wire::proto::catalog as pb;
 use prost::Message as _;
 
 use super::machine::{Command, Entry, Facts, Reply, ShardPlace, Tombstone};
+use super::permissions::{
+    grant_error_from_pb, grant_error_to_pb, label_from_pb, permission_from_pb, permission_to_pb,
+    revoke_error_from_pb, revoke_error_to_pb,
+};
 use crate::api::Queue;
 
 /// Format of entries and rows.
@@ -48,6 +52,15 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
             queue: queue.0,
             keys: keys.iter().cloned().collect(),
         }),
+        Command::AddPermission { queue, permission } => {
+            Kind::AddPermission(permission_to_pb(*queue, permission))
+        }
+        Command::RemovePermission { queue, label } => {
+            Kind::RemovePermission(pb::RemovePermission {
+                queue: queue.0,
+                label: label.to_string(),
+            })
+        }
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
     };
     let (session, counter) = id.map_or((0, 0), |id| (id.session, id.counter));
@@ -85,6 +98,14 @@ pub(crate) fn command_from_bytes(
             queue: QueueId(untag.queue),
             keys: untag.keys.into_iter().collect(),
         },
+        Kind::AddPermission(add) => Command::AddPermission {
+            queue: QueueId(add.queue),
+            permission: permission_from_pb(add)?,
+        },
+        Kind::RemovePermission(remove) => Command::RemovePermission {
+            queue: QueueId(remove.queue),
+            label: label_from_pb(&remove.label)?,
+        },
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
     };
     Ok((batch.now_ms, id, command))
@@ -102,6 +123,8 @@ pub(crate) fn reply_to_bytes(reply: &Reply) -> Bytes {
         Reply::TooMany => Kind::TooMany(pb::Empty {}),
         Reply::PurgedRecently => Kind::PurgedRecently(pb::Empty {}),
         Reply::TooManyTags => Kind::TooManyTags(pb::Empty {}),
+        Reply::GrantRefused(why) => Kind::GrantRefused(grant_error_to_pb(*why)),
+        Reply::RevokeRefused(why) => Kind::RevokeRefused(revoke_error_to_pb(*why)),
     };
     pb::Reply { kind: Some(kind) }.encode_to_vec().into()
 }
@@ -120,6 +143,8 @@ pub(crate) fn reply_from_bytes(bytes: Bytes) -> Result<Reply, DecodeError> {
         Kind::TooMany(_) => Reply::TooMany,
         Kind::PurgedRecently(_) => Reply::PurgedRecently,
         Kind::TooManyTags(_) => Reply::TooManyTags,
+        Kind::GrantRefused(refused) => Reply::GrantRefused(grant_error_from_pb(&refused)?),
+        Kind::RevokeRefused(refused) => Reply::RevokeRefused(revoke_error_from_pb(&refused)?),
     })
 }
 
@@ -269,7 +294,9 @@ fn queue_from_pb(row: pb::Queue) -> Result<(Queue, u64), DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::attributes::PatchFor;
+    use flotilla_types::attributes::{GrantError, PatchFor, RevokeError};
+    use flotilla_types::names::AccountId;
+    use flotilla_types::permission::{GrantableAction, Label, Permission};
 
     use super::*;
 
@@ -295,6 +322,16 @@ mod tests {
                 tags: BTreeMap::from([("a".into(), String::new())]),
             },
             Command::UntagQueue { queue: QueueId(1), keys: ["a".into(), "b".into()].into() },
+            Command::AddPermission {
+                queue: QueueId(1),
+                permission: Permission {
+                    label: Label::new("l").unwrap(),
+                    accounts: vec![AccountId::new("111111111111").unwrap()],
+                    actions: GrantableAction::ALL.to_vec(),
+                    queue_arn: "arn".into(),
+                },
+            },
+            Command::RemovePermission { queue: QueueId(1), label: Label::new("l").unwrap() },
             Command::MarkPurge { queue: QueueId(1) },
         ];
         let id = Some(CommandId { session: 3, counter: 4 });
@@ -314,13 +351,27 @@ mod tests {
         };
         let changed_by =
             vec![CommandId { session: 5, counter: 6 }, CommandId { session: 3, counter: 4 }];
-        let queue = Arc::new(queue);
-        let reply = Reply::Queue(queue.clone());
-        let entry = Entry { queue, purged_ms: 12, purged_by: id, changed_by };
+        let reply = Reply::Queue(Arc::new(queue.clone()));
+        assert_eq!(reply_from_bytes(reply_to_bytes(&reply)).unwrap(), reply);
+        let entry = Entry { queue: Arc::new(queue), purged_ms: 12, purged_by: id, changed_by };
         assert_eq!(entry_from_row(entry_to_row(&entry).into()).unwrap(), entry);
         let tombstone = Tombstone { deleted_ms: 1, queue: QueueId(2), deleted_by: id };
         assert_eq!(tombstone_from_row(tombstone_to_row(&tombstone).into()).unwrap(), tombstone);
-        for reply in [reply, Reply::TooManyTags] {
+    }
+
+    #[test]
+    fn refusals_survive() {
+        let refusals = [
+            Reply::TooManyTags,
+            Reply::GrantRefused(GrantError::LabelExists),
+            Reply::GrantRefused(GrantError::Statements(21)),
+            Reply::GrantRefused(GrantError::Principals(51)),
+            Reply::GrantRefused(GrantError::Bytes(8_193)),
+            Reply::GrantRefused(GrantError::Malformed),
+            Reply::RevokeRefused(RevokeError::NoPolicy),
+            Reply::RevokeRefused(RevokeError::NoSuchLabel),
+        ];
+        for reply in refusals {
             assert_eq!(reply_from_bytes(reply_to_bytes(&reply)).unwrap(), reply);
         }
     }

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use flotilla_types::attributes::{AttributeName, AttributePatch, QueueAttributes};
+use flotilla_types::attributes::{
+    AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
+};
 use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
 use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_MAX};
 use flotilla_types::names::QueueName;
+use flotilla_types::permission::{Label, Permission};
 
 use super::sources::Sources;
 use crate::api::Queue;
@@ -73,6 +76,15 @@ pub(crate) enum Command {
         queue: QueueId,
         keys: BTreeSet<String>,
     },
+    /// Adds a statement to the queue's policy.
+    AddPermission {
+        queue: QueueId,
+        permission: Permission,
+    },
+    RemovePermission {
+        queue: QueueId,
+        label: Label,
+    },
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
@@ -90,6 +102,8 @@ pub(crate) enum Reply {
     TooMany,
     PurgedRecently,
     TooManyTags,
+    GrantRefused(GrantError),
+    RevokeRefused(RevokeError),
 }
 
 /// A row that a command changed; the replica writes it.
@@ -140,6 +154,12 @@ impl Machine {
             }
             Command::TagQueue { queue, tags } => self.tag(queue, id, tags, changes),
             Command::UntagQueue { queue, keys } => self.untag(queue, id, &keys, changes),
+            Command::AddPermission { queue, permission } => {
+                self.add_permission(queue, id, &permission, changes)
+            }
+            Command::RemovePermission { queue, label } => {
+                self.remove_permission(queue, id, &label, changes)
+            }
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
         }
     }

@@ -2,6 +2,7 @@
 
 mod codec;
 pub(crate) mod machine;
+mod permissions;
 pub(crate) mod replica;
 mod sources;
 

@@ -1,5 +1,6 @@
 //! The actions, one file each: a request type, a response type, and `run`.
 
+pub(crate) mod add_permission;
 pub(crate) mod batch;
 pub(crate) mod change_message_visibility;
 pub(crate) mod change_message_visibility_batch;
@@ -17,6 +18,7 @@ pub(crate) mod purge_queue;
 pub(crate) mod queue_attributes;
 pub(crate) mod receipts;
 pub(crate) mod receive_message;
+pub(crate) mod remove_permission;
 pub(crate) mod selection;
 pub(crate) mod send_message;
 pub(crate) mod send_message_batch;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_cluster::api::{
-    Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue, QueueError, Receipt,
-    ReceiveError, ReceiveRequest, Received, ShardAnswer, TagError, Trouble, VisibilityError,
+    AddPermissionError, Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue,
+    QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError,
+    ShardAnswer, TagError, Trouble, VisibilityError,
 };
 use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
 use flotilla_types::ids::{GroupId, QueueId, Seq};
 use flotilla_types::limits;
 use flotilla_types::names::QueueName;
+use flotilla_types::permission::{Label, Permission};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -241,6 +243,26 @@ impl Cluster for Fake {
         let entry = state.queues.get_mut(&queue.name).ok_or(QueueError::NotFound)?;
         Arc::make_mut(&mut entry.queue).tags.retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    async fn add_permission(
+        &self,
+        queue: &Queue,
+        permission: &Permission,
+    ) -> Result<(), AddPermissionError> {
+        let mut state = self.state.lock();
+        let entry = state.queues.get_mut(&queue.name).ok_or(AddPermissionError::NotFound)?;
+        Ok(Arc::make_mut(&mut entry.queue).attributes.grant(permission)?)
+    }
+
+    async fn remove_permission(
+        &self,
+        queue: &Queue,
+        label: &Label,
+    ) -> Result<(), RemovePermissionError> {
+        let mut state = self.state.lock();
+        let entry = state.queues.get_mut(&queue.name).ok_or(RemovePermissionError::NotFound)?;
+        Ok(Arc::make_mut(&mut entry.queue).attributes.revoke(label)?)
     }
 
     async fn purge_queue(&self, queue: &Queue) -> Result<(), PurgeError> {

@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod fake;
 mod messages;
+mod permissions;
 mod protocol;
 mod query;
 mod queues;

@@ -20,13 +20,7 @@ async fn unknown_and_unsupported_operations() {
     }
     let bare = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
     server.raw(bare).await.refused(400, UNKNOWN, "InvalidAction;Sender");
-    for action in [
-        "AddPermission",
-        "RemovePermission",
-        "StartMessageMoveTask",
-        "CancelMessageMoveTask",
-        "ListMessageMoveTasks",
-    ] {
+    for action in ["StartMessageMoveTask", "CancelMessageMoveTask", "ListMessageMoveTasks"] {
         let answer = server.call(action, json!({})).await;
         let code = "AWS.SimpleQueueService.UnsupportedOperation";
         let text = answer.sqs(400, "UnsupportedOperation", code);

@@ -193,3 +193,41 @@ async fn bodies_come_back_as_they_were_sent() {
         "{&quot;foo&quot;: &quot;ba&#xD;r&quot;}&quot;&amp;quot;\u{e9}\u{1F600}"
     );
 }
+
+#[tokio::test]
+async fn tags_permissions_and_sources() {
+    let server = Server::with_queue(json!({})).await;
+    let tag = "Action=TagQueue&Tag.1.Key=team&Tag.1.Value=a&Tag.2.Key=empty&Tag.2.Value=";
+    ok(&post(&server, QUEUE, tag).await, "TagQueue");
+    let untag = "Action=UntagQueue&TagKey.1=empty&TagKey.2=unknown";
+    ok(&post(&server, QUEUE, untag).await, "UntagQueue");
+    let tags = post(&server, QUEUE, "Action=ListQueueTags").await;
+    let only = "<Tag><Key>team</Key><Value>a</Value></Tag>";
+    assert_eq!(element(&tags, "ListQueueTagsResult"), only);
+    for (action, parameter) in [("TagQueue", "Tags"), ("UntagQueue", "TagKeys")] {
+        let answer = post(&server, QUEUE, &format!("Action={action}")).await;
+        assert_eq!(
+            refused(&answer, 400, "MissingParameter"),
+            format!("The request must contain the parameter {parameter}.")
+        );
+    }
+
+    let add = "Action=AddPermission&Label=l&AWSAccountId.1=111111111111&\
+               AWSAccountId.2=222222222222&ActionName.1=SendMessage";
+    ok(&post(&server, QUEUE, add).await, "AddPermission");
+    let again = post(&server, QUEUE, add).await;
+    let text = "Value l for parameter Label is invalid. Reason: Already exists.";
+    assert_eq!(refused(&again, 400, "InvalidParameterValue"), text);
+    let policy = post(&server, QUEUE, "Action=GetQueueAttributes&AttributeName.1=Policy").await;
+    assert!(element(&policy, "Value").contains("arn:aws:iam::222222222222:root"));
+    let remove = "Action=RemovePermission&Label=l";
+    ok(&post(&server, QUEUE, remove).await, "RemovePermission");
+
+    let arn = "arn:aws:sqs:us-east-1:000000000000:q";
+    let policy = json!({"deadLetterTargetArn": arn, "maxReceiveCount": 3}).to_string();
+    server.ok("SetQueueAttributes", json!({"Attributes": {"RedrivePolicy": policy}})).await;
+    let list = "Action=ListDeadLetterSourceQueues&MaxResults=1";
+    let sources = post(&server, QUEUE, list).await;
+    ok(&sources, "ListDeadLetterSourceQueues");
+    assert_eq!(element(&sources, "QueueUrl"), "http://sqs.test:9324/000000000000/q");
+}

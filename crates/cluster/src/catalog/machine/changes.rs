@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flotilla_types::attributes::AttributePatch;
 use flotilla_types::ids::{CommandId, QueueId};
 use flotilla_types::limits::{QUEUE_CHANGES_REMEMBERED_MAX, TAGS_MAX};
+use flotilla_types::permission::{Label, Permission};
 
 use super::{Change, Machine, Reply};
 use crate::api::Queue;
@@ -78,12 +79,41 @@ impl Machine {
             Ok(())
         })
     }
+
+    pub(super) fn add_permission(
+        &mut self,
+        queue: QueueId,
+        id: Option<CommandId>,
+        permission: &Permission,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let modified_s = self.clock_ms / 1_000;
+        self.change(queue, id, changes, |queue| {
+            queue.modified_s = modified_s;
+            queue.attributes.grant(permission).map_err(Reply::GrantRefused)
+        })
+    }
+
+    pub(super) fn remove_permission(
+        &mut self,
+        queue: QueueId,
+        id: Option<CommandId>,
+        label: &Label,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let modified_s = self.clock_ms / 1_000;
+        self.change(queue, id, changes, |queue| {
+            queue.modified_s = modified_s;
+            queue.attributes.revoke(label).map_err(Reply::RevokeRefused)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::attributes::PatchFor;
-    use flotilla_types::names::QueueName;
+    use flotilla_types::attributes::{GrantError, PatchFor, RevokeError};
+    use flotilla_types::names::{AccountId, QueueName};
+    use flotilla_types::permission::GrantableAction;
 
     use super::super::Command;
     use super::*;
@@ -127,6 +157,31 @@ mod tests {
         fn untag(&mut self, counter: u64, keys: &[&str]) -> Reply {
             let keys = keys.iter().map(|key| (*key).into()).collect();
             self.run(counter, Command::UntagQueue { queue: self.queue, keys })
+        }
+
+        fn grant(&mut self, counter: u64, label: &str) -> Reply {
+            let permission = Permission {
+                label: Label::new(label).unwrap(),
+                accounts: vec![AccountId::new("111111111111").unwrap()],
+                actions: vec![GrantableAction::ReceiveMessage],
+                queue_arn: "arn:aws:sqs:r:000000000000:q".into(),
+            };
+            self.run(counter, Command::AddPermission { queue: self.queue, permission })
+        }
+
+        fn revoke(&mut self, counter: u64, label: &str) -> Reply {
+            let label = Label::new(label).unwrap();
+            self.run(counter, Command::RemovePermission { queue: self.queue, label })
+        }
+
+        fn set_policy(&mut self, counter: u64, policy: &str) -> Reply {
+            let patch = AttributePatch::parse([("Policy", policy)], PatchFor::Change).unwrap();
+            let command = Command::SetAttributes { queue: self.queue, attributes: patch };
+            self.run(counter, command)
+        }
+
+        fn policy(&self) -> Option<String> {
+            self.now().attributes.policy.clone()
         }
 
         fn now(&self) -> Arc<Queue> {
@@ -191,6 +246,74 @@ mod tests {
         bench.run(6, set("6"));
         bench.run(5, set("5"));
         assert_eq!((bench.now().attributes.delay_seconds, bench.now().modified_s), (6, 9));
+    }
+
+    /// The statement that [`Bench::grant`] adds.
+    fn statement(label: &str) -> String {
+        format!(
+            "{{\"Sid\":\"{label}\",\"Effect\":\"Allow\",\
+             \"Principal\":{{\"AWS\":\"arn:aws:iam::111111111111:root\"}},\
+             \"Action\":\"SQS:ReceiveMessage\",\
+             \"Resource\":\"arn:aws:sqs:r:000000000000:q\"}}"
+        )
+    }
+
+    #[test]
+    fn permissions_are_statements_of_the_policy() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.revoke(1, "one"), Reply::RevokeRefused(RevokeError::NoPolicy));
+        let reply = bench.grant(2, "one");
+        assert_eq!(reply, Reply::Queue(bench.now()));
+        let one = format!(
+            "{{\"Version\":\"2008-10-17\",\
+             \"Id\":\"arn:aws:sqs:r:000000000000:q/SQSDefaultPolicy\",\"Statement\":[{}]}}",
+            statement("one")
+        );
+        assert_eq!((bench.policy().unwrap(), bench.now().modified_s), (one, 3));
+        let before = bench.now();
+        assert_eq!(bench.grant(3, "one"), Reply::GrantRefused(GrantError::LabelExists));
+        assert_eq!(bench.revoke(4, "two"), Reply::RevokeRefused(RevokeError::NoSuchLabel));
+        assert_eq!(bench.now(), before);
+
+        bench.set_policy(5, "{\"Statement\":{\"Sid\":\"own\"}}");
+        bench.grant(6, "two");
+        let both = format!("{{\"Statement\":[{{\"Sid\":\"own\"}},{}]}}", statement("two"));
+        assert_eq!(bench.policy().unwrap(), both);
+        bench.revoke(7, "own");
+        assert_eq!(bench.revoke(8, "two"), Reply::Queue(bench.now()));
+        assert_eq!((bench.policy(), bench.now().modified_s), (None, 9));
+
+        bench.machine.apply(0, None, Command::DeleteQueue { queue: bench.queue }, &mut vec![]);
+        assert_eq!(bench.grant(9, "one"), Reply::NotFound);
+        assert_eq!(bench.revoke(10, "one"), Reply::NotFound);
+    }
+
+    #[test]
+    fn a_policy_has_twenty_statements_at_most() {
+        let mut bench = Bench::new();
+        for n in 1..=20 {
+            assert!(matches!(bench.grant(n, &format!("l{n}")), Reply::Queue(_)));
+        }
+        assert_eq!(bench.grant(21, "l21"), Reply::GrantRefused(GrantError::Statements(21)));
+        bench.revoke(22, "l7");
+        assert!(matches!(bench.grant(23, "l21"), Reply::Queue(_)));
+    }
+
+    #[test]
+    fn a_repeated_permission_is_neither_refused_nor_granted_again() {
+        let mut bench = Bench::new();
+        bench.grant(1, "one");
+        assert_eq!(bench.grant(1, "one"), Reply::Queue(bench.now()));
+        bench.grant(2, "two");
+        bench.revoke(3, "one");
+        assert_eq!(bench.revoke(3, "one"), Reply::Queue(bench.now()));
+        assert_eq!(bench.grant(1, "one"), Reply::Queue(bench.now()));
+        let policy = bench.policy().unwrap();
+        assert!(policy.ends_with(&format!("[{}]}}", statement("two"))), "{policy}");
+        // What was refused changed nothing, so it is decided anew.
+        assert_eq!(bench.grant(4, "two"), Reply::GrantRefused(GrantError::LabelExists));
+        bench.revoke(5, "two");
+        assert!(matches!(bench.grant(4, "two"), Reply::Queue(_)));
     }
 
     #[test]
