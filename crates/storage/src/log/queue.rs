@@ -139,6 +139,14 @@ impl Queue {
         Taken::Work
     }
 
+    /// Moves what nobody waits for into `ops` (which is empty), and what came in between.
+    pub(super) fn take_at_once(&self, ops: &mut Vec<Op>) {
+        let mut state = self.state.lock();
+        state.urgent = false;
+        state.bytes = 0;
+        std::mem::swap(&mut state.ops, ops);
+    }
+
     /// Lets the writer finish what is there and end.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();

@@ -65,6 +65,17 @@ impl Writer {
         self.consider_carrying();
     }
 
+    /// Whether another turn would give something back.
+    pub(super) fn has_waste(&self) -> bool {
+        let Recycling { found, left_out, carry } = &self.recycling;
+        let dead = |segment: &Arc<Segment>| segment.live_entries() == 0;
+        *found > 0
+            || !left_out.is_empty()
+            || carry.is_some()
+            || (self.live.len() > 1 && self.live.front().is_some_and(dead))
+            || self.is_worth_carrying()
+    }
+
     fn leave_out_oldest(&mut self) {
         if let Some(segment) = self.live.pop_front() {
             self.shared.segments.write().remove(&segment.generation);
@@ -72,21 +83,26 @@ impl Writer {
         }
     }
 
-    /// Begins to carry the oldest segment if there are too many. With at least half of all
-    /// segments dead, what is carried is at most about as much as what callers write.
-    fn consider_carrying(&mut self) {
+    /// Whether there are too many segments, and at least half of what they hold is dead: then what
+    /// is carried is at most about as much as what callers write.
+    fn is_worth_carrying(&self) -> bool {
         let in_use = self.live.len() - self.recycling.found;
-        if self.recycling.carry.is_some() || in_use <= self.shared.options.segments_max {
-            return;
+        if in_use <= self.shared.options.segments_max {
+            return false;
         }
         let alive: u64 = self.live.iter().map(|segment| segment.live_bytes()).sum();
         let size: u64 = self.live.iter().map(|segment| segment.file.capacity).sum();
+        alive.saturating_mul(2) <= size
+    }
+
+    /// Begins to carry the oldest segment if that is worth it.
+    fn consider_carrying(&mut self) {
+        if self.recycling.carry.is_some() || !self.is_worth_carrying() {
+            return;
+        }
         let Some(oldest) = self.live.get(self.recycling.found) else {
             return;
         };
-        if alive.saturating_mul(2) > size {
-            return;
-        }
         let mut entries = self.entries_in(oldest.generation);
         entries.reverse();
         self.recycling.carry = Some(Carry { generation: oldest.generation, entries });

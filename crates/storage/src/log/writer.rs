@@ -27,6 +27,10 @@ use super::slots::TwoSlots;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The watermark is written this often while the log is in use.
 const MARK_INTERVAL: Duration = Duration::from_millis(100);
+/// An idle log looks this often whether segments can be given back.
+pub(super) const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+/// As if callers had written so much: what an idle log carries in one turn follows from it.
+const TIDY_CARRY_BYTES: u64 = 512 << 10;
 
 /// Entries of one append whose places become known when the batch is synced.
 struct Run {
@@ -167,10 +171,14 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut ops = Vec::new();
         loop {
-            let timeout = (self.synced > self.marked).then_some(MARK_INTERVAL);
-            let done = match self.shared.queue.take(&mut ops, timeout) {
+            let done = match self.shared.queue.take(&mut ops, self.patience()) {
                 Taken::Work => self.cycle(&mut ops),
-                Taken::Idle => self.mark(),
+                Taken::Idle if self.has_waste() => {
+                    self.shared.queue.take_at_once(&mut ops);
+                    self.tidy(&mut ops)
+                }
+                Taken::Idle if self.synced > self.marked => self.mark(),
+                Taken::Idle => Ok(()),
                 Taken::Closed => {
                     if let Err(error) = self.mark().and_then(|()| self.watermark.sync()) {
                         tracing::warn!(%error, "the log's watermark was not written");
@@ -184,18 +192,19 @@ impl Writer {
         }
     }
 
+    /// How long to wait for work before there is something else to do.
+    fn patience(&self) -> Option<Duration> {
+        if self.synced > self.marked || self.has_waste() {
+            return Some(MARK_INTERVAL);
+        }
+        // Purges that nobody waits for make waste without a word.
+        (self.live.len() > 1).then_some(TIDY_INTERVAL)
+    }
+
     /// Writes what was taken from the queue.
     fn cycle(&mut self, ops: &mut Vec<Op>) -> io::Result<()> {
         let synced = self.synced;
-        let mut taken_bytes = 0;
-        let mut ops = ops.drain(..);
-        while let Some(op) = ops.next() {
-            taken_bytes += op.bytes() as u64;
-            if let Err(error) = self.encode(op) {
-                self.orphans.extend(ops);
-                return Err(error);
-            }
-        }
+        let taken_bytes = self.encode_all(ops)?;
         self.encode_committed()?;
         self.carry_some(taken_bytes)?;
         self.flush()?;
@@ -206,6 +215,34 @@ impl Writer {
             self.mark()?;
         }
         Ok(())
+    }
+
+    /// A turn of the recycling while nobody writes. Without it a log that fills the disk would
+    /// stay as it is: nobody writes any more then, just because the disk is full.
+    fn tidy(&mut self, ops: &mut Vec<Op>) -> io::Result<()> {
+        self.encode_all(ops)?;
+        self.encode_committed()?;
+        self.carry_some(TIDY_CARRY_BYTES)?;
+        if !self.open {
+            self.begin(0)?;
+        }
+        self.flush()?;
+        self.housekeeping();
+        self.mark()
+    }
+
+    /// Returns how many bytes callers wrote.
+    fn encode_all(&mut self, ops: &mut Vec<Op>) -> io::Result<u64> {
+        let mut taken_bytes = 0;
+        let mut ops = ops.drain(..);
+        while let Some(op) = ops.next() {
+            taken_bytes += op.bytes() as u64;
+            if let Err(error) = self.encode(op) {
+                self.orphans.extend(ops);
+                return Err(error);
+            }
+        }
+        Ok(taken_bytes)
     }
 
     fn encode(&mut self, op: Op) -> io::Result<()> {

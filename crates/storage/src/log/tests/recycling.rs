@@ -1,4 +1,9 @@
+use std::time::{Duration, Instant};
+
+use super::super::writer::TIDY_INTERVAL;
 use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn files(dir: &Path) -> usize {
     super::super::segment::list(dir).unwrap().len()
@@ -73,6 +78,44 @@ fn what_was_not_purged_is_kept_beyond_the_segments_wanted() {
     }
     engine.shutdown();
     assert!(files(dir.path()) <= 5, "{}", files(dir.path()));
+}
+
+#[test]
+fn segments_come_back_while_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let (idle, busy) = (engine.group(A), engine.group(B));
+    // The oldest segment stays alive for the sake of these.
+    append(&idle, 1, &entries(A, 1..20, 900)).unwrap();
+    for index in 1..200 {
+        append(&busy, index, &[entry(B, index, 4_000)]).unwrap();
+    }
+    assert!(engine.metrics().segments > 10);
+    busy.purge_to(199, Bytes::new());
+    let begin = Instant::now();
+    while files(dir.path()) > 5 {
+        assert!(begin.elapsed() < PATIENCE, "{:?}", engine.metrics());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Then it rests.
+    let mut before = engine.metrics();
+    loop {
+        std::thread::sleep(2 * TIDY_INTERVAL);
+        let now = engine.metrics();
+        if now.syncs == before.syncs {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{now:?}");
+        before = now;
+    }
+    assert_eq!(idle.read(1, 20, ALL).unwrap(), entries(A, 1..20, 900));
+    let before = (content(&engine, A), content(&engine, B));
+    let crashed = image(dir.path());
+    drop((engine, idle, busy));
+    for dir in [dir.path(), crashed.path()] {
+        let engine = open(dir);
+        assert_eq!((content(&engine, A), content(&engine, B)), before);
+    }
 }
 
 #[test]
