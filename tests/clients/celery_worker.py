@@ -43,7 +43,7 @@ def note(line):
 
 @app.task(name="record")
 def record(number):
-    time.sleep(0.02)
+    time.sleep(0.1)
     note(f"record {number}")
 
 
