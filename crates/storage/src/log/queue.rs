@@ -87,6 +87,14 @@ struct State {
     refused: Option<Failure>,
 }
 
+impl State {
+    fn hand_over(&mut self, ops: &mut Vec<Op>) {
+        self.urgent = false;
+        self.bytes = 0;
+        std::mem::swap(&mut self.ops, ops);
+    }
+}
+
 /// Collects operations while the writer syncs the ones before. Not bounded by itself: an append
 /// must not wait, and each group has a bounded number of entries in flight, so what is in here is
 /// bounded by `groups * ENTRIES_IN_FLIGHT_MAX * ENTRY_BYTES_MAX`.
@@ -129,9 +137,7 @@ impl Queue {
             }
         }
         state.parked = false;
-        state.urgent = false;
-        state.bytes = 0;
-        std::mem::swap(&mut state.ops, ops);
+        state.hand_over(ops);
         if ops.is_empty() {
             state.refused.get_or_insert_with(Failure::closed);
             return Taken::Closed;
@@ -141,10 +147,7 @@ impl Queue {
 
     /// Moves what nobody waits for into `ops` (which is empty), and what came in between.
     pub(super) fn take_at_once(&self, ops: &mut Vec<Op>) {
-        let mut state = self.state.lock();
-        state.urgent = false;
-        state.bytes = 0;
-        std::mem::swap(&mut state.ops, ops);
+        self.state.lock().hand_over(ops);
     }
 
     /// Lets the writer finish what is there and end.

@@ -203,8 +203,23 @@ impl Writer {
 
     /// Writes what was taken from the queue.
     fn cycle(&mut self, ops: &mut Vec<Op>) -> io::Result<()> {
-        let synced = self.synced;
         let taken_bytes = self.encode_all(ops)?;
+        self.finish(taken_bytes)
+    }
+
+    /// A turn of the recycling while nobody writes. Without it a log that fills the disk would
+    /// stay as it is: nobody writes any more then, just because the disk is full.
+    fn tidy(&mut self, ops: &mut Vec<Op>) -> io::Result<()> {
+        self.encode_all(ops)?;
+        if !self.open {
+            self.begin(0)?;
+        }
+        self.finish(TIDY_CARRY_BYTES)
+    }
+
+    /// What follows the callers' records: the rest of the batch, its sync, and what depends on it.
+    fn finish(&mut self, taken_bytes: u64) -> io::Result<()> {
+        let synced = self.synced;
         self.encode_committed()?;
         self.carry_some(taken_bytes)?;
         self.flush()?;
@@ -215,20 +230,6 @@ impl Writer {
             self.mark()?;
         }
         Ok(())
-    }
-
-    /// A turn of the recycling while nobody writes. Without it a log that fills the disk would
-    /// stay as it is: nobody writes any more then, just because the disk is full.
-    fn tidy(&mut self, ops: &mut Vec<Op>) -> io::Result<()> {
-        self.encode_all(ops)?;
-        self.encode_committed()?;
-        self.carry_some(TIDY_CARRY_BYTES)?;
-        if !self.open {
-            self.begin(0)?;
-        }
-        self.flush()?;
-        self.housekeeping();
-        self.mark()
     }
 
     /// Returns how many bytes callers wrote.
