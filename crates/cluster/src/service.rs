@@ -151,7 +151,14 @@ impl Cluster for Node {
             catalog::Reply::TagsDiffer => Err(CreateError::TagsDiffer),
             catalog::Reply::DeletedRecently => Err(CreateError::DeletedRecently),
             catalog::Reply::TooMany => Err(CreateError::TooMany),
-            _ => Err(Trouble::Unavailable { maybe_applied: true }.into()),
+            catalog::Reply::Done
+            | catalog::Reply::NotFound
+            | catalog::Reply::PurgedRecently
+            | catalog::Reply::TooManyTags
+            | catalog::Reply::GrantRefused(_)
+            | catalog::Reply::RevokeRefused(_) => {
+                Err(Trouble::Unavailable { maybe_applied: true }.into())
+            }
         }
     }
 
