@@ -4,6 +4,14 @@ use std::borrow::Cow;
 
 use flotilla_cluster::api::{PurgeError, QueueError, ReceiveError, Trouble};
 
+/// What is repeated of a caller's text in the answer that refuses it.
+const SHOWN_CHARS_MAX: usize = 256;
+
+/// As much of a caller's text as an answer repeats.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
 /// What a caller learns about a failed request beyond what SQS tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -99,6 +107,11 @@ impl ErrorKind {
     pub(crate) fn is_sender_fault(self) -> bool {
         self.status() < 500
     }
+
+    /// Who is, in words.
+    pub(crate) fn fault(self) -> &'static str {
+        if self.is_sender_fault() { "Sender" } else { "Receiver" }
+    }
 }
 
 impl ApiError {
@@ -108,6 +121,10 @@ impl ApiError {
 
     pub(crate) fn no_such_queue() -> Self {
         Self::new(ErrorKind::QueueDoesNotExist, "The specified queue does not exist.")
+    }
+
+    pub(crate) fn no_action() -> Self {
+        Self::new(ErrorKind::NoAction, "The request names no action.")
     }
 
     /// The text in the Query protocol, which has its own for one error.

@@ -45,7 +45,7 @@ pub(crate) async fn answer<C: Cluster>(
     let mut reply = match *request.method() {
         Method::POST | Method::GET => act(gateway, stopping, request, request_id).await,
         Method::OPTIONS => preflight(request.headers()),
-        _ => not_an_action(),
+        _ => failure(&ApiError::no_action(), Protocol::Query, request_id),
     };
     let headers = reply.headers_mut();
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
@@ -72,17 +72,19 @@ async fn act<C: Cluster>(
     let begin = Instant::now();
     let (head, body) = request.into_parts();
     let protocol = Protocol::of(&head);
-    let mut extra = Extra::default();
-    let result = carry_out(gateway, stopping, &head, body, request_id, &mut extra).await;
+    // A JSON request has a name for the metrics even if its body is never read.
+    let named = (protocol == Protocol::Json).then(|| json_action(&head.headers));
+    let action = named.as_ref().and_then(|named| named.as_ref().ok().copied());
+    let mut extra = Extra { action, ..Extra::default() };
+    let result = carry_out(gateway, stopping, &head, body, named, request_id, &mut extra).await;
     let took = begin.elapsed();
     let action = extra.action;
     let code = result.as_ref().err().map(|error| error.kind.code());
     gateway.metrics.answered(action, code, took);
-    let mut reply = match &result {
-        Ok(body) => success(body.clone(), extra),
+    let reply = match &result {
+        Ok(body) => success(body.clone(), protocol, extra),
         Err(error) => failure(error, protocol, request_id),
     };
-    reply.headers_mut().insert(header::CONTENT_TYPE, protocol.content_type());
     let name = action.map_or("(unknown)", ActionName::as_str);
     let (status, micros) = (reply.status().as_u16(), took.as_micros() as u64);
     match result {
@@ -109,6 +111,7 @@ async fn carry_out<C: Cluster>(
     stopping: watch::Receiver<bool>,
     head: &Parts,
     body: Incoming,
+    named: Option<Result<ActionName, ApiError>>,
     request_id: UuidText,
     extra: &mut Extra,
 ) -> Result<Bytes, ApiError> {
@@ -117,9 +120,9 @@ async fn carry_out<C: Cluster>(
     let body = read(body, &mut work).await?;
     let caller = auth::authenticate(headers, &gateway.config.account)?;
     let form;
-    let (action, wire) = match Protocol::of(head) {
-        Protocol::Json => (json_action(headers)?, Wire::Json(&body)),
-        Protocol::Query => {
+    let (action, wire) = match named {
+        Some(action) => (action?, Wire::Json(&body)),
+        None => {
             let query = head.uri.query().unwrap_or_default();
             let (action, asked) = query_request(head.uri.path(), query, &body)?;
             form = asked;
@@ -194,9 +197,10 @@ async fn read(mut body: Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
     })
 }
 
-fn success(body: Bytes, extra: Extra) -> Reply {
+fn success(body: Bytes, protocol: Protocol, extra: Extra) -> Reply {
     let mut reply = Response::new(Full::new(body));
     let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, protocol.content_type());
     if extra.outcome_unknown {
         headers.insert(OUTCOME, HeaderValue::from_static(Outcome::Unknown.as_str()));
     }
@@ -211,8 +215,8 @@ fn failure(error: &ApiError, protocol: Protocol, request_id: UuidText) -> Reply 
     *reply.status_mut() = StatusCode::from_u16(error.kind.status())
         .expect("the table of errors holds valid statuses only");
     let headers = reply.headers_mut();
-    let fault = if error.kind.is_sender_fault() { "Sender" } else { "Receiver" };
-    let query_error = format!("{};{fault}", error.kind.code());
+    headers.insert(header::CONTENT_TYPE, protocol.content_type());
+    let query_error = format!("{};{}", error.kind.code(), error.kind.fault());
     if let Ok(value) = HeaderValue::from_str(&query_error) {
         headers.insert(QUERY_ERROR, value);
     }
@@ -221,17 +225,6 @@ fn failure(error: &ApiError, protocol: Protocol, request_id: UuidText) -> Reply 
         // The rest of the body would be taken for the next request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
-}
-
-/// Anything but POST, GET and OPTIONS.
-fn not_an_action() -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from_static(b"<UnknownOperationException/>\n")));
-    *reply.status_mut() = StatusCode::NOT_FOUND;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-    headers.insert(QUERY_ERROR, HeaderValue::from_static("InvalidAction;Sender"));
-    headers.insert(OUTCOME, HeaderValue::from_static(Outcome::NotApplied.as_str()));
     reply
 }
 

@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionName;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, shown};
 use crate::ids::UuidText;
 use crate::query::Form;
 use crate::{json, query};
@@ -72,14 +72,13 @@ pub(crate) fn query_request<'a>(
 ) -> Result<(ActionName, Form<'a>), ApiError> {
     let mut form = Form::read(query, body)?;
     let Some(name) = form.get("Action") else {
-        return Err(ApiError::new(ErrorKind::NoAction, "The request names no action."));
+        return Err(ApiError::no_action());
     };
     let at_queue = path.trim_matches('/').contains('/');
     let not_here =
         |action| at_queue && matches!(action, ActionName::CreateQueue | ActionName::ListQueues);
     let Some(action) = ActionName::parse(name).filter(|action| !not_here(*action)) else {
-        let shown: String = name.chars().take(256).collect();
-        let text = format!("The action {shown} is not valid for this endpoint.");
+        let text = format!("The action {} is not valid for this endpoint.", shown(name));
         return Err(ApiError::new(ErrorKind::UnknownOperation, text));
     };
     if at_queue {

@@ -10,12 +10,9 @@ use flotilla_types::permission::{GrantableAction, Label, Permission};
 use serde::Deserialize;
 
 use crate::action::{ActionName, Call};
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{List, Text};
 use crate::urls;
-
-/// What is repeated of a caller's text in the answer that refuses it.
-const SHOWN_CHARS_MAX: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -111,10 +108,6 @@ fn unverified(ids: &[Text<'_>]) -> ApiError {
     let ids: Vec<String> = ids.iter().map(|id| shown(id.as_str())).collect();
     let ids = format!("[{}]", shown(&ids.join(", ")));
     ApiError::invalid_value(ids, "PrincipalId", "Unable to verify.")
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 fn over_limit(number: usize, what: &str, max: usize) -> ApiError {

@@ -7,7 +7,7 @@ use flotilla_types::attributes::AttributeName;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Call;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{List, Text};
 use crate::urls;
 
@@ -53,8 +53,7 @@ fn wanted(names: Option<&List<Text<'_>>>) -> Result<BTreeSet<AttributeName>, Api
             continue;
         }
         wanted.insert(name.as_str().parse().map_err(|_| {
-            let shown: String = name.0.chars().take(256).collect();
-            let text = format!("Unknown Attribute {shown}.");
+            let text = format!("Unknown Attribute {}.", shown(name.as_str()));
             ApiError::new(ErrorKind::InvalidAttributeName, text)
         })?);
     }

@@ -10,7 +10,7 @@ use flotilla_types::attributes::{
 use flotilla_types::names::{AccountId, QueueName};
 
 use crate::action::Call;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{Map, Text};
 use crate::urls;
 
@@ -100,9 +100,7 @@ fn refusal(error: AttributeError) -> ApiError {
         |message: Cow<'static, str>| ApiError::new(ErrorKind::InvalidAttributeName, message);
     match error {
         AttributeError::UnknownName(name) => {
-            // Repeated so far as it can be a name: an answer stays small.
-            let name: String = name.chars().take(256).collect();
-            name_error(format!("Unknown Attribute {name}.").into())
+            name_error(format!("Unknown Attribute {}.", shown(&name)).into())
         }
         AttributeError::Value(name) => {
             value_error(format!("Invalid value for the parameter {name}."))

@@ -39,8 +39,8 @@ pub(crate) fn encode<T: Serialize>(
 
 /// Body of an error response.
 pub(crate) fn encode_error(error: &ApiError, request_id: UuidText) -> Bytes {
-    let fault = if error.kind.is_sender_fault() { "Sender" } else { "Receiver" };
-    let (code, request_id) = (error.kind.code(), request_id.as_str());
+    let (fault, code) = (error.kind.fault(), error.kind.code());
+    let request_id = request_id.as_str();
     let mut out = format!(
         "{PROLOG}<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{fault}</Type>\
          <Code>{code}</Code><Message>"
