@@ -367,6 +367,56 @@ def vector_5_a_deleted_message_cannot_be_changed():
     ), error
 
 
+def redrive_to(target, count):
+    arn = f"arn:aws:sqs:us-east-1:000000000000:{target}"
+    return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": count})
+
+
+@test
+def vector_6_dead_letters():
+    dead = create("dead")
+    url = create("deadly", RedrivePolicy=redrive_to("dead", 1), VisibilityTimeout=0)
+    sent = SQS.send_message(
+        QueueUrl=url,
+        MessageBody="poison",
+        MessageAttributes={"kind": {"DataType": "String", "StringValue": "bad"}},
+        MessageSystemAttributes={
+            "AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe"}
+        },
+    )
+    everything = {SYSTEM_ATTRIBUTE_NAMES: ["All"], "MessageAttributeNames": ["All"]}
+    first = receive_all(url, 1, **everything)[0]
+    equal(first["Attributes"]["ApproximateReceiveCount"], "1")
+    assert "DeadLetterQueueSourceArn" not in first["Attributes"]
+    equal(receive(url), [])
+    moved = receive_all(dead, 1, **everything)[0]
+    equal((moved["MessageId"], moved["Body"]), (sent["MessageId"], "poison"))
+    equal(moved["MessageAttributes"], first["MessageAttributes"])
+    equal(
+        moved["Attributes"],
+        {
+            **first["Attributes"],
+            "ApproximateReceiveCount": "2",
+            "DeadLetterQueueSourceArn": "arn:aws:sqs:us-east-1:000000000000:deadly",
+        },
+    )
+    equal(receive(url), [])
+    # A handle of the source is worth nothing any more, but deleting with it is no error.
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=first["ReceiptHandle"])
+    SQS.delete_message(QueueUrl=dead, ReceiptHandle=moved["ReceiptHandle"])
+    equal(receive(dead, VisibilityTimeout=0), [])
+
+
+@test
+def dead_letters_without_their_queue_are_delivered():
+    dead = create("short-lived")
+    url = create("loyal", RedrivePolicy=redrive_to("short-lived", 1), VisibilityTimeout=0)
+    SQS.send_message(QueueUrl=url, MessageBody="poison")
+    receive_all(url, 1)
+    SQS.delete_queue(QueueUrl=dead)
+    receive_all(url, 1)
+
+
 @test
 def vector_8_sizes_of_batch_entries():
     url = create("vector-8", MaximumMessageSize=2048)

@@ -144,19 +144,20 @@ pub struct Counts {
     pub in_flight: u64,
     /// Sent with a delay that is not over.
     pub delayed: u64,
-    /// Unix milliseconds at which the oldest message was sent, if there is one and it is known.
-    pub oldest_sent_ms: Option<u64>,
+    /// Unix milliseconds since when the queue has its oldest message, if there is one and it is
+    /// known. One that came from another queue counts from then.
+    pub oldest_entered_ms: Option<u64>,
 }
 
 impl Counts {
     /// Both together.
     pub fn plus(self, other: Self) -> Self {
-        let oldest = [self.oldest_sent_ms, other.oldest_sent_ms].into_iter().flatten().min();
+        let oldest = [self.oldest_entered_ms, other.oldest_entered_ms].into_iter().flatten().min();
         Self {
             visible: self.visible + other.visible,
             in_flight: self.in_flight + other.in_flight,
             delayed: self.delayed + other.delayed,
-            oldest_sent_ms: oldest,
+            oldest_entered_ms: oldest,
         }
     }
 }
@@ -211,6 +212,8 @@ pub struct Incoming {
     pub first_received_ms: u64,
     /// Unix milliseconds.
     pub sent_ms: u64,
+    /// The queue that gave it up as a dead letter, if one did.
+    pub moved_from: Option<QueueName>,
     /// As in [`Outgoing::content`].
     pub content: Bytes,
 }

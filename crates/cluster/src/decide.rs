@@ -158,7 +158,7 @@ impl Node {
             visible: counted.visible,
             in_flight: counted.in_flight,
             delayed: counted.delayed,
-            oldest_sent_ms: (counted.oldest_sent_ms > 0).then_some(counted.oldest_sent_ms),
+            oldest_entered_ms: (counted.oldest_entered_ms > 0).then_some(counted.oldest_entered_ms),
         });
         counts.fold(Counts::default(), Counts::plus)
     }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_consensus::shard::Shard;
+use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_queue::command::{Command, Identified, Reply};
-use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::node::Node;
@@ -19,6 +19,9 @@ const ROUND: Duration = Duration::from_secs(1);
 const LEADER_SETTLED: Duration = Duration::from_secs(5);
 /// Rounds between two looks for old messages and deleted queues.
 const SWEEP_ROUNDS: u64 = 5;
+/// Commands per look that may find no old message: where all ages lie among each other a look is a
+/// search, and a deep queue is searched bit by bit.
+const FRUITLESS_EXPIRES: usize = 10;
 /// The state is made durable when this much of it is not, or as much log as the options say waits
 /// for it.
 const CHECKPOINT_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
@@ -43,7 +46,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         hand_leaders_back(&node, &mut state).await;
         if round.is_multiple_of(SWEEP_ROUNDS) {
             for shard in node.router.all_here() {
-                sweep(&node, &shard).await;
+                sweep(&node, &shard, &mut state).await;
             }
         }
         watch_in_flight(&node).await;
@@ -59,6 +62,8 @@ struct State {
     seen: Vec<(GroupId, Option<NodeId>, bool)>,
     checkpointed: Option<Instant>,
     log_bytes_then: u64,
+    /// Where the search for old messages goes on.
+    expire_from: HashMap<(GroupId, QueueId), Seq>,
 }
 
 /// Polls that are parked here were armed at the leaders and over the links of then.
@@ -99,7 +104,7 @@ async fn hand_leaders_back(node: &Node, state: &mut State) {
 }
 
 /// Removes messages that are past their retention, and what is left of deleted queues.
-async fn sweep(node: &Node, shard: &Shard) {
+async fn sweep(node: &Node, shard: &Shard, state: &mut State) {
     if !shard.leadership().here {
         return;
     }
@@ -107,10 +112,16 @@ async fn sweep(node: &Node, shard: &Shard) {
         let command = match node.catalog.queue_by_id(id) {
             Some(queue) => {
                 let retention_ms = u64::from(queue.attributes.retention_seconds) * 1_000;
-                if !expired(node, shard, id, retention_ms) {
-                    continue;
+                let place = (shard.group().id(), id);
+                let from = state.expire_from.remove(&place).unwrap_or_default();
+                match expire(node, shard, id, retention_ms, from).await {
+                    Ok(Some(resume)) => {
+                        state.expire_from.insert(place, resume);
+                    }
+                    Ok(None) => {}
+                    Err(_) => return,
                 }
-                Command::Expire { queue: id, retention_ms }
+                continue;
             }
             // The local catalog may be behind a creation: only its leader's word ends a queue.
             None => match node.deleted(id).await {
@@ -118,25 +129,42 @@ async fn sweep(node: &Node, shard: &Shard) {
                 false => continue,
             },
         };
-        loop {
-            let command = Identified { id: None, command: command.clone() };
-            match shard.submit(vec![command]).await.as_deref() {
-                Ok([Reply::Expired { more: true, .. }]) => tokio::task::yield_now().await,
-                Ok(_) => break,
-                Err(_) => return,
-            }
+        if shard.submit(vec![Identified { id: None, command }]).await.is_err() {
+            return;
         }
     }
 }
 
-fn expired(node: &Node, shard: &Shard, queue: QueueId, retention_ms: u64) -> bool {
-    match shard.oldest_sent_ms(queue) {
-        Ok(oldest) => oldest.is_some_and(|sent_ms| sent_ms + retention_ms <= node.clock.now_ms()),
+/// Looks for messages past their retention from a place on; returns where to go on.
+async fn expire(
+    node: &Node,
+    shard: &Shard,
+    queue: QueueId,
+    retention_ms: u64,
+    mut from: Seq,
+) -> Result<Option<Seq>, ShardError> {
+    match shard.may_expire(queue, retention_ms) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
         Err(error) => {
             node.host.fatal(&format!("the state cannot be read: {error}"));
-            false
+            return Ok(None);
         }
     }
+    let mut fruitless = 0;
+    while fruitless < FRUITLESS_EXPIRES {
+        let command = Command::Expire { queue, retention_ms, from };
+        let reply = shard.submit(vec![Identified { id: None, command }]).await?;
+        match reply.as_slice() {
+            [Reply::Expired { removed, resume: Some(place) }] => {
+                fruitless += usize::from(*removed == 0);
+                from = *place;
+            }
+            _ => return Ok(None),
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(Some(from))
 }
 
 async fn watch_in_flight(node: &Node) {

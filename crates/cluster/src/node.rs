@@ -304,7 +304,7 @@ impl Node {
     pub(crate) fn counts_here(&self, queue: QueueId) -> Vec<(GroupId, Counts)> {
         let count = |shard: Shard| {
             let counts = shard.counts(queue)?;
-            let oldest_sent_ms = match shard.oldest_sent_ms(queue) {
+            let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
                 Ok(oldest) => oldest,
                 Err(error) => {
                     self.host.fatal(&format!("the state cannot be read: {error}"));
@@ -315,7 +315,7 @@ impl Node {
                 visible: counts.visible,
                 in_flight: counts.in_flight,
                 delayed: counts.delayed,
-                oldest_sent_ms,
+                oldest_entered_ms,
             };
             Some((shard.group().id(), counts))
         };

@@ -89,7 +89,7 @@ fn count(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
         visible: counts.visible,
         in_flight: counts.in_flight,
         delayed: counts.delayed,
-        oldest_sent_ms: counts.oldest_sent_ms.unwrap_or(0),
+        oldest_entered_ms: counts.oldest_entered_ms.unwrap_or(0),
     });
     Ok(pb::CountAnswer { shards: shards.collect() }.encode_to_vec().into())
 }

@@ -10,6 +10,7 @@ use crate::queue_state::QueueState;
 use crate::store::{Hidden, Read, Write};
 
 pub(crate) mod change_visibility;
+pub(crate) mod dead_letter;
 pub(crate) mod delete;
 pub(crate) mod drop_queue;
 pub(crate) mod expire;

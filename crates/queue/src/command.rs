@@ -43,13 +43,15 @@ pub enum Command {
         /// Which queue.
         queue: QueueId,
     },
-    /// Remove messages that are past their retention, oldest first, at most
-    /// `limits::EXPIRE_MESSAGES_MAX` of them.
+    /// Remove messages that are past their retention, at most `limits::EXPIRE_MESSAGES_MAX` of
+    /// them, and look at no more than `limits::EXPIRE_SCANNED_MAX`.
     Expire {
         /// Whose messages.
         queue: QueueId,
         /// The queue's retention.
         retention_ms: u64,
+        /// Only messages at or after this place: where the command before stopped.
+        from: Seq,
     },
     /// Does nothing. Its being applied proves that the group has a leader and a quorum, and that the
     /// replica that sees it holds everything before it.
@@ -83,6 +85,21 @@ pub struct Receive {
     /// Every never-received message of the queue in this shard has at least this place (the
     /// leader's knowledge; a lower bound for scans, never a reason to skip a message).
     pub fresh_from: Seq,
+    /// Where a candidate goes that was received too often.
+    pub redrive: Option<Redrive>,
+}
+
+/// The queue's dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// The dead-letter queue.
+    pub target: QueueId,
+    /// A candidate that this queue has handed out so often goes there instead.
+    pub receives_max: u32,
+    /// Names the queue to whoever receives from the target; see [`Moved::source`].
+    ///
+    /// [`Moved::source`]: crate::store::Moved::source
+    pub source: Bytes,
 }
 
 /// See [`Command::Delete`]. `receive` is part of the handle; a standard queue deletes whichever
@@ -127,8 +144,8 @@ pub enum Reply {
     Expired {
         /// Messages removed.
         removed: u64,
-        /// Whether the limit of one command was reached, so that another one is due.
-        more: bool,
+        /// A limit of one command was reached: another one is due, from this place.
+        resume: Option<Seq>,
     },
     /// For Barrier.
     Passed,
@@ -142,7 +159,7 @@ pub enum Reply {
 pub struct Lease {
     /// Its place in the shard.
     pub seq: Seq,
-    /// This receive included; starts at 1.
+    /// This receive included, and those from the queue that it was moved from.
     pub receive_count: u32,
     /// When it was first handed out.
     pub first_received_ms: u64,
@@ -150,6 +167,8 @@ pub struct Lease {
     pub sent_ms: u64,
     /// Its public identity.
     pub message_id: MessageId,
+    /// The queue that it was moved from, as [`Redrive::source`] said.
+    pub moved_from: Option<Bytes>,
     /// Body and attributes.
     pub content: Bytes,
 }

@@ -126,8 +126,27 @@ impl Machine {
         self.queues.get(&queue)?.next_visible_at_ms(after_ms.max(self.shard.clock_ms))
     }
 
-    /// The oldest message of a queue: when an Expire is due, and how old the backlog is. Not
-    /// between an apply and its commit.
+    /// Whether an Expire would find something, as far as that is known without a search: always,
+    /// when messages of all ages lie among each other. Not between an apply and its commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn may_expire(
+        &mut self,
+        queue: QueueId,
+        retention_ms: u64,
+        now_ms: u64,
+        read: &impl Read,
+    ) -> io::Result<bool> {
+        if self.queue(queue).is_some_and(|row| row.mixed_ages && row.messages > 0) {
+            return Ok(true);
+        }
+        let oldest = self.oldest(queue, read)?;
+        Ok(oldest.is_some_and(|head| apply::is_expired(head.sent_ms, retention_ms, now_ms)))
+    }
+
+    /// The message that has been in a queue for longest: how old the backlog is. Not between an
+    /// apply and its commit.
     ///
     /// # Errors
     /// When the store fails.
@@ -169,8 +188,8 @@ impl Machine {
             }
             Command::Purge { queue } => apply::purge::apply(queues, ctx, *queue),
             Command::DropQueue { queue } => apply::drop_queue::apply(queues, ctx, *queue),
-            Command::Expire { queue, retention_ms } => {
-                apply::expire::apply(queues, ctx, *queue, *retention_ms)?
+            Command::Expire { queue, retention_ms, from } => {
+                apply::expire::apply(queues, ctx, *queue, *retention_ms, *from)?
             }
             Command::Barrier => Reply::Passed,
         })
@@ -187,7 +206,7 @@ fn reply_to_repeat(command: &Command) -> Reply {
         Command::Delete(_) => Reply::Deleted,
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
-        Command::Expire { .. } => Reply::Expired { removed: 0, more: false },
+        Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
         Command::Barrier => Reply::Passed,
     }
 }

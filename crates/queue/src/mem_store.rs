@@ -146,6 +146,7 @@ impl Read for MemStore {
             .map(|(&(_, seq), message)| MessageHead {
                 seq,
                 sent_ms: message.sent_ms,
+                entered_ms: message.entered_ms(),
                 delayed: message.delayed,
             })
             .collect())

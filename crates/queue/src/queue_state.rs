@@ -49,7 +49,7 @@ impl QueueState {
     /// A queue that the shard did not know. Nothing of it lies below `at`, even if the store still
     /// shows messages of its life before a drop.
     pub(crate) fn new(at: Seq) -> QueueState {
-        QueueState::with_row(QueueRow { messages: 0, purged_below: at, fresh_from: at })
+        QueueState::with_row(QueueRow { purged_below: at, fresh_from: at, ..QueueRow::default() })
     }
 
     fn with_row(row: QueueRow) -> QueueState {

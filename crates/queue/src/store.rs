@@ -16,8 +16,30 @@ pub struct Message {
     /// Whether it was sent with a delay: then a [`Hidden`] row, not its absence, says when it is
     /// visible, and a scan for never-received messages skips it.
     pub delayed: bool,
+    /// Set when it came here from another queue.
+    pub moved: Option<Moved>,
     /// Body and attributes.
     pub content: Bytes,
+}
+
+/// What a message brought along from the queue that could not get rid of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// As the command said; never looked into here.
+    pub source: Bytes,
+    /// How often it was received before: its receives here count on.
+    pub receives: u32,
+    /// When it was received first.
+    pub first_received_ms: u64,
+    /// When it came here.
+    pub at_ms: u64,
+}
+
+impl Message {
+    /// When the queue that holds it got it.
+    pub fn entered_ms(&self) -> u64 {
+        self.moved.as_ref().map_or(self.sent_ms, |moved| moved.at_ms)
+    }
 }
 
 /// What a scan for never-received messages needs to know of one.
@@ -27,6 +49,8 @@ pub struct MessageHead {
     pub seq: Seq,
     /// See [`Message::sent_ms`].
     pub sent_ms: u64,
+    /// See [`Message::entered_ms`].
+    pub entered_ms: u64,
     /// See [`Message::delayed`].
     pub delayed: bool,
 }
@@ -63,6 +87,8 @@ pub struct QueueRow {
     pub purged_below: Seq,
     /// No never-received message lies below this place.
     pub fresh_from: Seq,
+    /// Messages came from other queues: one may be older than another at a lower place.
+    pub mixed_ages: bool,
 }
 
 /// Per shard.

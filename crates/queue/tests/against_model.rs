@@ -4,9 +4,10 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use common::model::Model;
 use common::{Rig, change, delete, leases, send};
-use flotilla_queue::command::{Batch, Command, Identified, Receive, Reply};
+use flotilla_queue::command::{Batch, Command, Identified, Receive, Redrive, Reply};
 use flotilla_queue::machine::Machine;
 use flotilla_queue::ready::ReadyWindow;
 use flotilla_types::ids::{CommandId, QueueId, Seq};
@@ -16,13 +17,38 @@ const QUEUES: u64 = 3;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Send { queue: u64, delay_ms: u64, copies: u8 },
-    Delete { handle: usize, off: i8 },
-    Change { handle: usize, off: i8, visibility_ms: u64 },
-    Foreign { queue: u64, candidates: Vec<u64>, visibility_ms: u64, retention_ms: u64 },
-    Purge { queue: u64 },
-    Drop { queue: u64 },
-    Expire { queue: u64, retention_ms: u64 },
+    Send {
+        queue: u64,
+        delay_ms: u64,
+        copies: u8,
+    },
+    Delete {
+        handle: usize,
+        off: i8,
+    },
+    Change {
+        handle: usize,
+        off: i8,
+        visibility_ms: u64,
+    },
+    Foreign {
+        queue: u64,
+        candidates: Vec<u64>,
+        visibility_ms: u64,
+        retention_ms: u64,
+        redrive: Option<(u64, u32)>,
+    },
+    Purge {
+        queue: u64,
+    },
+    Drop {
+        queue: u64,
+    },
+    Expire {
+        queue: u64,
+        retention_ms: u64,
+        from: u64,
+    },
     Barrier,
 }
 
@@ -40,6 +66,7 @@ enum Step {
         ahead_ms: u64,
         visibility_ms: u64,
         retention_ms: u64,
+        redrive: Option<(u64, u32)>,
     },
     /// The oldest proposed receive will never be applied.
     Fail,
@@ -60,6 +87,11 @@ fn retention() -> impl Strategy<Value = u64> {
     prop_oneof![1 => 50..500u64, 3 => Just(common::RETENTION_MS)]
 }
 
+/// Queue and number of receives; a queue may be its own dead-letter queue.
+fn redrive() -> impl Strategy<Value = Option<(u64, u32)>> {
+    prop_oneof![2 => Just(None), 1 => (0..QUEUES, 1..4u32).prop_map(Some)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let queue = || 0..QUEUES;
     prop_oneof![
@@ -69,15 +101,20 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(handle, off)| Op::Delete { handle, off }),
         4 => (any::<usize>(), prop_oneof![6 => Just(0), 1 => -2..3i8], visibility())
             .prop_map(|(handle, off, visibility_ms)| Op::Change { handle, off, visibility_ms }),
-        3 => (queue(), prop::collection::vec(0..40u64, 0..6), visibility(), retention()).prop_map(
-            |(queue, candidates, visibility_ms, retention_ms)| Op::Foreign {
-                queue, candidates, visibility_ms, retention_ms
-            }
-        ),
+        3 => (
+            queue(),
+            prop::collection::vec(0..40u64, 0..6),
+            visibility(),
+            retention(),
+            redrive(),
+        )
+            .prop_map(|(queue, candidates, visibility_ms, retention_ms, redrive)| Op::Foreign {
+                queue, candidates, visibility_ms, retention_ms, redrive
+            }),
         1 => queue().prop_map(|queue| Op::Purge { queue }),
         1 => queue().prop_map(|queue| Op::Drop { queue }),
-        2 => (queue(), retention())
-            .prop_map(|(queue, retention_ms)| Op::Expire { queue, retention_ms }),
+        2 => (queue(), retention(), prop_oneof![2 => Just(0), 1 => 0..30u64])
+            .prop_map(|(queue, retention_ms, from)| Op::Expire { queue, retention_ms, from }),
         1 => Just(Op::Barrier),
     ]
 }
@@ -97,9 +134,9 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (-40..120i64, prop::collection::vec((op(), id()), 0..8), any::<bool>()).prop_map(
             |(advance_ms, ops, with_receives)| Step::Batch { advance_ms, ops, with_receives }
         ),
-        10 => (0..QUEUES, 0..12usize, 0..60u64, visibility(), retention()).prop_map(
-            |(queue, max, ahead_ms, visibility_ms, retention_ms)| Step::Reserve {
-                queue, max, ahead_ms, visibility_ms, retention_ms
+        10 => (0..QUEUES, 0..12usize, 0..60u64, visibility(), retention(), redrive()).prop_map(
+            |(queue, max, ahead_ms, visibility_ms, retention_ms, redrive)| Step::Reserve {
+                queue, max, ahead_ms, visibility_ms, retention_ms, redrive
             }
         ),
         1 => Just(Step::Fail),
@@ -145,8 +182,10 @@ impl World {
                 self.now_ms = self.now_ms.saturating_add_signed(advance_ms);
                 self.batch(ops, with_receives);
             }
-            Step::Reserve { queue, max, ahead_ms, visibility_ms, retention_ms } => {
-                self.reserve(queue, max, self.now_ms + ahead_ms, visibility_ms, retention_ms);
+            Step::Reserve { queue, max, ahead_ms, visibility_ms, retention_ms, redrive } => {
+                let now_ms = self.now_ms + ahead_ms;
+                let seqs = self.reserve(queue, max, now_ms);
+                self.propose(queue, seqs, visibility_ms, retention_ms, redrive);
             }
             Step::Fail => {
                 if !self.proposed.is_empty() {
@@ -187,19 +226,20 @@ impl World {
                 .map(|(q, seq, receive)| change(q, seq, receive, visibility_ms))
                 .into_iter()
                 .collect(),
-            Op::Foreign { queue, candidates, visibility_ms, retention_ms } => {
+            Op::Foreign { queue, candidates, visibility_ms, retention_ms, redrive } => {
                 vec![Command::Receive(Receive {
                     queue: QueueId(queue),
                     candidates: candidates.into_iter().map(Seq).collect(),
                     visibility_ms,
                     retention_ms,
                     fresh_from: Seq(0),
+                    redrive: redrive.map(redrive_to),
                 })]
             }
             Op::Purge { queue } => vec![Command::Purge { queue: QueueId(queue) }],
             Op::Drop { queue } => vec![Command::DropQueue { queue: QueueId(queue) }],
-            Op::Expire { queue, retention_ms } => {
-                vec![Command::Expire { queue: QueueId(queue), retention_ms }]
+            Op::Expire { queue, retention_ms, from } => {
+                vec![Command::Expire { queue: QueueId(queue), retention_ms, from: Seq(from) }]
             }
             Op::Barrier => vec![Command::Barrier],
         }
@@ -220,9 +260,15 @@ impl World {
         let batch = Batch { now_ms: self.now_ms, commands };
 
         let expected = self.model.apply(&batch);
-        let replies = self.rig.apply(&batch);
-        assert_eq!(replies, expected, "{batch:?}");
+        let mut replies = self.rig.apply(&batch);
         assert_eq!(self.follower.apply(&batch), replies);
+        for reply in &mut replies {
+            if let Reply::Expired { removed, resume } = reply {
+                assert!(*removed < 1_000 || resume.is_some());
+                *resume = None;
+            }
+        }
+        assert_eq!(replies, expected, "{batch:?}");
         assert_eq!(self.follower.effects, self.rig.effects);
         for (command, reply) in batch.commands.iter().zip(replies) {
             if let (Command::Receive(receive), Reply::Received(_)) = (&command.command, &reply) {
@@ -236,14 +282,7 @@ impl World {
         }
     }
 
-    fn reserve(
-        &mut self,
-        queue: u64,
-        max: usize,
-        now_ms: u64,
-        visibility_ms: u64,
-        retention_ms: u64,
-    ) {
+    fn reserve(&mut self, queue: u64, max: usize, now_ms: u64) -> (Vec<Seq>, Seq) {
         let found = self.rig.reserve(QueueId(queue), max, now_ms);
         let mut free = self.model.available(QueueId(queue), now_ms);
         free.retain(|seq| !self.reserved.contains(&(queue, *seq)));
@@ -254,9 +293,25 @@ impl World {
             assert!(!entry.is_fresh() || entry.seq >= found.fresh_from, "{found:?} {entry:?}");
         }
         self.reserved.extend(found.seqs.iter().map(|seq| (queue, *seq)));
-        let (candidates, fresh_from) = (found.seqs, found.fresh_from);
-        let queue = QueueId(queue);
-        let receive = Receive { queue, candidates, visibility_ms, retention_ms, fresh_from };
+        (found.seqs, found.fresh_from)
+    }
+
+    fn propose(
+        &mut self,
+        queue: u64,
+        (candidates, fresh_from): (Vec<Seq>, Seq),
+        visibility_ms: u64,
+        retention_ms: u64,
+        redrive: Option<(u64, u32)>,
+    ) {
+        let receive = Receive {
+            queue: QueueId(queue),
+            candidates,
+            visibility_ms,
+            retention_ms,
+            fresh_from,
+            redrive: redrive.map(redrive_to),
+        };
         self.proposed.push(Proposed { receive, ours: true });
     }
 
@@ -302,13 +357,18 @@ impl World {
         self.now_ms += 100_000_000;
         for queue in 0..QUEUES {
             while self.model.counts(QueueId(queue), self.now_ms).visible > 0 {
-                self.reserve(queue, 10, self.now_ms, 1000, u64::MAX / 2);
+                let seqs = self.reserve(queue, 10, self.now_ms);
+                self.propose(queue, seqs, 1000, u64::MAX / 2, None);
                 assert!(!self.proposed[0].receive.candidates.is_empty());
                 self.batch(Vec::new(), true);
                 self.check();
             }
         }
     }
+}
+
+fn redrive_to((target, receives_max): (u64, u32)) -> Redrive {
+    Redrive { target: QueueId(target), receives_max, source: Bytes::from_static(b"source") }
 }
 
 fn receive_of(proposed: &Proposed) -> Identified {

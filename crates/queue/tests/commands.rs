@@ -109,6 +109,7 @@ fn a_candidate_past_retention_is_removed_instead() {
         visibility_ms: 10,
         retention_ms: 100,
         fresh_from: Seq(0),
+        redrive: None,
     });
     assert_eq!(seqs(&leases(rig.one(1_100, receive))), [2]);
     assert_eq!(rig.machine.counts(Q, 0), counts(0, 1, 0));
@@ -220,15 +221,16 @@ fn expire_removes_oldest_first_up_to_its_limit() {
     rig.run(1_500, vec![send(Q, 2, 0)]);
     // In flight is no protection.
     rig.receive(1_500, Q, 5, 60_000);
-    let expire = || Command::Expire { queue: Q, retention_ms: 100 };
-    let expired = |removed, more| Reply::Expired { removed, more };
-    assert_eq!(rig.one(1_099, expire()), expired(1_000, true), "the clock is at 1500");
+    let expire = || Command::Expire { queue: Q, retention_ms: 100, from: Seq(0) };
+    let expired =
+        |removed, resume: Option<u64>| Reply::Expired { removed, resume: resume.map(Seq) };
+    assert_eq!(rig.one(1_099, expire()), expired(1_000, Some(1_000)), "the clock is at 1500");
     assert_eq!(rig.machine.queue(Q).unwrap().fresh_from, Seq(1_000));
     let replies = rig.run(1_500, vec![expire(), expire(), expire()]);
-    assert_eq!(replies, [expired(1_000, true), expired(101, false), expired(0, false)]);
+    assert_eq!(replies, [expired(1_000, Some(2_000)), expired(101, None), expired(0, None)]);
     let oldest = rig.machine.oldest(Q, &rig.store).unwrap().unwrap();
     assert_eq!((oldest.seq, oldest.sent_ms), (Seq(2_102), 1_500));
-    assert_eq!(rig.one(1_600, expire()), expired(1, false));
+    assert_eq!(rig.one(1_600, expire()), expired(1, None));
     assert_eq!(rig.machine.oldest(Q, &rig.store).unwrap(), None);
     assert_eq!(rig.machine.counts(OTHER, 0), counts(1, 0, 0));
 }

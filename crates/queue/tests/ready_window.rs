@@ -211,7 +211,7 @@ fn removed_messages_are_not_offered() {
     rig.one(1_000, receive(Q, &[1, 2], 0));
     rig.one(1_000, delete(Q, 1, 1));
     assert_eq!(rig.reserve(Q, 10, 1_000).seqs, [Seq(2), Seq(3)]);
-    rig.one(2_000, Command::Expire { queue: Q, retention_ms: 500 });
+    rig.one(2_000, Command::Expire { queue: Q, retention_ms: 500, from: Seq(0) });
     assert_eq!(rig.effects.len(), 2, "{:?}", rig.effects);
     rig.settle(Q, &[Seq(0), Seq(2), Seq(3)]);
     assert!(rig.reserve(Q, 10, 9_000).seqs.is_empty());

@@ -139,7 +139,7 @@ fn queues(page: &mut Page<'_>, mut queues: Vec<(String, Counts)>, now_ms: u64) -
         queues.push((OTHER_QUEUES.to_owned(), total));
     }
     let age = |counts: &Counts| {
-        counts.oldest_sent_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1_000)
+        counts.oldest_entered_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1_000)
     };
     let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Counts) -> u64| {
         let values = queues.iter().map(|(queue, counts)| (queue.as_str(), value(counts)));

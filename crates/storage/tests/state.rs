@@ -32,6 +32,7 @@ fn message(content: &[u8]) -> Message {
         sent_ms: 5,
         message_id: MessageId([7; 16]),
         delayed: false,
+        moved: None,
         content: Bytes::copy_from_slice(content),
     }
 }

@@ -35,6 +35,7 @@ fn churn(group: &GroupState, in_flight: &mut VecDeque<Seq>, next: &mut Seq, coun
                 sent_ms: next.0,
                 message_id: MessageId([1; 16]),
                 delayed: false,
+                moved: None,
                 content: Bytes::from(vec![next.0 as u8; CONTENT_BYTES]),
             };
             batch.put_message(QUEUE, *next, &message);

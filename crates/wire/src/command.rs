@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Reply, Send,
+    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Redrive, Reply, Send,
     VisibilityError,
 };
 use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
@@ -61,6 +61,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             visibility_ms: receive.visibility_ms,
             retention_ms: receive.retention_ms,
             fresh_from: receive.fresh_from.0,
+            redrive: receive.redrive.as_ref().map(redrive_to_pb),
         }),
         Command::Delete(delete) => Kind::Delete(pb::Delete {
             queue: delete.queue.0,
@@ -75,8 +76,8 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
         }),
         Command::Purge { queue } => Kind::Purge(pb::Purge { queue: queue.0 }),
         Command::DropQueue { queue } => Kind::DropQueue(pb::DropQueue { queue: queue.0 }),
-        Command::Expire { queue, retention_ms } => {
-            Kind::Expire(pb::Expire { queue: queue.0, retention_ms: *retention_ms })
+        Command::Expire { queue, retention_ms, from } => {
+            Kind::Expire(pb::Expire { queue: queue.0, retention_ms: *retention_ms, from: from.0 })
         }
         Command::Barrier => Kind::Barrier(pb::Barrier {}),
     };
@@ -101,6 +102,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             visibility_ms: receive.visibility_ms,
             retention_ms: receive.retention_ms,
             fresh_from: Seq(receive.fresh_from),
+            redrive: receive.redrive.map(redrive_from_pb),
         }),
         Kind::Delete(delete) => Command::Delete(Delete {
             queue: QueueId(delete.queue),
@@ -115,14 +117,34 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
         }),
         Kind::Purge(purge) => Command::Purge { queue: QueueId(purge.queue) },
         Kind::DropQueue(drop) => Command::DropQueue { queue: QueueId(drop.queue) },
-        Kind::Expire(expire) => {
-            Command::Expire { queue: QueueId(expire.queue), retention_ms: expire.retention_ms }
-        }
+        Kind::Expire(expire) => Command::Expire {
+            queue: QueueId(expire.queue),
+            retention_ms: expire.retention_ms,
+            from: Seq(expire.from),
+        },
         Kind::Barrier(pb::Barrier {}) => Command::Barrier,
     };
     let id = (message.counter > 0)
         .then_some(CommandId { session: message.session, counter: message.counter });
     Ok(Identified { id, command })
+}
+
+/// A queue's dead letters, as receives carry them.
+pub fn redrive_to_pb(redrive: &Redrive) -> pb::Redrive {
+    pb::Redrive {
+        target: redrive.target.0,
+        receives_max: redrive.receives_max,
+        source: redrive.source.clone(),
+    }
+}
+
+/// The reverse of [`redrive_to_pb`].
+pub fn redrive_from_pb(message: pb::Redrive) -> Redrive {
+    Redrive {
+        target: QueueId(message.target),
+        receives_max: message.receives_max,
+        source: message.source,
+    }
 }
 
 fn message_id(bytes: &[u8]) -> Result<MessageId, DecodeError> {
@@ -146,7 +168,9 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
             .into(),
         ),
         Reply::Purged(count) => Kind::Purged(count),
-        Reply::Expired { removed, more } => Kind::Expired(pb::Expired { removed, more }),
+        Reply::Expired { removed, resume } => {
+            Kind::Expired(pb::Expired { removed, resume: resume.map(|seq| seq.0) })
+        }
         Reply::Passed => Kind::Passed(pb::Empty {}),
         Reply::IdForgotten => Kind::IdForgotten(pb::Empty {}),
     };
@@ -172,7 +196,9 @@ fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
             })
         }
         Kind::Purged(count) => Reply::Purged(count),
-        Kind::Expired(expired) => Reply::Expired { removed: expired.removed, more: expired.more },
+        Kind::Expired(expired) => {
+            Reply::Expired { removed: expired.removed, resume: expired.resume.map(Seq) }
+        }
         Kind::Passed(_) => Reply::Passed,
         Kind::IdForgotten(_) => Reply::IdForgotten,
     })
@@ -187,6 +213,7 @@ pub fn lease_to_pb(lease: Lease) -> pb::Lease {
         sent_ms: lease.sent_ms,
         message_id: Bytes::copy_from_slice(&lease.message_id.0),
         content: lease.content,
+        moved_from: lease.moved_from,
     }
 }
 
@@ -199,6 +226,7 @@ pub fn lease_from_pb(message: pb::Lease) -> Result<Lease, DecodeError> {
         first_received_ms: message.first_received_ms,
         sent_ms: message.sent_ms,
         message_id: message_id(&message.message_id)?,
+        moved_from: message.moved_from,
         content: message.content,
     })
 }
@@ -222,6 +250,11 @@ mod tests {
                 visibility_ms: 30_000,
                 retention_ms: 60_000,
                 fresh_from: Seq(9),
+                redrive: Some(Redrive {
+                    target: QueueId(8),
+                    receives_max: 3,
+                    source: Bytes::from_static(b"source"),
+                }),
             }),
             Command::Delete(Delete { queue, seq: Seq(5), receive: 2 }),
             Command::ChangeVisibility(ChangeVisibility {
@@ -232,7 +265,7 @@ mod tests {
             }),
             Command::Purge { queue },
             Command::DropQueue { queue },
-            Command::Expire { queue, retention_ms: 60_000 },
+            Command::Expire { queue, retention_ms: 60_000, from: Seq(6) },
             Command::Barrier,
         ]
     }
@@ -254,6 +287,7 @@ mod tests {
             first_received_ms: 3,
             sent_ms: 4,
             message_id: MessageId([5; 16]),
+            moved_from: Some(Bytes::from_static(b"m")),
             content: Bytes::from_static(b"c"),
         };
         let replies = vec![
@@ -265,7 +299,8 @@ mod tests {
             Reply::VisibilityChanged(Err(VisibilityError::NotInFlight)),
             Reply::VisibilityChanged(Err(VisibilityError::BeyondLimit)),
             Reply::Purged(8),
-            Reply::Expired { removed: 4, more: true },
+            Reply::Expired { removed: 4, resume: Some(Seq(0)) },
+            Reply::Expired { removed: 4, resume: None },
             Reply::Passed,
             Reply::IdForgotten,
         ];

@@ -7,7 +7,7 @@ use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_types::limits::BATCH_ENTRIES_MAX;
 use flotilla_wire::DecodeError;
-use flotilla_wire::command::{lease_from_pb, lease_to_pb};
+use flotilla_wire::command::{lease_from_pb, lease_to_pb, redrive_from_pb, redrive_to_pb};
 use flotilla_wire::proto::cluster as pb;
 use futures::future::join_all;
 use prost::Message as _;
@@ -54,7 +54,7 @@ pub(crate) async fn claim_here(
             claims.push((*group, None, Err(())));
             continue;
         };
-        let claim = shard.claim(ReceiveSpec { max: left, ..spec }).map_err(|_| ());
+        let claim = shard.claim(ReceiveSpec { max: left, ..spec.clone() }).map_err(|_| ());
         if let Ok(Some(claim)) = &claim {
             left -= claim.count().min(left);
         }
@@ -87,6 +87,7 @@ pub(crate) async fn claim_at(
         max: spec.max as u32,
         visibility_ms: spec.visibility_ms,
         retention_ms: spec.retention_ms,
+        redrive: spec.redrive.as_ref().map(redrive_to_pb),
     };
     let payload: Bytes = message.encode_to_vec().into();
     let group = shards.first().copied().unwrap_or_default();
@@ -117,6 +118,7 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         max: (claim.max as usize).min(BATCH_ENTRIES_MAX),
         visibility_ms: claim.visibility_ms,
         retention_ms: claim.retention_ms,
+        redrive: claim.redrive.map(redrive_from_pb),
     };
     let shards = claim_here(router, &shards, spec).await.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,

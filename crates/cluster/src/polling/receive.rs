@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flotilla_consensus::shard::ReceiveSpec;
+use flotilla_queue::command::Redrive;
+use flotilla_types::attributes::RedrivePolicy;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::names::QueueName;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -79,6 +83,7 @@ pub(crate) async fn receive(
         max: request.max_messages,
         visibility_ms: u64::from(request.visibility_seconds) * 1_000,
         retention_ms: u64::from(queue.attributes.retention_seconds) * 1_000,
+        redrive: redrive(node, queue),
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
@@ -102,6 +107,22 @@ pub(crate) async fn receive(
         return Err(Trouble::Unavailable { maybe_applied: true }.into());
     }
     Ok(poll.received)
+}
+
+/// Where the queue's dead letters go. Without the dead-letter queue they stay and are handed out.
+fn redrive(node: &Node, queue: &Queue) -> Option<Redrive> {
+    let policy = RedrivePolicy::parse(queue.attributes.redrive_policy.as_deref()?).ok()?;
+    let target = node.catalog.queue(policy.queue_name()?.as_str())?;
+    let same_type = target.attributes.fifo.is_some() == queue.attributes.fifo.is_some();
+    same_type.then(|| Redrive {
+        target: target.id,
+        receives_max: policy.max_receive_count,
+        source: Bytes::copy_from_slice(queue.name.as_str().as_bytes()),
+    })
+}
+
+fn queue_name(source: &[u8]) -> Option<QueueName> {
+    QueueName::new(std::str::from_utf8(source).ok()?).ok()
 }
 
 impl Poll<'_> {
@@ -160,7 +181,7 @@ impl Poll<'_> {
             let (run, others): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|group| self.node.router.leader(*group) == leader);
             rest = others;
-            let spec = ReceiveSpec { max: left, ..self.spec };
+            let spec = ReceiveSpec { max: left, ..self.spec.clone() };
             for claimed in self.claim(leader, &run, spec).await {
                 asked.push(claimed.shard);
                 self.take(claimed);
@@ -208,6 +229,7 @@ impl Poll<'_> {
             receive_count: lease.receive_count,
             first_received_ms: lease.first_received_ms,
             sent_ms: lease.sent_ms,
+            moved_from: lease.moved_from.and_then(|name| queue_name(&name)),
             content: lease.content,
         }));
     }

@@ -188,14 +188,26 @@ impl Core {
         self.inner.lock().machine().queues().map(|(queue, _)| queue).collect()
     }
 
-    pub(crate) fn oldest_sent_ms(
+    pub(crate) fn oldest_entered_ms(
         &self,
         state: &GroupState,
         queue: QueueId,
     ) -> io::Result<Option<u64>> {
         let mut inner = self.inner.lock();
         let Some(machine) = &mut inner.machine else { return Ok(None) };
-        Ok(machine.oldest(queue, state)?.map(|head| head.sent_ms))
+        Ok(machine.oldest(queue, state)?.map(|head| head.entered_ms))
+    }
+
+    pub(crate) fn may_expire(
+        &self,
+        state: &GroupState,
+        queue: QueueId,
+        retention_ms: u64,
+    ) -> io::Result<bool> {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        let Some(machine) = &mut inner.machine else { return Ok(false) };
+        machine.may_expire(queue, retention_ms, now_ms, state)
     }
 
     fn announce(&self, inner: &mut Inner, queue: QueueId, now_ms: u64) {

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flotilla_queue::command::{Command, Identified, Lease, Reply};
+use flotilla_queue::command::{Command, Identified, Lease, Redrive, Reply};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,7 +50,7 @@ pub enum ShardError {
 }
 
 /// What to hand out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiveSpec {
     /// The queue.
     pub queue: QueueId,
@@ -60,6 +60,8 @@ pub struct ReceiveSpec {
     pub visibility_ms: u64,
     /// The queue's retention.
     pub retention_ms: u64,
+    /// Where messages go that were received too often.
+    pub redrive: Option<Redrive>,
 }
 
 /// A shard before its group runs: first made, then given to the group as its application, then
@@ -179,12 +181,20 @@ impl Shard {
         self.core.queues()
     }
 
-    /// When the oldest message of the queue in this shard was sent.
+    /// Since when the queue has its oldest message in this shard.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn oldest_sent_ms(&self, queue: QueueId) -> io::Result<Option<u64>> {
-        self.core.oldest_sent_ms(self.group.state(), queue)
+    pub fn oldest_entered_ms(&self, queue: QueueId) -> io::Result<Option<u64>> {
+        self.core.oldest_entered_ms(self.group.state(), queue)
+    }
+
+    /// Whether the queue may have messages in this shard that are past its retention.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn may_expire(&self, queue: QueueId, retention_ms: u64) -> io::Result<bool> {
+        self.core.may_expire(self.group.state(), queue, retention_ms)
     }
 }
 

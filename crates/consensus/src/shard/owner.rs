@@ -237,6 +237,7 @@ fn receive(spec: &ReceiveSpec, reserved: &Reserved) -> Command {
         visibility_ms: spec.visibility_ms,
         retention_ms: spec.retention_ms,
         fresh_from: reserved.fresh_from,
+        redrive: spec.redrive.clone(),
     })
 }
 

@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::ids::UuidText;
 use crate::message::digest::{self, Md5Sum};
 use crate::shape::{Integer, List, Text};
+use crate::urls;
 
 const MESSAGES_MAX: i64 = 10;
 
@@ -101,9 +102,12 @@ pub(crate) async fn run<C: Cluster>(
     } else {
         metrics.received.inc_by(received.messages.len() as u64);
     }
-    let messages = received.messages.into_iter().filter_map(|incoming| {
+    let messages = received.messages.into_iter().filter_map(|mut incoming| {
         let handle = call.gateway.sealer.seal(&incoming.receipt);
-        present(incoming, handle, system, &user)
+        let source_arn = incoming.moved_from.take().map(|source| {
+            urls::arn(&call.gateway.config.region, &call.caller.account, source.as_str())
+        });
+        present(incoming, handle, source_arn, system, &user)
     });
     Ok(Response { messages: messages.collect() })
 }
@@ -176,6 +180,7 @@ fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveR
 fn present(
     incoming: Incoming,
     receipt_handle: String,
+    source_arn: Option<String>,
     system: SystemSelection,
     user: &UserSelection,
 ) -> Option<Message> {
@@ -207,6 +212,7 @@ fn present(
         );
         put(system.trace_header, "AWSTraceHeader", content.trace_header);
         put(system.group_id, "MessageGroupId", content.group_id);
+        put(system.source_arn, "DeadLetterQueueSourceArn", source_arn);
     }
     Some(Message {
         message_id: incoming.message_id.into(),
@@ -322,10 +328,11 @@ mod tests {
                 receive_count: 1,
                 first_received_ms: 1,
                 sent_ms: 1,
+                moved_from: None,
                 content,
             };
             let (system, user) = (SystemSelection::default(), UserSelection::default());
-            present(incoming, "handle".into(), system, &user).is_some()
+            present(incoming, "handle".into(), None, system, &user).is_some()
         };
         assert!(present(Content::default().encode()));
         assert!(!present(Bytes::from_static(b"\xff\xff")));

@@ -11,6 +11,8 @@ pub(crate) struct SystemSelection {
     pub(crate) first_receive_timestamp: bool,
     pub(crate) trace_header: bool,
     pub(crate) group_id: bool,
+    /// Of the queue that gave the message up.
+    pub(crate) source_arn: bool,
 }
 
 impl SystemSelection {
@@ -27,6 +29,7 @@ impl SystemSelection {
                         first_receive_timestamp: true,
                         trace_header: true,
                         group_id: true,
+                        source_arn: true,
                     };
                 }
                 "SenderId" => selection.sender_id = true,
@@ -35,6 +38,7 @@ impl SystemSelection {
                 "ApproximateFirstReceiveTimestamp" => selection.first_receive_timestamp = true,
                 "AWSTraceHeader" => selection.trace_header = true,
                 "MessageGroupId" => selection.group_id = true,
+                "DeadLetterQueueSourceArn" => selection.source_arn = true,
                 _ => {}
             }
         }

@@ -104,6 +104,7 @@ impl Fake {
                     receive_count: message.receives,
                     first_received_ms: message.first_received_ms,
                     sent_ms: message.sent_ms,
+                    moved_from: None,
                     content: message.outgoing.content.clone(),
                 }
             })
@@ -288,7 +289,7 @@ impl Cluster for Fake {
             visible: count(&|m| m.visible_ms <= now),
             in_flight: count(&|m| m.in_flight(now)),
             delayed: count(&|m| m.receives == 0 && m.visible_ms > now),
-            oldest_sent_ms: messages.iter().map(|m| m.sent_ms).min(),
+            oldest_entered_ms: messages.iter().map(|m| m.sent_ms).min(),
         })
     }
 

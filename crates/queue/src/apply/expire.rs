@@ -1,9 +1,9 @@
-//! Expire: removes what is past its retention, oldest first.
+//! Expire: removes what is past its retention.
 
 use std::io;
 
 use flotilla_types::ids::{QueueId, Seq};
-use flotilla_types::limits::EXPIRE_MESSAGES_MAX;
+use flotilla_types::limits::{EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX};
 
 use crate::apply::{Context, Queues, is_expired};
 use crate::command::Reply;
@@ -15,58 +15,78 @@ const FIRST_READ: usize = 16;
 /// Heads of each further read.
 const READ: usize = 256;
 
+/// Where a walk ended.
+struct Walk {
+    /// The first place that still has a message (or may have one, where the walk did not get).
+    first_left: Seq,
+    /// It stopped at a bound, before this place.
+    resume: Option<Seq>,
+}
+
 /// A message in flight goes too: being received does not prolong its life.
 pub(crate) fn apply<R: Read, W: Write>(
     queues: &mut Queues,
     ctx: &mut Context<'_, R, W>,
     queue: QueueId,
     retention_ms: u64,
+    from: Seq,
 ) -> io::Result<Reply> {
     let Some(state) = queues.get_mut(&queue) else {
-        return Ok(Reply::Expired { removed: 0, more: false });
+        return Ok(Reply::Expired { removed: 0, resume: None });
     };
     state.promote(ctx.now_ms);
     let before = state.row.messages;
-    let floor = remove_expired(state, ctx, queue, retention_ms)?;
+    let walk = remove_expired(state, ctx, queue, retention_ms, from)?;
     let removed = before - state.row.messages;
-    state.floor = floor;
-    // The floor is the same on every replica, wherever its walk began: below is nothing at all.
-    if floor > state.row.fresh_from {
-        state.row.fresh_from = floor;
-        ctx.row_changed(queue, state);
+    // A walk that began further up knows nothing of what lies below. This is decided by the
+    // command, because the floor itself is not the same on every replica.
+    if from == Seq(0) {
+        state.floor = walk.first_left;
+        // This is: below is nothing at all, wherever the walk began.
+        if walk.first_left > state.row.fresh_from {
+            state.row.fresh_from = walk.first_left;
+            ctx.row_changed(queue, state);
+        }
     }
-    Ok(Reply::Expired { removed, more: removed >= EXPIRE_MESSAGES_MAX as u64 })
+    Ok(Reply::Expired { removed, resume: walk.resume })
 }
 
-/// Walks from the oldest message on and returns the place below which nothing is left. Order of
-/// places is order of age, so the first younger message ends the walk.
+/// Walks on from a place. Where order of places is order of age, the first younger message ends the
+/// walk.
 fn remove_expired<R: Read, W: Write>(
     state: &mut QueueState,
     ctx: &mut Context<'_, R, W>,
     queue: QueueId,
     retention_ms: u64,
-) -> io::Result<Seq> {
-    let mut from = state.floor.max(state.row.purged_below);
+    from: Seq,
+) -> io::Result<Walk> {
+    let mut at = state.floor.max(state.row.purged_below).max(from);
+    let mut first_left = None;
     let mut limit = FIRST_READ;
-    let mut left = EXPIRE_MESSAGES_MAX;
+    let (mut removable, mut scannable) = (EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX);
     loop {
-        let heads = ctx.read.messages_from(queue, from, limit)?;
+        let heads = ctx.read.messages_from(queue, at, limit)?;
         if heads.is_empty() {
             // What this batch sent is not shown, and not old.
-            return Ok(ctx.first_seq.max(from));
+            let end = ctx.first_seq.max(at);
+            return Ok(Walk { first_left: first_left.unwrap_or(end), resume: None });
         }
         for head in &heads {
-            if !ctx.removed.contains(&head.seq) {
-                if !is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
-                    return Ok(head.seq);
-                }
-                if left == 0 {
-                    return Ok(from);
-                }
-                left -= 1;
-                ctx.remove(queue, state, head.seq);
+            if removable == 0 || scannable == 0 {
+                return Ok(Walk { first_left: first_left.unwrap_or(at), resume: Some(at) });
             }
-            from = head.seq.next();
+            scannable -= 1;
+            let is_there = !ctx.removed.contains(&head.seq);
+            if is_there && is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
+                removable -= 1;
+                ctx.remove(queue, state, head.seq);
+            } else if is_there {
+                first_left.get_or_insert(head.seq);
+                if !state.row.mixed_ages {
+                    return Ok(Walk { first_left: head.seq, resume: None });
+                }
+            }
+            at = head.seq.next();
         }
         limit = READ;
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, corrupt, is_expired};
+use crate::apply::{Context, Queues, corrupt, dead_letter, is_expired};
 use crate::command::{Lease, Receive, Reply};
 use crate::queue_state::QueueState;
 use crate::store::{Hidden, Message, Read, Write};
@@ -20,12 +20,21 @@ pub(crate) fn apply<R: Read, W: Write>(
     };
     state.promote(ctx.now_ms);
     let mut leases = Vec::with_capacity(command.candidates.len());
+    let mut dead_letters = Vec::new();
     for &seq in &command.candidates {
         let Some(message) = receivable(state, ctx, queue, seq)? else {
             continue;
         };
         if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
             ctx.remove(queue, state, seq);
+            continue;
+        }
+        let redrive = command.redrive.as_ref();
+        if let Some(redrive) = redrive.filter(|it| dead_letter::is_due(state, seq, &message, it)) {
+            dead_letters.push((
+                redrive.target,
+                dead_letter::leave(state, ctx, queue, seq, message, redrive),
+            ));
         } else {
             leases.push(lease(state, ctx, command, seq, message));
         }
@@ -35,6 +44,10 @@ pub(crate) fn apply<R: Read, W: Write>(
     if fresh_from > state.row.fresh_from {
         state.row.fresh_from = fresh_from;
         ctx.row_changed(queue, state);
+    }
+    // Last: a queue may be its own dead-letter queue.
+    for (target, letter) in dead_letters {
+        dead_letter::arrive(queues, ctx, target, letter);
     }
     Ok(Reply::Received(leases))
 }
@@ -72,9 +85,10 @@ fn lease<R: Read, W: Write>(
     message: Message,
 ) -> Lease {
     let now_ms = ctx.now_ms;
-    let received_before = state.hidden(seq).filter(|row| row.receive_count > 0);
-    let (count, first_received_ms) =
-        received_before.map_or((0, now_ms), |row| (row.receive_count, row.first_received_ms));
+    let here = state.hidden(seq).filter(|row| row.receive_count > 0);
+    let here = here.map(|row| (row.receive_count, row.first_received_ms));
+    let elsewhere = message.moved.as_ref().map(|it| (it.receives, it.first_received_ms));
+    let (count, first_received_ms) = here.or(elsewhere).unwrap_or((0, now_ms));
     let row = Hidden {
         revision: 0,
         visible_at_ms: now_ms.saturating_add(command.visibility_ms),
@@ -90,6 +104,7 @@ fn lease<R: Read, W: Write>(
         first_received_ms,
         sent_ms: message.sent_ms,
         message_id: message.message_id,
+        moved_from: message.moved.map(|moved| moved.source),
         content: message.content,
     }
 }

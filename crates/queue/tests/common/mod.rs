@@ -5,7 +5,7 @@ pub mod model;
 
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Reply, Send,
+    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Redrive, Reply, Send,
 };
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
@@ -21,13 +21,15 @@ pub struct Rig {
     pub machine: Machine,
     pub window: ReadyWindow,
     pub effects: Vec<Effect>,
+    /// Of every queue, for [`Rig::receive`].
+    pub redrive: Option<Redrive>,
 }
 
 impl Rig {
     pub fn new() -> Rig {
         let store = MemStore::new();
         let machine = Machine::load(&store).unwrap();
-        Rig { store, machine, window: ReadyWindow::new(), effects: Vec::new() }
+        Rig { store, machine, window: ReadyWindow::new(), effects: Vec::new(), redrive: None }
     }
 
     /// Applies and commits; the loaded machine must equal the live one.
@@ -76,6 +78,7 @@ impl Rig {
             visibility_ms,
             retention_ms: RETENTION_MS,
             fresh_from: reservation.fresh_from,
+            redrive: self.redrive.clone(),
         });
         let reply = self.one(now_ms, command);
         self.settle(queue, &reservation.seqs);
@@ -110,6 +113,7 @@ pub fn receive(queue: QueueId, candidates: &[u64], visibility_ms: u64) -> Comman
         visibility_ms,
         retention_ms: RETENTION_MS,
         fresh_from: Seq(0),
+        redrive: None,
     })
 }
 

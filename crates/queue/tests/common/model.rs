@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use flotilla_queue::QueueCounts;
-use flotilla_queue::command::{Batch, Command, Lease, Reply, VisibilityError};
+use flotilla_queue::command::{Batch, Command, Lease, Receive, Reply, VisibilityError};
 use flotilla_types::ids::{MessageId, QueueId, Seq};
 
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Entry {
     pub receive_count: u32,
     pub first_received_ms: u64,
     pub received_ms: u64,
+    /// The queue that it came from, and how often it had been received there.
+    pub moved: Option<(Bytes, u32)>,
     /// Number of the batch that sent it.
     pub batch: u64,
     /// Number of the batch that handed it out last.
@@ -28,7 +30,12 @@ pub struct Entry {
 impl Entry {
     /// Visible from the start and never received.
     pub fn is_fresh(&self) -> bool {
-        !self.delayed && self.receive_count == 0
+        !self.delayed && self.receives_here() == 0
+    }
+
+    /// Receives that count against the queue it is in.
+    fn receives_here(&self) -> u32 {
+        self.receive_count - self.moved.as_ref().map_or(0, |moved| moved.1)
     }
 }
 
@@ -62,7 +69,7 @@ impl Model {
         for entry in self.entries.iter().filter(|entry| entry.queue == queue) {
             if entry.visible_at_ms <= now_ms {
                 counts.visible += 1;
-            } else if entry.receive_count > 0 {
+            } else if entry.receives_here() > 0 {
                 counts.in_flight += 1;
             } else {
                 counts.delayed += 1;
@@ -110,9 +117,9 @@ impl Model {
         let now_ms = self.clock_ms;
         match command {
             Command::Send(send) => {
-                self.entries.push(Entry {
+                let entry = Entry {
                     queue: send.queue,
-                    seq: Seq(self.next_seq),
+                    seq: Seq(0),
                     sent_ms: now_ms,
                     message_id: send.message_id,
                     content: send.content.clone(),
@@ -121,25 +128,28 @@ impl Model {
                     receive_count: 0,
                     first_received_ms: 0,
                     received_ms: 0,
-                    batch: self.batch,
+                    moved: None,
+                    batch: 0,
                     handed_out_by: 0,
-                });
-                self.next_seq += 1;
+                };
+                self.append(entry);
                 Reply::Sent
             }
             Command::Receive(receive) => {
-                let mut leases = Vec::new();
+                let (mut leases, mut dead) = (Vec::new(), Vec::new());
                 for seq in &receive.candidates {
-                    let (visibility_ms, retention_ms) =
-                        (receive.visibility_ms, receive.retention_ms);
-                    leases.extend(self.lease(receive.queue, *seq, visibility_ms, retention_ms));
+                    leases.extend(self.lease(receive, *seq, &mut dead));
                 }
+                dead.into_iter().for_each(|entry| self.append(entry));
                 Reply::Received(leases)
             }
             Command::Delete(delete) => {
                 self.entries.retain(|entry| {
                     let is_it = entry.queue == delete.queue && entry.seq == delete.seq;
-                    !(is_it && delete.receive >= 1 && delete.receive <= entry.receive_count)
+                    !(is_it
+                        && delete.receive >= 1
+                        && delete.receive <= entry.receive_count
+                        && entry.receives_here() > 0)
                 });
                 Reply::Deleted
             }
@@ -149,7 +159,11 @@ impl Model {
                     .iter_mut()
                     .find(|entry| entry.queue == change.queue && entry.seq == change.seq);
                 Reply::VisibilityChanged(match entry {
-                    Some(entry) if change.receive >= 1 && change.receive <= entry.receive_count => {
+                    Some(entry)
+                        if change.receive >= 1
+                            && change.receive <= entry.receive_count
+                            && entry.receives_here() > 0 =>
+                    {
                         let end_ms = now_ms + change.visibility_ms;
                         if end_ms - entry.received_ms > 12 * 60 * 60 * 1000 {
                             Err(VisibilityError::BeyondLimit)
@@ -166,38 +180,54 @@ impl Model {
                 self.entries.retain(|entry| entry.queue != *queue);
                 Reply::Purged((before - self.entries.len()) as u64)
             }
-            Command::Expire { queue, retention_ms } => {
+            Command::Expire { queue, retention_ms, from } => {
                 let mut removed = 0;
                 let batch = self.batch;
                 self.entries.retain(|entry| {
                     let expires = entry.queue == *queue
+                        && entry.seq >= *from
                         && entry.batch != batch
                         && entry.sent_ms + retention_ms <= now_ms
                         && removed < 1000;
                     removed += u64::from(expires);
                     !expires
                 });
-                Reply::Expired { removed, more: removed == 1000 }
+                // Whether and where to go on is the machine's business.
+                Reply::Expired { removed, resume: None }
             }
             Command::Barrier => Reply::Passed,
         }
     }
 
-    fn lease(
-        &mut self,
-        queue: QueueId,
-        seq: Seq,
-        visibility_ms: u64,
-        retention_ms: u64,
-    ) -> Option<Lease> {
+    fn append(&mut self, entry: Entry) {
+        self.entries.push(Entry { seq: Seq(self.next_seq), batch: self.batch, ..entry });
+        self.next_seq += 1;
+    }
+
+    fn lease(&mut self, receive: &Receive, seq: Seq, dead: &mut Vec<Entry>) -> Option<Lease> {
+        let queue = receive.queue;
         let (now_ms, batch) = (self.clock_ms, self.batch);
         let at = self.entries.iter().position(|entry| entry.queue == queue && entry.seq == seq)?;
         let entry = &mut self.entries[at];
         if entry.visible_at_ms > now_ms || entry.batch == batch || entry.handed_out_by == batch {
             return None;
         }
-        if entry.sent_ms + retention_ms <= now_ms {
+        if entry.sent_ms + receive.retention_ms <= now_ms {
             self.entries.remove(at);
+            return None;
+        }
+        if let Some(redrive) = &receive.redrive
+            && entry.receives_here() >= redrive.receives_max
+        {
+            let entry = self.entries.remove(at);
+            dead.push(Entry {
+                queue: redrive.target,
+                moved: Some((redrive.source.clone(), entry.receive_count)),
+                visible_at_ms: now_ms,
+                delayed: false,
+                handed_out_by: 0,
+                ..entry
+            });
             return None;
         }
         if entry.receive_count == 0 {
@@ -205,7 +235,7 @@ impl Model {
         }
         entry.receive_count += 1;
         entry.received_ms = now_ms;
-        entry.visible_at_ms = now_ms + visibility_ms;
+        entry.visible_at_ms = now_ms + receive.visibility_ms;
         entry.handed_out_by = batch;
         Some(Lease {
             seq,
@@ -213,6 +243,7 @@ impl Model {
             first_received_ms: entry.first_received_ms,
             sent_ms: entry.sent_ms,
             message_id: entry.message_id,
+            moved_from: entry.moved.as_ref().map(|moved| moved.0.clone()),
             content: entry.content.clone(),
         })
     }
@@ -225,7 +256,7 @@ fn repeated(command: &Command) -> Reply {
         Command::Delete(_) => Reply::Deleted,
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
-        Command::Expire { .. } => Reply::Expired { removed: 0, more: false },
+        Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
         Command::Barrier => Reply::Passed,
     }
 }

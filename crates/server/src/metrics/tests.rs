@@ -19,7 +19,7 @@ fn reading() -> Reading {
     log.sync_us_buckets[3] = 2;
     log.sync_us_buckets[12] = 1;
     log.batch_records_buckets[1] = 3;
-    let counts = Counts { visible: 5, in_flight: 2, delayed: 1, oldest_sent_ms: Some(7_000) };
+    let counts = Counts { visible: 5, in_flight: 2, delayed: 1, oldest_entered_ms: Some(7_000) };
     Reading {
         status: Status {
             groups: vec![group(1, Some(1)), group(0, None)],

@@ -4,22 +4,24 @@
 //!
 //! | Value | Layout after the version byte |
 //! | --- | --- |
-//! | message | flags u8 (bit 0: delayed), sent_ms u64, message id 16 bytes, content |
+//! | message | flags u8 (bit 0: delayed, bit 1: moved), sent_ms u64, message id 16 bytes, if moved: at_ms u64, receives u32, first_received_ms u64, source u8 length and bytes; content |
 //! | hidden | visible_at_ms u64, receive_count u32, first_received_ms u64, received_ms u64 |
-//! | queue | messages u64, purged_below u64, fresh_from u64 |
+//! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages) |
 //! | shard | clock_ms u64, next_seq u64 |
 //! | dedup | changed_ms u64, bits 64 bytes |
 //! | incarnation | current u32, next u32 |
 
 use bytes::Bytes;
-use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, QueueRow, ShardRow};
+use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, Moved, QueueRow, ShardRow};
 use flotilla_types::ids::{MessageId, Seq};
 
 /// The version every value of this build starts with.
 const VERSION: u8 = 1;
 const FLAG_DELAYED: u8 = 1;
+const FLAG_MOVED: u8 = 2;
+const FLAG_MIXED_AGES: u8 = 1;
 
-/// Bytes in front of a message's content.
+/// Bytes in front of the content of a message that was not moved.
 pub(super) const MESSAGE_HEADER_BYTES: usize = 26;
 
 /// Bytes that are not a row of the expected kind.
@@ -71,6 +73,12 @@ impl<'a> Fields<'a> {
         self.take().map(u32::from_be_bytes)
     }
 
+    fn bytes(&mut self, count: usize) -> Result<Bytes, BadValue> {
+        let (bytes, rest) = self.0.split_at_checked(count).ok_or(BadValue::Length)?;
+        self.0 = rest;
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+
     fn end(self) -> Result<(), BadValue> {
         if self.0.is_empty() { Ok(()) } else { Err(BadValue::Length) }
     }
@@ -79,38 +87,64 @@ impl<'a> Fields<'a> {
 /// Appends a message's value.
 pub(super) fn encode_message(message: &Message, to: &mut Vec<u8>) {
     to.reserve(MESSAGE_HEADER_BYTES + message.content.len());
-    to.extend_from_slice(&[VERSION, if message.delayed { FLAG_DELAYED } else { 0 }]);
+    let delayed = if message.delayed { FLAG_DELAYED } else { 0 };
+    let moved = if message.moved.is_some() { FLAG_MOVED } else { 0 };
+    to.extend_from_slice(&[VERSION, delayed | moved]);
     to.extend_from_slice(&message.sent_ms.to_be_bytes());
     to.extend_from_slice(&message.message_id.0);
+    if let Some(moved) = &message.moved {
+        to.extend_from_slice(&moved.at_ms.to_be_bytes());
+        to.extend_from_slice(&moved.receives.to_be_bytes());
+        to.extend_from_slice(&moved.first_received_ms.to_be_bytes());
+        let length = u8::try_from(moved.source.len()).expect("a queue's name is short");
+        to.push(length);
+        to.extend_from_slice(&moved.source);
+    }
     to.extend_from_slice(&message.content);
 }
 
 /// The header alone, without touching the content.
 pub(super) fn decode_message_head(seq: Seq, value: &[u8]) -> Result<MessageHead, BadValue> {
     let mut fields = Fields::new(value)?;
-    let delayed = decode_flags(fields.take()?)?;
+    let [delayed, moved] = decode_flags(fields.take()?, [FLAG_DELAYED, FLAG_MOVED])?;
     let sent_ms = fields.u64()?;
     let _id: [u8; 16] = fields.take()?;
-    Ok(MessageHead { seq, sent_ms, delayed })
+    let entered_ms = if moved { fields.u64()? } else { sent_ms };
+    Ok(MessageHead { seq, sent_ms, entered_ms, delayed })
 }
 
 /// The whole message. The content is the one copy made.
 pub(super) fn decode_message(value: &[u8]) -> Result<Message, BadValue> {
     let mut fields = Fields::new(value)?;
+    let [delayed, is_moved] = decode_flags(fields.take()?, [FLAG_DELAYED, FLAG_MOVED])?;
     Ok(Message {
-        delayed: decode_flags(fields.take()?)?,
+        delayed,
         sent_ms: fields.u64()?,
         message_id: MessageId(fields.take()?),
+        moved: if is_moved { Some(decode_moved(&mut fields)?) } else { None },
         content: Bytes::copy_from_slice(fields.0),
     })
 }
 
-fn decode_flags([flags]: [u8; 1]) -> Result<bool, BadValue> {
-    match flags {
-        0 => Ok(false),
-        FLAG_DELAYED => Ok(true),
-        _ => Err(BadValue::Field),
+fn decode_moved(fields: &mut Fields<'_>) -> Result<Moved, BadValue> {
+    Ok(Moved {
+        at_ms: fields.u64()?,
+        receives: fields.u32()?,
+        first_received_ms: fields.u64()?,
+        source: {
+            let [length] = fields.take()?;
+            fields.bytes(length.into())?
+        },
+    })
+}
+
+/// Which of the known flags are set; any other is refused.
+fn decode_flags<const N: usize>([flags]: [u8; 1], known: [u8; N]) -> Result<[bool; N], BadValue> {
+    let all = known.iter().fold(0, |all, flag| all | flag);
+    if flags & !all != 0 {
+        return Err(BadValue::Field);
     }
+    Ok(known.map(|flag| flags & flag != 0))
 }
 
 pub(super) fn encode_hidden(row: &Hidden) -> [u8; 29] {
@@ -136,23 +170,23 @@ pub(super) fn decode_hidden(revision: u32, value: &[u8]) -> Result<Hidden, BadVa
     Ok(row)
 }
 
-pub(super) fn encode_queue(row: &QueueRow) -> [u8; 25] {
-    let mut value = [VERSION; 25];
+pub(super) fn encode_queue(row: &QueueRow) -> [u8; 26] {
+    let mut value = [VERSION; 26];
     value[1..9].copy_from_slice(&row.messages.to_be_bytes());
     value[9..17].copy_from_slice(&row.purged_below.0.to_be_bytes());
     value[17..25].copy_from_slice(&row.fresh_from.0.to_be_bytes());
+    value[25] = if row.mixed_ages { FLAG_MIXED_AGES } else { 0 };
     value
 }
 
 pub(super) fn decode_queue(value: &[u8]) -> Result<QueueRow, BadValue> {
     let mut fields = Fields::new(value)?;
-    let row = QueueRow {
-        messages: fields.u64()?,
-        purged_below: Seq(fields.u64()?),
-        fresh_from: Seq(fields.u64()?),
-    };
+    let messages = fields.u64()?;
+    let purged_below = Seq(fields.u64()?);
+    let fresh_from = Seq(fields.u64()?);
+    let [mixed_ages] = decode_flags(fields.take()?, [FLAG_MIXED_AGES])?;
     fields.end()?;
-    Ok(row)
+    Ok(QueueRow { messages, purged_below, fresh_from, mixed_ages })
 }
 
 pub(super) fn encode_shard(row: &ShardRow) -> [u8; 17] {
@@ -213,6 +247,7 @@ mod tests {
             sent_ms: 0x0102_0304_0506_0708,
             message_id: MessageId([0xaa; 16]),
             delayed: true,
+            moved: None,
             content: Bytes::from_static(b"hi"),
         }
     }
@@ -225,20 +260,32 @@ mod tests {
         received_ms: 5,
     };
 
+    const QUEUE: QueueRow =
+        QueueRow { messages: 1, purged_below: Seq(2), fresh_from: Seq(3), mixed_ages: true };
+
+    fn moved() -> Message {
+        let source = Bytes::from_static(b"src");
+        let moved = Moved { at_ms: 1, receives: 2, first_received_ms: 3, source };
+        Message { delayed: false, moved: Some(moved), ..message() }
+    }
+
     #[test]
     fn values_are_these_bytes() {
         let mut value = Vec::new();
         encode_message(&message(), &mut value);
         assert_eq!(hex(&value), format!("01010102030405060708{}6869", "aa".repeat(16)));
         assert_eq!(value.len(), MESSAGE_HEADER_BYTES + 2);
+        let mut value = Vec::new();
+        encode_message(&moved(), &mut value);
+        let brought = "0000000000000001000000020000000000000003037372636869";
+        assert_eq!(hex(&value), format!("01020102030405060708{}{brought}", "aa".repeat(16)));
         assert_eq!(
             hex(&encode_hidden(&HIDDEN)),
             "0100000000000000010000000200000000000000030000000000000005"
         );
-        let queue = QueueRow { messages: 1, purged_below: Seq(2), fresh_from: Seq(3) };
         assert_eq!(
-            hex(&encode_queue(&queue)),
-            "01000000000000000100000000000000020000000000000003"
+            hex(&encode_queue(&QUEUE)),
+            "0100000000000000010000000000000002000000000000000301"
         );
         let shard = ShardRow { clock_ms: 1, next_seq: Seq(2) };
         assert_eq!(hex(&encode_shard(&shard)), "0100000000000000010000000000000002");
@@ -253,11 +300,19 @@ mod tests {
         let mut value = Vec::new();
         encode_message(&message(), &mut value);
         assert_eq!(decode_message(&value), Ok(message()));
-        let head = MessageHead { seq: Seq(7), sent_ms: message().sent_ms, delayed: true };
+        let sent_ms = message().sent_ms;
+        let head = MessageHead { seq: Seq(7), sent_ms, entered_ms: sent_ms, delayed: true };
         assert_eq!(decode_message_head(Seq(7), &value), Ok(head));
+        let mut value = Vec::new();
+        encode_message(&moved(), &mut value);
+        assert_eq!(decode_message(&value), Ok(moved()));
+        let head = MessageHead { seq: Seq(7), sent_ms, entered_ms: 1, delayed: false };
+        assert_eq!(decode_message_head(Seq(7), &value), Ok(head));
+        for len in 0..value.len() - 2 {
+            assert_eq!(decode_message(&value[..len]), Err(BadValue::Length));
+        }
         assert_eq!(decode_hidden(4, &encode_hidden(&HIDDEN)), Ok(HIDDEN));
-        let queue = QueueRow { messages: 1, purged_below: Seq(2), fresh_from: Seq(3) };
-        assert_eq!(decode_queue(&encode_queue(&queue)), Ok(queue));
+        assert_eq!(decode_queue(&encode_queue(&QUEUE)), Ok(QUEUE));
         let shard = ShardRow { clock_ms: 1, next_seq: Seq(2) };
         assert_eq!(decode_shard(&encode_shard(&shard)), Ok(shard));
         let dedup = DedupRow { bits: [0xf0; 64], changed_ms: 9 };
@@ -296,8 +351,11 @@ mod tests {
             assert_eq!(decode_message(&value[..len]), Err(BadValue::Length));
             assert_eq!(decode_message_head(Seq(1), &value[..len]), Err(BadValue::Length));
         }
-        value[1] = 2;
+        value[1] = 4;
         assert_eq!(decode_message(&value), Err(BadValue::Field));
+        let mut queue = encode_queue(&QUEUE);
+        queue[25] = 2;
+        assert_eq!(decode_queue(&queue), Err(BadValue::Field));
         assert_eq!(
             decode_incarnation(&encode_incarnation(IncarnationRow { current: 2, next: 2 })),
             Err(BadValue::Field)

@@ -175,8 +175,12 @@ fn decide(model: &Model, number: u64, rng: &mut SmallRng) -> Vec<Op> {
         // After the rest: it may remove what this very step sent.
         ops.push(Op::Purge(queue, Seq(next_seq.0.saturating_sub(3))));
     }
-    let row =
-        QueueRow { messages: number, purged_below: Seq(number / 2), fresh_from: Seq(number / 3) };
+    let row = QueueRow {
+        messages: number,
+        purged_below: Seq(number / 2),
+        fresh_from: Seq(number / 3),
+        mixed_ages: number % 2 == 1,
+    };
     ops.push(Op::Queue(queue, (!rng.random_bool(0.05)).then_some(row)));
     ops.push(Op::Shard(ShardRow { clock_ms: number * 10, next_seq }));
     let dedup = DedupRow { bits: [number as u8; 64], changed_ms: number };
@@ -221,6 +225,7 @@ fn random_message(number: u64, rng: &mut SmallRng) -> Message {
         sent_ms: number,
         message_id: MessageId(rng.random()),
         delayed: rng.random(),
+        moved: None,
         content: content.into(),
     }
 }
