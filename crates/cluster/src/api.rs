@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flotilla_types::attributes::{
     AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
 };
-use flotilla_types::ids::{GroupId, MessageId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId, QueueId, Seq};
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 
@@ -28,6 +28,9 @@ pub struct Queue {
     pub created_s: u64,
     /// Unix time in seconds of the last change of attributes.
     pub modified_s: u64,
+    /// For a FIFO queue: whether its groups are spread over the shards, which is decided when it is
+    /// created. One whose ids are unique in the whole queue lives on one shard.
+    pub spread: bool,
 }
 
 /// Why the cluster could not do something, for reasons that are not the caller's.
@@ -169,8 +172,35 @@ pub struct Outgoing {
     pub message_id: MessageId,
     /// In seconds; the queue's own delay is already applied.
     pub delay_seconds: u32,
+    /// Of the message's group. Every message of a FIFO queue has one; on a standard queue it tells
+    /// tenants apart.
+    pub group: Option<GroupKey>,
+    /// Exactly for FIFO queues: a message with the key of an earlier one is not stored again.
+    pub dedup: Option<DedupKey>,
     /// Encoded `flotilla_wire::content::Content`.
     pub content: Bytes,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its identity, or that of the earlier message whose duplicate it is.
+    pub message_id: MessageId,
+    /// For FIFO queues: where that message is (or was); its sequence number follows from this.
+    pub place: Option<(GroupId, Seq)>,
+    /// It was not stored, because an earlier message has the same deduplication key.
+    pub duplicate: bool,
+}
+
+/// Why a message was not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// FIFO queues: the receive that the handle is from is over.
+    #[error("the receipt has expired")]
+    Expired,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
 }
 
 /// Names one receive of one message; what a receipt handle carries.
@@ -195,6 +225,9 @@ pub struct ReceiveRequest {
     pub visibility_seconds: u32,
     /// 0 for a short poll.
     pub wait_seconds: u32,
+    /// FIFO queues: of the ReceiveRequestAttemptId. A receive that repeats an earlier one gets the
+    /// same messages again.
+    pub attempt: Option<DedupKey>,
     /// Whether to report which shards were asked.
     pub explain: bool,
 }
@@ -342,12 +375,13 @@ pub trait Cluster: Send + Sync + 'static {
     /// Counts over all shards; those that cannot be reached in time count with what they last said.
     fn counts(&self, queue: &Queue) -> impl Future<Output = Result<Counts, Trouble>> + Send;
 
-    /// Stores messages; one result each, in order. All of one call go to one shard.
+    /// Stores messages; one result each, in order. On a standard queue all of one call go to one
+    /// shard; on a FIFO queue the order of each group is that of the call.
     fn send(
         &self,
         queue: &Queue,
         messages: Vec<Outgoing>,
-    ) -> impl Future<Output = Vec<Result<(), Trouble>>> + Send;
+    ) -> impl Future<Output = Vec<Result<Sent, Trouble>>> + Send;
 
     /// Receives.
     fn receive(
@@ -361,7 +395,7 @@ pub trait Cluster: Send + Sync + 'static {
         &self,
         queue: &Queue,
         receipts: Vec<Receipt>,
-    ) -> impl Future<Output = Vec<Result<(), Trouble>>> + Send;
+    ) -> impl Future<Output = Vec<Result<(), DeleteError>>> + Send;
 
     /// Changes visibilities (seconds from now); one result each, in order.
     fn change_visibility(

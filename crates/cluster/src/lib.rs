@@ -3,8 +3,8 @@
 //!
 //! Start with [`api`] (what a front end sees), then [`node`] (one node's share of the cluster).
 //! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
-//! shards, asks and parks; `formation` makes a cluster of empty nodes; `janitor` keeps house;
-//! `space` foresees full disks.
+//! shards, asks and parks; `fifo` places what must keep its order; `formation` makes a cluster of
+//! empty nodes; `janitor` keeps house; `space` foresees full disks.
 //!
 //! Invariants:
 //! - A command that may be repeated carries an id, so that it is applied once.
@@ -21,6 +21,7 @@ pub mod polling;
 mod catalog;
 mod counters;
 mod decide;
+mod fifo;
 mod formation;
 mod forward;
 mod gathering;

@@ -16,9 +16,9 @@ use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
 use crate::api::{
-    AddPermissionError, Cluster, Counts, CreateError, Outgoing, PurgeError, Queue, QueueError,
-    Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError, TagError, Trouble,
-    VisibilityError,
+    AddPermissionError, Cluster, Counts, CreateError, DeleteError, Outgoing, PurgeError, Queue,
+    QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent,
+    TagError, Trouble, VisibilityError,
 };
 use crate::catalog;
 use crate::catalog::Command;
@@ -274,20 +274,32 @@ impl Cluster for Node {
         Ok(here.plus(self.counts_elsewhere(queue.id).await))
     }
 
-    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<(), Trouble>> {
+    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<Sent, Trouble>> {
         let count = messages.len();
+        let sent: Vec<_> = messages
+            .iter()
+            .map(|message| {
+                let message_id = message.message_id;
+                Ok(Sent { message_id, place: None, duplicate: false })
+            })
+            .collect();
         let commands: Vec<_> = messages
-            .into_iter()
+            .iter()
             .map(|message| {
                 queue_command::Command::Send(queue_command::Send {
                     queue: queue.id,
                     message_id: message.message_id,
                     delay_ms: u64::from(message.delay_seconds) * 1_000,
-                    content: message.content,
+                    group: message.group,
+                    dedup: message.dedup,
+                    content: message.content.clone(),
                 })
             })
             .collect();
         let deadline = Self::deadline();
+        if queue.attributes.fifo.is_some() {
+            return self.send_in_order(queue, messages, commands, deadline).await;
+        }
         let in_work = InWork::enter(&self.sends_in_work);
         let mut tried = Vec::new();
         loop {
@@ -313,7 +325,7 @@ impl Cluster for Node {
                         let n = groups.len();
                         self.decks.with(queue.id, n, |deck| deck.note_sent(place, count));
                     }
-                    return vec![Ok(()); count];
+                    return sent;
                 }
                 // Certainly not stored there: any other shard will do.
                 Err(Trouble::Unavailable { maybe_applied: false }) if Instant::now() < deadline => {
@@ -332,7 +344,7 @@ impl Cluster for Node {
         receive::receive(self, queue, request).await
     }
 
-    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), DeleteError>> {
         let command = |receipt: &Receipt| {
             queue_command::Command::Delete(queue_command::Delete {
                 queue: queue.id,
@@ -340,7 +352,11 @@ impl Cluster for Node {
                 receive: receipt.receive,
             })
         };
-        let result = |reply: Result<Reply, Trouble>| reply.map(|_| ());
+        let result = |reply| match reply {
+            Ok(Reply::Deleted(result)) => result.map_err(|_| DeleteError::Expired),
+            Ok(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
+            Err(trouble) => Err(DeleteError::Trouble(trouble)),
+        };
         let results = self.by_shard(receipts, |receipt| receipt.shard, command, result).await;
         self.let_in(queue.id);
         results

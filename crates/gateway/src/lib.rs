@@ -13,8 +13,9 @@
 //! - Nothing is leased for a caller that has gone: the end of a connection drops its receive.
 //! - Connections, requests in work and their bytes are bounded; beyond a bound the answer is 503.
 //!
-//! Deliberately not here: where messages are, waiting for them, retention, redelivery (the
-//! cluster's); the Query protocol's answers in JSON, FIFO queues, signatures, policies, move tasks (later versions).
+//! Deliberately not here: where messages are, waiting for them, retention, redelivery, the order of
+//! groups, finding duplicates (the cluster's); the Query protocol's answers in JSON, signatures,
+//! policies, move tasks (later versions).
 
 mod action;
 mod actions;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_cluster::api::Queue;
+use flotilla_cluster::api::{Queue, Sent};
 use flotilla_types::ids::QueueId;
 use flotilla_types::limits;
 use parking_lot::RwLock;
@@ -40,16 +40,31 @@ type PerQueue<M, F = fn() -> M> = Family<QueueLabel, M, F>;
 /// The numbers of one queue; handles that are looked up once per request.
 #[derive(Clone)]
 pub(crate) struct QueueMetrics {
-    pub(crate) sent: Counter,
+    sent: Counter,
+    /// Of a standard queue: not registered, and stays zero.
+    deduplicated: Counter,
     pub(crate) received: Counter,
     pub(crate) deleted: Counter,
     pub(crate) empty_receives: Counter,
-    pub(crate) sent_bytes: Histogram,
+    sent_bytes: Histogram,
+}
+
+impl QueueMetrics {
+    /// Counts a send that succeeded.
+    pub(crate) fn count_sent(&self, sent: &Sent, bytes: usize) {
+        if sent.duplicate {
+            self.deduplicated.inc();
+        } else {
+            self.sent.inc();
+            self.sent_bytes.observe(bytes as f64);
+        }
+    }
 }
 
 /// All numbers of this crate but those of the bounds on work.
 pub(crate) struct Metrics {
     sent: PerQueue<Counter>,
+    deduplicated: PerQueue<Counter>,
     received: PerQueue<Counter>,
     deleted: PerQueue<Counter>,
     empty_receives: PerQueue<Counter>,
@@ -82,6 +97,7 @@ impl Metrics {
             actions.map(|action| seconds.get_or_create(&ActionLabel { action }).clone());
         let metrics = Self {
             sent: counters(),
+            deduplicated: counters(),
             received: counters(),
             deleted: counters(),
             empty_receives: counters(),
@@ -108,6 +124,11 @@ impl Metrics {
     ) {
         let per_queue = [
             ("NumberOfMessagesSent", "Messages added to the queue", &self.sent),
+            (
+                "NumberOfDeduplicatedSentMessages",
+                "Messages sent to a FIFO queue that has another of their deduplication id",
+                &self.deduplicated,
+            ),
             ("NumberOfMessagesReceived", "Messages returned by receives", &self.received),
             ("NumberOfMessagesDeleted", "Messages deleted", &self.deleted),
             ("NumberOfEmptyReceives", "Receives that returned nothing", &self.empty_receives),
@@ -139,8 +160,13 @@ impl Metrics {
         let full = queues.len() >= limits::QUEUE_SERIES_MAX;
         let name = if full { OTHER_QUEUES } else { queue.name.as_str() };
         let label = QueueLabel { queue_name: name.to_owned() };
+        let deduplicated = match queue.attributes.fifo {
+            Some(_) => self.deduplicated.get_or_create(&label).clone(),
+            None => Counter::default(),
+        };
         let metrics = Arc::new(QueueMetrics {
             sent: self.sent.get_or_create(&label).clone(),
+            deduplicated,
             received: self.received.get_or_create(&label).clone(),
             deleted: self.deleted.get_or_create(&label).clone(),
             empty_receives: self.empty_receives.get_or_create(&label).clone(),
@@ -158,6 +184,7 @@ impl Metrics {
         if queues.remove(&queue.id).is_some() {
             let label = QueueLabel { queue_name: queue.name.to_string() };
             self.sent.remove(&label);
+            self.deduplicated.remove(&label);
             self.received.remove(&label);
             self.deleted.remove(&label);
             self.empty_receives.remove(&label);

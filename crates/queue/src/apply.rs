@@ -1,18 +1,20 @@
 //! One file per command: what it does to its queue, and which rows that writes.
 
+use std::collections::HashMap;
 use std::io;
 
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_types::ids::{DedupKey, QueueId, Seq};
 
 use crate::effect::Effect;
 use crate::hash::{IdMap, IdSet};
 use crate::queue_state::QueueState;
-use crate::store::{Hidden, Read, Write};
+use crate::store::{Hidden, OriginalRow, Read, Write};
 
 pub(crate) mod change_visibility;
 pub(crate) mod dead_letter;
 pub(crate) mod delete;
 pub(crate) mod drop_queue;
+pub(crate) mod duplicate;
 pub(crate) mod expire;
 pub(crate) mod purge;
 pub(crate) mod receive;
@@ -37,6 +39,10 @@ pub(crate) struct Context<'a, R, W> {
     /// Messages that this batch handed out. Without this, two receives of one batch with
     /// visibility 0 would hand out the same message.
     pub(crate) handed_out: IdSet<Seq>,
+    /// Deduplication keys that this batch remembered, which `read` does not show yet.
+    pub(crate) originals: HashMap<(QueueId, DedupKey), OriginalRow>,
+    /// Queues whose deduplication keys this batch forgot, all of them.
+    pub(crate) originals_cleared: IdSet<QueueId>,
     /// Queues whose row this batch changed.
     pub(crate) changed: Vec<QueueId>,
 }
@@ -59,13 +65,19 @@ impl<R: Read, W: Write> Context<'_, R, W> {
             self.write.remove_hidden(queue, seq, old.revision);
         }
         self.write.put_hidden(queue, seq, &row);
-        self.effects.push(Effect::VisibleAt { queue, seq, at_ms: row.visible_at_ms });
+        let (at_ms, group) = (row.visible_at_ms, row.group);
+        self.effects.push(Effect::VisibleAt { queue, seq, at_ms, group });
     }
 
     /// Removes a message that is there, and its hidden row.
     pub(crate) fn remove(&mut self, queue: QueueId, state: &mut QueueState, seq: Seq) {
         match state.unhide(seq) {
-            Some(row) => self.write.remove_hidden(queue, seq, row.revision),
+            Some(row) => {
+                self.write.remove_hidden(queue, seq, row.revision);
+                if let Some(group) = row.group.filter(|_| state.row.fifo) {
+                    self.effects.push(Effect::Freed { queue, group });
+                }
+            }
             None => self.effects.push(Effect::Gone { queue, seq }),
         }
         self.write.remove_message(queue, seq);

@@ -1,7 +1,7 @@
 //! What a shard is told to do, and what it answers.
 
 use bytes::Bytes;
-use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
+use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 
 /// One Raft entry: commands that arrived together, under one stamp of the leader's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub struct Send {
     pub message_id: MessageId,
     /// Hidden for so long from the stamp on; 0 for visible at once.
     pub delay_ms: u64,
+    /// Of its group, if it has one.
+    pub group: Option<GroupKey>,
+    /// Exactly for FIFO queues: not stored when a message with this key was accepted a moment ago.
+    pub dedup: Option<DedupKey>,
     /// Body and attributes as the gateway encoded them; never looked into here.
     pub content: Bytes,
 }
@@ -103,7 +107,7 @@ pub struct Redrive {
 }
 
 /// See [`Command::Delete`]. `receive` is part of the handle; a standard queue deletes whichever
-/// receive the handle is from.
+/// receive the handle is from, a FIFO queue only with that of the receive that still holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
     /// The queue.
@@ -130,12 +134,13 @@ pub struct ChangeVisibility {
 /// One per command, in the order of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// For Send. A repeated command gets this too: it *is* stored.
-    Sent,
+    /// For Send. A repeated command gets this too: it *is* stored. For a FIFO queue with what was
+    /// accepted under the message's key, now or earlier (`None`: too long ago to be remembered).
+    Sent(Option<Accepted>),
     /// For Receive: those of the candidates that were handed out, in their order.
     Received(Vec<Lease>),
     /// For Delete, also when there was nothing left to delete: deleting is idempotent.
-    Deleted,
+    Deleted(Result<(), HandleExpired>),
     /// For ChangeVisibility.
     VisibilityChanged(Result<(), VisibilityError>),
     /// For Purge and DropQueue: how many messages went.
@@ -153,6 +158,20 @@ pub enum Reply {
     /// before, and was not applied now.
     IdForgotten,
 }
+
+/// The message that a FIFO queue has (or had) under a deduplication key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its place.
+    pub seq: Seq,
+    /// Its public identity.
+    pub message_id: MessageId,
+}
+
+/// A message of a FIFO queue was not deleted, because the receive that the handle is from is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receive is over")]
+pub struct HandleExpired;
 
 /// A message as handed out by one receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +195,7 @@ pub struct Lease {
 /// Why a visibility was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VisibilityError {
-    /// Deleted, expired, purged, or never received.
+    /// Deleted, expired, purged, or never received; in a FIFO queue also: the receive is over.
     #[error("the message is not there or was never received")]
     NotInFlight,
     /// Would hide the message for longer than the maximum, counted from its latest receive.

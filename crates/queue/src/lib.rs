@@ -7,6 +7,8 @@
 //! Invariants:
 //! - No I/O of its own, no clock, no randomness, no async. The same commands in the same order give
 //!   the same state and the same replies on every replica; time comes in as the leader's stamp.
+//! - In a FIFO queue no message is handed out while an earlier one of its group is hidden, and none
+//!   is stored twice under one deduplication key within its interval.
 //! - Every row of the store is written under its key once and removed once (`remove_*` may
 //!   become a SingleDelete), except the per-queue and dedup rows, which are overwritten.
 //! - Memory does not grow with the backlog: a message that was never received and is not delayed

@@ -6,7 +6,7 @@ use std::io;
 use flotilla_types::ids::{QueueId, Seq};
 
 use crate::apply::{self, Context, Queues};
-use crate::command::{Batch, Command, Identified, Reply};
+use crate::command::{Accepted, Batch, Command, Identified, Reply, Send};
 use crate::dedup::{Admission, Dedup};
 use crate::effect::Effect;
 use crate::hash::IdSet;
@@ -64,6 +64,8 @@ impl Machine {
             read,
             write,
             effects,
+            originals: HashMap::new(),
+            originals_cleared: IdSet::default(),
             removed: IdSet::default(),
             handed_out: IdSet::default(),
             changed: Vec::new(),
@@ -110,6 +112,12 @@ impl Machine {
         self.queues.iter().map(|(queue, state)| (*queue, &state.row))
     }
 
+    /// How many groups of a FIFO queue have messages in flight.
+    pub fn groups_in_flight(&self, queue: QueueId, now_ms: u64) -> u64 {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        self.queues.get(&queue).map_or(0, |state| state.groups_in_flight(now_ms))
+    }
+
     /// One queue's row; `None` when the shard does not know the queue.
     pub fn queue(&self, queue: QueueId) -> Option<&QueueRow> {
         self.queues.get(&queue).map(|state| &state.row)
@@ -126,8 +134,8 @@ impl Machine {
         self.queues.get(&queue)?.next_visible_at_ms(after_ms.max(self.shard.clock_ms))
     }
 
-    /// Whether an Expire would find something, as far as that is known without a search: always,
-    /// when messages of all ages lie among each other. Not between an apply and its commit.
+    /// Whether an Expire would find something (a message or deduplication keys), as far as that is
+    /// known without a search: always, when messages of all ages lie among each other. Not between an apply and its commit.
     ///
     /// # Errors
     /// When the store fails.
@@ -138,7 +146,9 @@ impl Machine {
         now_ms: u64,
         read: &impl Read,
     ) -> io::Result<bool> {
-        if self.queue(queue).is_some_and(|row| row.mixed_ages && row.messages > 0) {
+        let Some(row) = self.queue(queue) else { return Ok(false) };
+        let searched = row.mixed_ages && row.messages > 0;
+        if searched || apply::duplicate::is_due(row.originals, now_ms) {
             return Ok(true);
         }
         let oldest = self.oldest(queue, read)?;
@@ -174,13 +184,13 @@ impl Machine {
         if let Some(id) = command.id {
             match self.dedup.admit(id, ctx.now_ms) {
                 Admission::New => {}
-                Admission::Seen => return Ok(reply_to_repeat(&command.command)),
+                Admission::Seen => return reply_to_repeat(ctx, &command.command),
                 Admission::Forgotten => return Ok(Reply::IdForgotten),
             }
         }
         let queues = &mut self.queues;
         Ok(match &command.command {
-            Command::Send(send) => apply::send::apply(queues, ctx, send),
+            Command::Send(send) => apply::send::apply(queues, ctx, send)?,
             Command::Receive(receive) => apply::receive::apply(queues, ctx, receive)?,
             Command::Delete(delete) => apply::delete::apply(queues, ctx, delete),
             Command::ChangeVisibility(change) => {
@@ -199,14 +209,21 @@ impl Machine {
 /// What the first application would have answered if it went well. What it did answer is not
 /// remembered: for all but a failed change of visibility the two agree in what the client may
 /// conclude.
-fn reply_to_repeat(command: &Command) -> Reply {
-    match command {
-        Command::Send(_) => Reply::Sent,
+fn reply_to_repeat<R: Read, W: Write>(
+    ctx: &Context<'_, R, W>,
+    command: &Command,
+) -> io::Result<Reply> {
+    Ok(match command {
+        Command::Send(Send { queue, dedup: Some(key), .. }) => {
+            let row = apply::duplicate::find(ctx, *queue, *key)?;
+            Reply::Sent(row.map(|row| Accepted { seq: row.seq, message_id: row.message_id }))
+        }
+        Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
-        Command::Delete(_) => Reply::Deleted,
+        Command::Delete(_) => Reply::Deleted(Ok(())),
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
         Command::Barrier => Reply::Passed,
-    }
+    })
 }

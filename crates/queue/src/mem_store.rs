@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_types::ids::{DedupKey, QueueId, Seq};
 
-use crate::store::{DedupRow, Hidden, Message, MessageHead, QueueRow, Read, ShardRow, Write};
+use crate::store::{
+    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow, Write,
+};
 
 /// Fewer than are asked for, as the contract allows: who relies on more is found out by tests.
 const HEADS_MAX: usize = 100;
@@ -18,6 +20,7 @@ pub struct MemStore {
     hidden: BTreeMap<(QueueId, Seq, u32), Hidden>,
     queues: BTreeMap<QueueId, QueueRow>,
     dedup: BTreeMap<(u64, u64), DedupRow>,
+    originals: BTreeMap<(QueueId, u64, DedupKey), OriginalRow>,
     shard: Option<ShardRow>,
     messages_ever: HashSet<(QueueId, Seq)>,
     hidden_ever: HashSet<(QueueId, Seq, u32)>,
@@ -33,6 +36,8 @@ enum Row {
     PutShard(ShardRow),
     PutQueue(QueueId, QueueRow),
     RemoveQueue(QueueId),
+    PutOriginal(QueueId, u64, DedupKey, OriginalRow),
+    ClearOriginals(QueueId, u64),
     PutDedup(u64, u64, DedupRow),
     RemoveDedup(u64, u64),
 }
@@ -113,6 +118,13 @@ impl MemStore {
             Row::RemoveQueue(queue) => {
                 assert!(self.queues.remove(&queue).is_some(), "queue {queue} not there");
             }
+            Row::PutOriginal(queue, period, key, row) => {
+                let old = self.originals.insert((queue, period, key), row);
+                assert!(old.is_none(), "original row {queue}/{period}/{key:?} put twice");
+            }
+            Row::ClearOriginals(queue, before) => {
+                self.originals.retain(|&(of, period, _), _| of != queue || period >= before);
+            }
             Row::PutDedup(session, block, row) => {
                 self.dedup.insert((session, block), row);
             }
@@ -121,6 +133,11 @@ impl MemStore {
                 assert!(old.is_some(), "dedup row {session}/{block} not there");
             }
         }
+    }
+
+    /// Rows about deduplication keys, for tests.
+    pub fn originals(&self) -> usize {
+        self.originals.len()
     }
 
     /// All messages, for comparisons.
@@ -148,6 +165,7 @@ impl Read for MemStore {
                 sent_ms: message.sent_ms,
                 entered_ms: message.entered_ms(),
                 delayed: message.delayed,
+                group: message.group,
             })
             .collect())
     }
@@ -163,6 +181,15 @@ impl Read for MemStore {
     fn hidden_rows(&self, queue: QueueId) -> io::Result<Vec<(Seq, Hidden)>> {
         let range = self.hidden.range((queue, Seq(0), 0)..=(queue, Seq(u64::MAX), u32::MAX));
         Ok(range.map(|(&(_, seq, _), &row)| (seq, row)).collect())
+    }
+
+    fn original(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<OriginalRow>> {
+        Ok(self.originals.get(&(queue, period, key)).copied())
     }
 
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {
@@ -201,6 +228,14 @@ impl Write for MemBatch {
 
     fn remove_queue(&mut self, queue: QueueId) {
         self.rows.push(Row::RemoveQueue(queue));
+    }
+
+    fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
+        self.rows.push(Row::PutOriginal(queue, period, key, *row));
+    }
+
+    fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
+        self.rows.push(Row::ClearOriginals(queue, before_period));
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

@@ -1,9 +1,9 @@
 //! One queue's part of the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use flotilla_types::ids::Seq;
+use flotilla_types::ids::{GroupKey, Seq};
 
 use crate::hash::IdMap;
 use crate::store::{Hidden, QueueRow};
@@ -36,6 +36,8 @@ pub(crate) struct QueueState {
     promoted_ms: u64,
     in_flight: u64,
     delayed: u64,
+    /// FIFO queues: the messages of `hidden` by group, in order.
+    groups: BTreeMap<GroupKey, BTreeSet<Seq>>,
     /// No message at all lies below this place. Volatile: it only saves expiry from walking over
     /// what it removed before.
     pub(crate) floor: Seq,
@@ -48,8 +50,9 @@ pub(crate) struct QueueState {
 impl QueueState {
     /// A queue that the shard did not know. Nothing of it lies below `at`, even if the store still
     /// shows messages of its life before a drop.
-    pub(crate) fn new(at: Seq) -> QueueState {
-        QueueState::with_row(QueueRow { purged_below: at, fresh_from: at, ..QueueRow::default() })
+    pub(crate) fn new(at: Seq, fifo: bool) -> QueueState {
+        let row = QueueRow { purged_below: at, fresh_from: at, fifo, ..QueueRow::default() };
+        QueueState::with_row(row)
     }
 
     fn with_row(row: QueueRow) -> QueueState {
@@ -61,6 +64,7 @@ impl QueueState {
             promoted_ms: 0,
             in_flight: 0,
             delayed: 0,
+            groups: BTreeMap::new(),
             floor: row.purged_below,
             stored: false,
             dirty: false,
@@ -112,6 +116,10 @@ impl QueueState {
         let old = self.hidden.insert(seq, row);
         if let Some(old) = &old {
             self.remove_key(seq, old);
+        } else if self.row.fifo
+            && let Some(group) = row.group
+        {
+            self.groups.entry(group).or_default().insert(seq);
         }
         let key = (row.visible_at_ms, seq);
         if row.visible_at_ms > self.promoted_ms {
@@ -127,13 +135,37 @@ impl QueueState {
     pub(crate) fn unhide(&mut self, seq: Seq) -> Option<Hidden> {
         let old = self.hidden.remove(&seq)?;
         self.remove_key(seq, &old);
+        if let Some(group) = old.group
+            && let Some(seqs) = self.groups.get_mut(&group)
+        {
+            seqs.remove(&seq);
+            if seqs.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
         Some(old)
+    }
+
+    /// FIFO queues: the messages of a group that were received or delayed, in order.
+    pub(crate) fn hidden_of(&self, group: GroupKey) -> impl Iterator<Item = (Seq, &Hidden)> {
+        let seqs = self.groups.get(&group).into_iter().flatten();
+        seqs.filter_map(|seq| Some((*seq, self.hidden.get(seq)?)))
+    }
+
+    /// FIFO queues: groups of which a message was handed out and may not be handed out now.
+    pub(crate) fn groups_in_flight(&self, now_ms: u64) -> u64 {
+        let held = |group: &&GroupKey| {
+            self.hidden_of(**group)
+                .any(|(_, row)| row.receive_count > 0 && row.visible_at_ms > now_ms)
+        };
+        self.groups.keys().filter(held).count() as u64
     }
 
     /// Everything below `below` is gone, and that is everything the queue had.
     pub(crate) fn clear(&mut self, below: Seq) {
         let (stored, dirty, promoted_ms) = (self.stored, self.dirty, self.promoted_ms);
-        *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below) };
+        let fifo = self.row.fifo;
+        *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below, fifo) };
     }
 
     pub(crate) fn counts(&self, now_ms: u64) -> QueueCounts {

@@ -1,5 +1,7 @@
 //! The leader's view of what can be received next.
 
+mod fifo;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
@@ -11,6 +13,8 @@ use crate::hash::{IdMap, IdSet};
 use crate::machine::Machine;
 use crate::queue_state::{DueKey, QueueState};
 use crate::store::Read;
+
+use self::fifo::FifoWindow;
 
 /// Heads of a queue's first scan; each further one asks for twice as many, so that a queue that is
 /// read slowly holds little.
@@ -44,8 +48,53 @@ pub struct Reservation {
 /// - Per queue it holds at most `READY_WINDOW_MAX` fresh messages, plus what is reserved.
 #[derive(Debug)]
 pub struct ReadyWindow {
-    queues: IdMap<QueueId, QueueWindow>,
+    queues: IdMap<QueueId, Window>,
     sweep_at: usize,
+}
+
+#[derive(Debug)]
+enum Window {
+    Standard(QueueWindow),
+    Fifo(FifoWindow),
+}
+
+impl Window {
+    fn new(state: &QueueState) -> Window {
+        if state.row.fifo {
+            Window::Fifo(FifoWindow::new(state))
+        } else {
+            Window::Standard(QueueWindow::new(state))
+        }
+    }
+
+    fn has_reservations(&self) -> bool {
+        match self {
+            Window::Standard(window) => !window.reserved.is_empty(),
+            Window::Fifo(window) => window.has_reservations(),
+        }
+    }
+
+    fn observe(&mut self, effect: &Effect) {
+        match (self, *effect) {
+            (Window::Standard(window), Effect::Arrived { seq, .. }) => window.arrived(seq),
+            (Window::Standard(window), Effect::VisibleAt { seq, at_ms, .. }) => {
+                window.hidden((at_ms, seq));
+            }
+            (Window::Standard(window), Effect::Gone { seq, .. }) => window.not_fresh(seq),
+            (Window::Fifo(window), Effect::Arrived { seq, group: Some(group), .. }) => {
+                window.arrived(seq, group);
+            }
+            (Window::Fifo(window), Effect::VisibleAt { seq, at_ms, group: Some(group), .. }) => {
+                window.hidden((at_ms, seq), group);
+            }
+            (Window::Fifo(window), Effect::Gone { seq, .. }) => window.gone(seq),
+            (Window::Fifo(window), Effect::Freed { group, .. }) => window.push_ready(group),
+            // Every message of a FIFO queue has a group, and only such queues have freed ones.
+            (Window::Fifo(_), Effect::Arrived { .. } | Effect::VisibleAt { .. })
+            | (Window::Standard(_), Effect::Freed { .. })
+            | (_, Effect::Cleared { .. }) => {}
+        }
+    }
 }
 
 impl Default for ReadyWindow {
@@ -62,7 +111,8 @@ impl ReadyWindow {
 
     /// Reserves up to `max` messages that can be received at `now_ms` (or at the shard's clock, if
     /// that is later): first those that were received or delayed before, the earliest due first,
-    /// then the never-received ones in order of arrival. Reads the store only when the machine
+    /// then the never-received ones in order of arrival. Of a FIFO queue: of each group that is free
+    /// the oldest ones, in order. Reads the store only when the machine
     /// counts more never-received messages than the window knows.
     ///
     /// # Errors
@@ -82,9 +132,15 @@ impl ReadyWindow {
         if self.queues.len() >= self.sweep_at {
             self.sweep();
         }
-        let window = self.queues.entry(queue).or_insert_with(|| QueueWindow::new(state));
+        let now_ms = now_ms.max(machine.clock_ms());
+        let window = match self.queues.entry(queue).or_insert_with(|| Window::new(state)) {
+            Window::Standard(window) => window,
+            Window::Fifo(window) => {
+                return window.reserve(machine, state, read, queue, max, now_ms);
+            }
+        };
         let mut seqs = Vec::new();
-        window.take_due(state, now_ms.max(machine.clock_ms()), max, &mut seqs);
+        window.take_due(state, now_ms, max, &mut seqs);
         let unfinished = window.take_fresh(machine, state, read, queue, max, &mut seqs)?;
         Ok(Reservation { seqs, fresh_from: window.fresh_from(), unfinished })
     }
@@ -98,32 +154,21 @@ impl ReadyWindow {
             return;
         };
         for &seq in seqs {
-            window.settle(state, seq);
+            match window {
+                Window::Standard(window) => window.settle(state, seq),
+                Window::Fifo(window) => window.settle(seq),
+            }
         }
     }
 
     /// Takes in what a batch changed.
     pub fn observe(&mut self, effects: &[Effect]) {
         for effect in effects {
-            match *effect {
-                Effect::Arrived { queue, seq } => {
-                    if let Some(window) = self.queues.get_mut(&queue) {
-                        window.arrived(seq);
-                    }
-                }
-                Effect::VisibleAt { queue, seq, at_ms } => {
-                    if let Some(window) = self.queues.get_mut(&queue) {
-                        window.hidden((at_ms, seq));
-                    }
-                }
-                Effect::Gone { queue, seq } => {
-                    if let Some(window) = self.queues.get_mut(&queue) {
-                        window.not_fresh(seq);
-                    }
-                }
-                Effect::Cleared { queue } => {
-                    self.queues.remove(&queue);
-                }
+            let queue = effect.queue();
+            if matches!(effect, Effect::Cleared { .. }) {
+                self.queues.remove(&queue);
+            } else if let Some(window) = self.queues.get_mut(&queue) {
+                window.observe(effect);
             }
         }
     }
@@ -131,7 +176,7 @@ impl ReadyWindow {
     /// Forgets the queues without reservations. What they held can be found again; without this
     /// every queue that was ever asked would stay.
     fn sweep(&mut self) {
-        self.queues.retain(|_, window| !window.reserved.is_empty());
+        self.queues.retain(|_, window| window.has_reservations());
         self.sweep_at = SWEEP_MIN.max(2 * self.queues.len());
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use bytes::Bytes;
-use flotilla_types::ids::{MessageId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
 
 /// A stored message. Written once, removed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Message {
     /// Whether it was sent with a delay: then a [`Hidden`] row, not its absence, says when it is
     /// visible, and a scan for never-received messages skips it.
     pub delayed: bool,
+    /// Of its group, if it has one.
+    pub group: Option<GroupKey>,
     /// Set when it came here from another queue.
     pub moved: Option<Moved>,
     /// Body and attributes.
@@ -53,6 +55,8 @@ pub struct MessageHead {
     pub entered_ms: u64,
     /// See [`Message::delayed`].
     pub delayed: bool,
+    /// See [`Message::group`].
+    pub group: Option<GroupKey>,
 }
 
 /// Present for each message that was delayed or received at least once: until when it is hidden.
@@ -69,9 +73,16 @@ pub struct Hidden {
     pub first_received_ms: u64,
     /// Stamp of the latest receive; 0 when never received.
     pub received_ms: u64,
+    /// See [`Message::group`].
+    pub group: Option<GroupKey>,
 }
 
 impl Hidden {
+    /// Whether the receive of this number is the last one and not over.
+    pub(crate) fn holds(&self, receive: u32, now_ms: u64) -> bool {
+        receive == self.receive_count && self.visible_at_ms > now_ms
+    }
+
     /// Whether a receive of this message can have had this number.
     pub(crate) fn issued(&self, receive: u32) -> bool {
         (1..=self.receive_count).contains(&receive)
@@ -89,6 +100,23 @@ pub struct QueueRow {
     pub fresh_from: Seq,
     /// Messages came from other queues: one may be older than another at a lower place.
     pub mixed_ages: bool,
+    /// Receives keep the order of each group; decided by the queue's first message.
+    pub fifo: bool,
+    /// Periods of which [`OriginalRow`]s may be stored: from the first to the last of them.
+    pub originals: Option<(u64, u64)>,
+}
+
+/// The first message of a FIFO queue with a deduplication key. Kept per period of
+/// `limits::DEDUP_INTERVAL_MS` of the shard's clock, so that a period is forgotten at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalRow {
+    /// Its place.
+    pub seq: Seq,
+    /// Its public identity.
+    pub message_id: MessageId,
+    /// The shard's clock when it was accepted: a message with the same key is a duplicate for
+    /// `limits::DEDUP_INTERVAL_MS` from then.
+    pub sent_ms: u64,
 }
 
 /// Per shard.
@@ -148,6 +176,17 @@ pub trait Read {
     /// As [`Read::message`].
     fn hidden_rows(&self, queue: QueueId) -> io::Result<Vec<(Seq, Hidden)>>;
 
+    /// What was accepted under a deduplication key in a period.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn original(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<OriginalRow>>;
+
     /// All dedup rows: session, block, row.
     ///
     /// # Errors
@@ -175,6 +214,10 @@ pub trait Write {
     fn remove_queue(&mut self, queue: QueueId);
     /// Overwrites.
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow);
+    /// Once per key, unless it was cleared in between.
+    fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow);
+    /// Removes the queue's original rows of all periods before one.
+    fn clear_originals(&mut self, queue: QueueId, before_period: u64);
     /// May name a row that was put several times.
     fn remove_dedup(&mut self, session: u64, block: u64);
 }

@@ -130,11 +130,11 @@ fn any_receive_of_a_message_deletes_it_but_nothing_else_does() {
     // Older handle; latest handle; after the lease ended; and again.
     assert_eq!(
         rig.run(1_020, vec![delete(Q, 0, 1), delete(Q, 1, 2)]),
-        [Reply::Deleted, Reply::Deleted]
+        [Reply::Deleted(Ok(())), Reply::Deleted(Ok(()))]
     );
     assert_eq!(
         rig.run(9_000, vec![delete(Q, 2, 2), delete(Q, 2, 2)]),
-        [Reply::Deleted, Reply::Deleted]
+        [Reply::Deleted(Ok(())), Reply::Deleted(Ok(()))]
     );
     assert_eq!(rig.machine.queue(Q).unwrap().messages, 0);
     assert_eq!(rig.store.messages().count(), 0);
@@ -258,7 +258,7 @@ fn a_repeated_command_is_answered_and_not_applied() {
         Identified { id: id(2), command: send(Q, 1, 0) },
     ];
     let replies = rig.apply(&Batch { now_ms: 1_000, commands });
-    assert_eq!(replies, [Reply::Sent, Reply::Sent, Reply::Passed, Reply::IdForgotten]);
+    assert_eq!(replies, [Reply::Sent(None), Reply::Sent(None), Reply::Passed, Reply::IdForgotten]);
     assert_eq!(rig.machine.queue(Q).unwrap().messages, 1);
 }
 

@@ -9,8 +9,10 @@ use common::{Rig, change, delete, receive, send, seqs};
 use flotilla_queue::command::Command;
 use flotilla_queue::effect::Effect;
 use flotilla_queue::ready::ReadyWindow;
-use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, QueueRow, Read, ShardRow};
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_queue::store::{
+    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
+};
+use flotilla_types::ids::{DedupKey, QueueId, Seq};
 use flotilla_types::limits::READY_WINDOW_MAX;
 
 const Q: QueueId = QueueId(7);
@@ -55,6 +57,15 @@ impl Read for Counting<'_> {
 
     fn hidden_rows(&self, queue: QueueId) -> io::Result<Vec<(Seq, Hidden)>> {
         self.store.hidden_rows(queue)
+    }
+
+    fn original(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<OriginalRow>> {
+        self.store.original(queue, period, key)
     }
 
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {
@@ -118,7 +129,7 @@ fn an_empty_or_caught_up_queue_is_answered_from_memory() {
         assert!(found.seqs.is_empty());
         assert_eq!(store.scans.get(), 0);
         rig.run(1_000, vec![send(Q, 1, 0)]);
-        assert_eq!(rig.effects, [Effect::Arrived { queue: Q, seq: Seq(number) }]);
+        assert_eq!(rig.effects, [Effect::Arrived { queue: Q, seq: Seq(number), group: None }]);
         let store = Counting::new(&rig.store);
         let found = rig.window.reserve(&rig.machine, &store, Q, 10, 1_000).unwrap();
         assert_eq!((found.seqs.clone(), found.fresh_from), (vec![Seq(number)], Seq(number)));
@@ -186,7 +197,10 @@ fn a_message_made_visible_behind_the_cursor_is_offered() {
     // The leader's clock is ahead of the stamp of the next batch.
     assert_eq!(rig.reserve(Q, 1, 1_500).seqs, [Seq(0)]);
     rig.one(1_050, change(Q, 1, 1, 0));
-    assert_eq!(rig.effects, [Effect::VisibleAt { queue: Q, seq: Seq(1), at_ms: 1_050 }]);
+    assert_eq!(
+        rig.effects,
+        [Effect::VisibleAt { queue: Q, seq: Seq(1), at_ms: 1_050, group: None }]
+    );
     assert_eq!(rig.reserve(Q, 10, 1_500).seqs, [Seq(1)]);
 }
 

@@ -32,6 +32,7 @@ fn message(content: &[u8]) -> Message {
         sent_ms: 5,
         message_id: MessageId([7; 16]),
         delayed: false,
+        group: None,
         moved: None,
         content: Bytes::copy_from_slice(content),
     }
@@ -501,6 +502,7 @@ fn only_the_newest_hidden_row_of_a_message_is_listed() {
         receive_count: revision,
         first_received_ms: 1,
         received_ms: 2,
+        group: None,
     };
     for revision in 1..6 {
         let mut batch = group.batch();

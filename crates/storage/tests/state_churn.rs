@@ -22,6 +22,7 @@ fn hidden(revision: u32) -> Hidden {
         receive_count: revision,
         first_received_ms: 1,
         received_ms: 2,
+        group: None,
     }
 }
 
@@ -35,6 +36,7 @@ fn churn(group: &GroupState, in_flight: &mut VecDeque<Seq>, next: &mut Seq, coun
                 sent_ms: next.0,
                 message_id: MessageId([1; 16]),
                 delayed: false,
+                group: None,
                 moved: None,
                 content: Bytes::from(vec![next.0 as u8; CONTENT_BYTES]),
             };

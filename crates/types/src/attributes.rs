@@ -58,6 +58,19 @@ pub struct FifoAttributes {
     pub limits_per_group: bool,
 }
 
+impl FifoAttributes {
+    /// These after the change.
+    fn with(self, patch: &AttributePatch) -> Self {
+        let queue = QueueAttributes { fifo: Some(self), ..QueueAttributes::default() };
+        queue.with(patch).fifo.unwrap_or(self)
+    }
+
+    /// Whether the values go together: a limit per group is for queues that deduplicate per group.
+    fn is_legal(self) -> bool {
+        self.deduplicates_per_group || !self.limits_per_group
+    }
+}
+
 impl Default for QueueAttributes {
     fn default() -> Self {
         Self {
@@ -250,6 +263,47 @@ mod tests {
             ("SqsManagedSseEnabled", "true"),
         ];
         assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn a_fifo_queue_shows_four_more() {
+        let create = |pairs: &[(&str, &str)]| {
+            let patch = AttributePatch::parse(pairs.iter().copied(), PatchFor::Create).unwrap();
+            QueueAttributes::default().with(&patch)
+        };
+        let four = |attributes: &QueueAttributes| {
+            let pairs = attributes.shown().into_iter().skip(6);
+            pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let fresh = create(&[("FifoQueue", "true")]);
+        assert_eq!(
+            four(&fresh),
+            [
+                "FifoQueue=true",
+                "ContentBasedDeduplication=false",
+                "DeduplicationScope=queue",
+                "FifoThroughputLimit=perQueue",
+            ]
+        );
+        let fast = create(&[
+            ("FifoThroughputLimit", "perMessageGroupId"),
+            ("DeduplicationScope", "messageGroup"),
+            ("ContentBasedDeduplication", "TRUE"),
+            ("FifoQueue", "True"),
+        ]);
+        assert_eq!(
+            four(&fast),
+            [
+                "FifoQueue=true",
+                "ContentBasedDeduplication=true",
+                "DeduplicationScope=messageGroup",
+                "FifoThroughputLimit=perMessageGroupId",
+            ]
+        );
+        let again = [("FifoQueue", "true"), ("ContentBasedDeduplication", "true")];
+        let again = AttributePatch::parse(again, PatchFor::Create).unwrap();
+        assert_eq!(fast.first_difference(&again), None);
+        assert_eq!(fresh.first_difference(&again), Some(AttributeName::ContentBasedDeduplication));
     }
 
     #[test]

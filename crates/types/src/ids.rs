@@ -1,6 +1,7 @@
 //! Identifiers. All are plain integers inside and print as such.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -51,6 +52,16 @@ impl Seq {
         Seq(self.0 + 1)
     }
 }
+
+/// Stands for the text of a MessageGroupId: a part of its digest. Two groups with the same key would
+/// wait for each other and nothing worse, so 64 bits do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey(pub NonZeroU64);
+
+/// Stands for a deduplication id in its scope: a part of their digest. Messages of different ids with
+/// the same key would count as duplicates, which 128 bits rule out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DedupKey(pub [u8; 16]);
 
 /// The message's public identity: the 16 bytes of a UUID, drawn by the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -67,6 +67,11 @@ pub const ENTRY_BYTES_MAX: usize = 2 * 1_048_576;
 pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Sequence numbers held ready for receives, per queue and shard, on the leader.
 pub const READY_WINDOW_MAX: usize = 4_096;
+/// Never-received messages of a FIFO queue that the leader looks at, per queue and shard. As in SQS:
+/// groups whose messages all lie further back wait until this many are fewer.
+pub const FIFO_WINDOW_MAX: usize = 120_000;
+/// How long a deduplication id is remembered.
+pub const DEDUP_INTERVAL_MS: u64 = 5 * 60 * 1_000;
 /// Receives parked on one node.
 pub const PARKED_POLLS_MAX: usize = 50_000;
 /// Command counters remembered per gateway session and group.

@@ -1,11 +1,13 @@
 //! Commands of a shard and their replies, as Raft entries and forwarded requests hold them.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Redrive, Reply, Send,
-    VisibilityError,
+    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Receive,
+    Redrive, Reply, Send, VisibilityError,
 };
-use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
+use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 use prost::Message as _;
 
 use crate::{DecodeError, proto::command as pb};
@@ -54,6 +56,8 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             message_id: Bytes::copy_from_slice(&send.message_id.0),
             delay_ms: send.delay_ms,
             content: send.content.clone(),
+            group: send.group.map_or(0, |group| group.0.get()),
+            dedup: send.dedup.map(|key| Bytes::copy_from_slice(&key.0)),
         }),
         Command::Receive(receive) => Kind::Receive(pb::Receive {
             queue: receive.queue.0,
@@ -94,6 +98,8 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             queue: QueueId(send.queue),
             message_id: message_id(&send.message_id)?,
             delay_ms: send.delay_ms,
+            group: NonZeroU64::new(send.group).map(GroupKey),
+            dedup: send.dedup.map(|key| dedup_key(&key)).transpose()?,
             content: send.content,
         }),
         Kind::Receive(receive) => Command::Receive(Receive {
@@ -147,6 +153,10 @@ pub fn redrive_from_pb(message: pb::Redrive) -> Redrive {
     }
 }
 
+fn dedup_key(bytes: &[u8]) -> Result<DedupKey, DecodeError> {
+    Ok(DedupKey(bytes.try_into().map_err(|_| DecodeError::Field("dedup"))?))
+}
+
 fn message_id(bytes: &[u8]) -> Result<MessageId, DecodeError> {
     Ok(MessageId(bytes.try_into().map_err(|_| DecodeError::Field("message_id"))?))
 }
@@ -154,11 +164,15 @@ fn message_id(bytes: &[u8]) -> Result<MessageId, DecodeError> {
 fn reply_to_pb(reply: Reply) -> pb::Reply {
     use pb::reply::Kind;
     let kind = match reply {
-        Reply::Sent => Kind::Sent(pb::Empty {}),
+        Reply::Sent(accepted) => Kind::Sent(pb::Sent {
+            seq: accepted.map(|accepted| accepted.seq.0),
+            message_id: accepted
+                .map_or_else(Bytes::new, |accepted| Bytes::copy_from_slice(&accepted.message_id.0)),
+        }),
         Reply::Received(leases) => {
             Kind::Received(pb::Leases { leases: leases.into_iter().map(lease_to_pb).collect() })
         }
-        Reply::Deleted => Kind::Deleted(pb::Empty {}),
+        Reply::Deleted(result) => Kind::Deleted(pb::Deleted { expired: result.is_err() }),
         Reply::VisibilityChanged(result) => Kind::Visibility(
             match result {
                 Ok(()) => pb::VisibilityResult::Changed,
@@ -180,12 +194,18 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
 fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
     use pb::reply::Kind;
     Ok(match message.kind.ok_or(DecodeError::Field("kind"))? {
-        Kind::Sent(_) => Reply::Sent,
+        Kind::Sent(sent) => {
+            let accepted = |seq| -> Result<_, DecodeError> {
+                Ok(Accepted { seq: Seq(seq), message_id: message_id(&sent.message_id)? })
+            };
+            Reply::Sent(sent.seq.map(accepted).transpose()?)
+        }
         Kind::Received(leases) => {
             let leases = leases.leases.into_iter().map(lease_from_pb);
             Reply::Received(leases.collect::<Result<_, _>>()?)
         }
-        Kind::Deleted(_) => Reply::Deleted,
+        Kind::Deleted(pb::Deleted { expired: false }) => Reply::Deleted(Ok(())),
+        Kind::Deleted(pb::Deleted { expired: true }) => Reply::Deleted(Err(HandleExpired)),
         Kind::Visibility(code) => {
             let result = pb::VisibilityResult::try_from(code)
                 .map_err(|_| DecodeError::Field("visibility"))?;
@@ -242,7 +262,17 @@ mod tests {
                 queue,
                 message_id: MessageId([3; 16]),
                 delay_ms: 900_000,
+                group: None,
+                dedup: None,
                 content: Bytes::from_static(b"content"),
+            }),
+            Command::Send(Send {
+                queue,
+                message_id: MessageId([3; 16]),
+                delay_ms: 0,
+                group: NonZeroU64::new(u64::MAX).map(GroupKey),
+                dedup: Some(DedupKey([7; 16])),
+                content: Bytes::new(),
             }),
             Command::Receive(Receive {
                 queue,
@@ -291,10 +321,12 @@ mod tests {
             content: Bytes::from_static(b"c"),
         };
         let replies = vec![
-            Reply::Sent,
+            Reply::Sent(None),
+            Reply::Sent(Some(Accepted { seq: Seq(0), message_id: MessageId([5; 16]) })),
             Reply::Received(vec![lease]),
             Reply::Received(vec![]),
-            Reply::Deleted,
+            Reply::Deleted(Ok(())),
+            Reply::Deleted(Err(HandleExpired)),
             Reply::VisibilityChanged(Ok(())),
             Reply::VisibilityChanged(Err(VisibilityError::NotInFlight)),
             Reply::VisibilityChanged(Err(VisibilityError::BeyondLimit)),

@@ -20,6 +20,8 @@ pub struct Content {
     pub trace_header: Option<String>,
     /// MessageGroupId, if one was sent.
     pub group_id: Option<String>,
+    /// FIFO queues: MessageDeduplicationId, sent or made from the body.
+    pub deduplication_id: Option<String>,
 }
 
 /// A user attribute.
@@ -60,6 +62,7 @@ impl Content {
             sender_id: self.sender_id,
             trace_header: self.trace_header.unwrap_or_default(),
             group_id: self.group_id.unwrap_or_default(),
+            deduplication_id: self.deduplication_id.unwrap_or_default(),
         };
         message.encode_to_vec().into()
     }
@@ -85,6 +88,7 @@ impl Content {
             sender_id: message.sender_id,
             trace_header: given(message.trace_header),
             group_id: given(message.group_id),
+            deduplication_id: given(message.deduplication_id),
         })
     }
 }
@@ -113,8 +117,11 @@ mod tests {
             sender_id: "000000000000".into(),
             trace_header: None,
             group_id: Some("tenant".into()),
+            deduplication_id: None,
         };
         assert_eq!(Content::decode(content.clone().encode()).unwrap(), content);
+        let fifo = Content { deduplication_id: Some("once".into()), ..content };
+        assert_eq!(Content::decode(fifo.clone().encode()).unwrap(), fifo);
         assert!(Content::decode(Bytes::from_static(b"\xff\xff")).is_err());
     }
 }

@@ -271,6 +271,7 @@ fn queue_to_pb(queue: &Queue) -> pb::Queue {
         purge_session: 0,
         purge_counter: 0,
         changed_by: Vec::new(),
+        spread: queue.spread,
     }
 }
 
@@ -288,6 +289,7 @@ fn queue_from_pb(row: pb::Queue) -> Result<(Queue, u64), DecodeError> {
         tags: row.tags.into_iter().collect(),
         created_s: row.created_ms / 1_000,
         modified_s: row.modified_ms / 1_000,
+        spread: row.spread,
     };
     Ok((queue, row.purged_ms))
 }
@@ -348,6 +350,7 @@ mod tests {
             tags: BTreeMap::from([("a".into(), "b".into())]),
             created_s: 10,
             modified_s: 11,
+            spread: true,
         };
         let changed_by =
             vec![CommandId { session: 5, counter: 6 }, CommandId { session: 3, counter: 4 }];

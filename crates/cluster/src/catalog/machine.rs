@@ -201,10 +201,12 @@ impl Machine {
             return Reply::TooMany;
         }
         self.next_queue += 1;
+        let attributes = QueueAttributes::default().with(attributes);
         let queue = Arc::new(Queue {
             id: QueueId(self.next_queue),
             name: name.clone(),
-            attributes: QueueAttributes::default().with(attributes),
+            spread: attributes.fifo.is_some_and(|fifo| fifo.deduplicates_per_group),
+            attributes,
             tags: tags.unwrap_or_default(),
             created_s: self.clock_ms / 1_000,
             modified_s: self.clock_ms / 1_000,

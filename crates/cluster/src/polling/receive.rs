@@ -12,6 +12,7 @@ use flotilla_types::attributes::RedrivePolicy;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_types::names::QueueName;
 use parking_lot::Mutex;
+use rand::RngExt;
 use tokio::time::Instant;
 
 use super::arm::arm_all;
@@ -21,8 +22,8 @@ use super::hub::Wake;
 use crate::api::{
     Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
 };
-use crate::gathering;
 use crate::node::Node;
+use crate::{fifo, gathering};
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
 const DECKS_MAX: usize = 100_000;
@@ -66,6 +67,8 @@ struct Poll<'a> {
     node: &'a Node,
     groups: Arc<[GroupId]>,
     request: ReceiveRequest,
+    /// For a FIFO queue: the shard where it lives, unless it is spread.
+    home: Option<GroupId>,
     spec: ReceiveSpec,
     received: Received,
     /// Whether any shard could be asked at all.
@@ -87,7 +90,10 @@ pub(crate) async fn receive(
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
-    let mut poll = Poll { node, groups, request, spec, received, reached: false };
+    let is_fifo = queue.attributes.fifo.is_some();
+    let home = (is_fifo && !queue.spread && !groups.is_empty())
+        .then(|| fifo::shard_of(queue, None, &groups));
+    let mut poll = Poll { node, groups, request, home, spec, received, reached: false };
     if node.too_many_in_flight(queue.id) {
         if request.wait_seconds == 0 {
             return Err(ReceiveError::TooManyInFlight);
@@ -97,7 +103,11 @@ pub(crate) async fn receive(
             return Ok(poll.received);
         }
     }
-    poll.sample().await;
+    if is_fifo {
+        poll.look_for_groups().await;
+    } else {
+        poll.sample().await;
+    }
     if poll.received.messages.is_empty() && request.wait_seconds > 0 {
         poll.wait(deadline).await;
     }
@@ -145,6 +155,22 @@ impl Poll<'_> {
         let asked: Vec<usize> =
             drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
         self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
+    }
+
+    /// What polls of a FIFO queue start with, short ones too: the shard where it lives, then all
+    /// others, in another order each time. Dead letters stay on the shard on which their queue had
+    /// them, so even a queue that is not spread may have messages elsewhere.
+    async fn look_for_groups(&mut self) {
+        if let Some(home) = self.home {
+            self.ask(&[home]).await;
+        }
+        if self.received.messages.is_empty() {
+            let mut others: Vec<GroupId> = self.groups.to_vec();
+            others.retain(|group| Some(*group) != self.home);
+            let turn = rand::rng().random_range(0..others.len().max(1));
+            others.rotate_left(turn);
+            self.ask(&others).await;
+        }
     }
 
     /// For a long poll: the shards that are led here, beginning with the one whose turn it is. A consumer that

@@ -136,8 +136,8 @@ impl Core {
         }
     }
 
-    /// Ends reservations whose outcome is known. What was not handed out is offered again.
-    pub(crate) fn settle(&self, queue: QueueId, reserved: &Reserved, handed_out: usize) {
+    /// Ends reservations whose outcome is known. All but the `gone` ones can be received again.
+    pub(crate) fn settle(&self, queue: QueueId, reserved: &Reserved, gone: usize) {
         let mut inner = self.inner.lock();
         let Inner { machine: Some(machine), leading: Some(leading), epoch, .. } = &mut *inner
         else {
@@ -147,7 +147,7 @@ impl Core {
             return;
         }
         leading.window.settle(machine, queue, &reserved.seqs);
-        let back = reserved.seqs.len() - handed_out.min(reserved.seqs.len());
+        let back = reserved.seqs.len() - gone.min(reserved.seqs.len());
         if back > 0 && self.events.awaited(queue) {
             self.events.available(self.group, queue, back);
         }
@@ -244,6 +244,8 @@ impl Core {
                     }
                     continue;
                 }
+                // Whatever was behind it in its group.
+                Effect::Freed { queue, .. } => queue,
                 Effect::Gone { .. } | Effect::Cleared { .. } => continue,
             };
             match &mut run {

@@ -58,6 +58,8 @@ enum Slot {
     Receive {
         queue: QueueId,
         reserved: Reserved,
+        /// They can be received again at once.
+        stay_visible: bool,
         reply: oneshot::Sender<Result<Vec<Lease>, ShardError>>,
     },
 }
@@ -222,7 +224,8 @@ impl Owner {
                         continue;
                     }
                     commands.push(Identified { id: None, command: receive(&spec, &reserved) });
-                    slots.push(Slot::Receive { queue: spec.queue, reserved, reply });
+                    let (queue, stay_visible) = (spec.queue, spec.visibility_ms == 0);
+                    slots.push(Slot::Receive { queue, reserved, stay_visible, reply });
                 }
             }
         }
@@ -265,13 +268,14 @@ fn answer(core: &Core, slots: Vec<Slot>, result: Result<Answer, ProposeError>) {
                 let complete = mine.len() == commands;
                 let _ = reply.send(if complete { Ok(mine) } else { Err(error) });
             }
-            Slot::Receive { queue, reserved, reply } => {
+            Slot::Receive { queue, reserved, stay_visible, reply } => {
                 let leases = match replies.next() {
                     Some(Reply::Received(leases)) => Ok(leases),
                     _ => Err(error),
                 };
-                let handed_out = leases.as_ref().map_or(0, Vec::len);
-                core.settle(queue, &reserved, handed_out);
+                // Who was woken when this was applied found the messages still reserved.
+                let gone = if stay_visible { 0 } else { leases.as_ref().map_or(0, Vec::len) };
+                core.settle(queue, &reserved, gone);
                 let _ = reply.send(leases);
             }
         }

@@ -73,18 +73,19 @@ impl<S> Response<S> {
 }
 
 /// Each entry with its result. There is one per entry; were it missing, nothing would be known.
-pub(crate) fn outcomes<A, E: From<Trouble>>(
+pub(crate) fn outcomes<A, T, E: From<Trouble>>(
     entries: Vec<A>,
-    results: Vec<Result<(), E>>,
-) -> impl Iterator<Item = (A, Result<(), E>)> {
+    results: Vec<Result<T, E>>,
+) -> impl Iterator<Item = (A, Result<T, E>)> {
     let missing =
         std::iter::repeat_with(|| Err(Trouble::Unavailable { maybe_applied: true }.into()));
     entries.into_iter().zip(results.into_iter().chain(missing))
 }
 
 /// The result of a batch of one.
-pub(crate) fn outcome<E: From<Trouble>>(results: Vec<Result<(), E>>) -> Result<(), E> {
-    outcomes(vec![()], results).try_for_each(|((), result)| result)
+pub(crate) fn outcome<T, E: From<Trouble>>(results: Vec<Result<T, E>>) -> Result<T, E> {
+    let missing = || Err(Trouble::Unavailable { maybe_applied: true }.into());
+    results.into_iter().next().unwrap_or_else(missing)
 }
 
 /// Checks the list of entries and their ids; gives back the entries with their ids.

@@ -1,7 +1,7 @@
 //! CreateQueue.
 
 use flotilla_cluster::api::{Cluster, CreateError};
-use flotilla_types::attributes::PatchFor;
+use flotilla_types::attributes::{AttributeName, PatchFor};
 use flotilla_types::names::QueueName;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub(crate) async fn run<C: Cluster>(
     call: &Call<'_, C>,
     request: Request<'_>,
 ) -> Result<Response, ApiError> {
-    let name = check_name(request.queue_name.as_ref())?;
+    let name = check_name(request.queue_name.as_ref(), fifo_queue(request.attributes.as_ref()))?;
     let purpose = PatchFor::Create;
     let patch = queue_attributes::check(call, &name, request.attributes.as_ref(), purpose).await?;
     let tags = request.tags.as_ref().map(|tags| tags::check(tags, &name)).transpose()?;
@@ -40,21 +40,31 @@ pub(crate) async fn run<C: Cluster>(
     Ok(Response { queue_url: call.url(queue.name.as_str()) })
 }
 
-fn check_name(name: Option<&Text<'_>>) -> Result<QueueName, ApiError> {
+fn fifo_queue<'a>(attributes: Option<&'a Map<'_, Text<'_>>>) -> Option<&'a str> {
+    let mut items = attributes?.items.iter().rev();
+    let (_, value) = items.find(|(name, _)| name == AttributeName::FifoQueue.as_str())?;
+    Some(value.as_str())
+}
+
+/// The name must be that of a queue of the type that the attribute asks for.
+fn check_name(name: Option<&Text<'_>>, fifo: Option<&str>) -> Result<QueueName, ApiError> {
     let name = name.map_or("", Text::as_str);
     if name.is_empty() {
         return Err(no_name());
     }
-    let name = QueueName::new(name).map_err(|_| {
-        ApiError::invalid(
+    let asked_for = fifo.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    // Another value than true is left to the check of the attributes, which refuses it.
+    let type_is_known = asked_for || fifo.is_none();
+    let is_of_type = |name: &QueueName| !type_is_known || name.is_fifo() == asked_for;
+    QueueName::new(name).ok().filter(is_of_type).ok_or_else(|| {
+        ApiError::invalid(if asked_for {
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or \
+             underscores, must end with .fifo suffix and be 1 to 80 in length."
+        } else {
             "Can only include alphanumeric characters, hyphens, or underscores. \
-             1 to 80 in length",
-        )
-    })?;
-    if name.is_fifo() {
-        return Err(ApiError::unsupported(queue_attributes::NO_FIFO));
-    }
-    Ok(name)
+             1 to 80 in length"
+        })
+    })
 }
 
 /// What a request without a name is answered with.

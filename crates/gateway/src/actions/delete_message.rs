@@ -23,7 +23,10 @@ pub(crate) async fn run<C: Cluster>(
 ) -> Result<(), ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     let receipt = receipts::open(call, &queue, request.receipt_handle.as_ref())?;
-    batch::outcome(call.gateway.cluster.delete(&queue, vec![receipt]).await)?;
+    batch::outcome(call.gateway.cluster.delete(&queue, vec![receipt]).await).map_err(|error| {
+        let handle = request.receipt_handle.as_ref().map_or("", Text::as_str);
+        receipts::delete_error(error, handle)
+    })?;
     call.gateway.metrics.queue(&queue).deleted.inc();
     Ok(())
 }

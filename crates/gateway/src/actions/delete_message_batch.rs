@@ -45,7 +45,7 @@ pub(crate) async fn run<C: Cluster>(
                 metrics.deleted.inc();
                 response.successful.push(batch::Done { id });
             }
-            Err(trouble) => response.refuse(call, id, trouble.into()),
+            Err(error) => response.refuse(call, id, receipts::delete_entry_error(error)),
         }
     }
     Ok(response)

@@ -14,9 +14,6 @@ use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{Map, Text};
 use crate::urls;
 
-/// Text about every kind of FIFO queue.
-pub(crate) const NO_FIFO: &str = "FIFO queues are not supported by this version.";
-
 /// Checks attributes that a queue shall get.
 ///
 /// # Errors
@@ -129,7 +126,16 @@ fn refusal(error: AttributeError) -> ApiError {
         AttributeError::FifoOnly(name) => name_error(
             format!("You can specify the {name} only when FifoQueue is set to true.").into(),
         ),
-        AttributeError::FifoUnsupported => ApiError::unsupported(NO_FIFO),
+        AttributeError::TypeChange => value_error(
+            "Invalid value for the parameter FifoQueue. \
+             Reason: Modifying queue type is not supported."
+                .into(),
+        ),
+        AttributeError::LimitBeyondScope => value_error(
+            "The perMessageGroupId value is allowed only when the value for DeduplicationScope \
+             is messageGroup"
+                .into(),
+        ),
     }
 }
 
@@ -225,9 +231,16 @@ mod tests {
                 "You can specify the DeduplicationScope only when FifoQueue is set to true.",
             ),
             (
-                AttributeError::FifoUnsupported,
-                ErrorKind::UnsupportedOperation,
-                "FIFO queues are not supported by this version.",
+                AttributeError::TypeChange,
+                ErrorKind::InvalidAttributeValue,
+                "Invalid value for the parameter FifoQueue. Reason: Modifying queue type is not \
+                 supported.",
+            ),
+            (
+                AttributeError::LimitBeyondScope,
+                ErrorKind::InvalidAttributeValue,
+                "The perMessageGroupId value is allowed only when the value for \
+                 DeduplicationScope is messageGroup",
             ),
         ] {
             let refused = refusal(error);

@@ -1,6 +1,6 @@
 //! Receipt handles in requests.
 
-use flotilla_cluster::api::{Cluster, Queue, Receipt, VisibilityError};
+use flotilla_cluster::api::{Cluster, DeleteError, Queue, Receipt, VisibilityError};
 use flotilla_types::limits;
 
 use crate::action::Call;
@@ -30,6 +30,26 @@ pub(crate) fn open<C: Cluster>(
             format!("The input receipt handle \"{shown}\" is not a valid receipt handle."),
         )
     })
+}
+
+/// What a failed delete is answered with; it repeats the handle.
+pub(crate) fn delete_error(error: DeleteError, handle: &str) -> ApiError {
+    match error {
+        DeleteError::Expired => {
+            ApiError::invalid_value(handle, "ReceiptHandle", "The receipt handle has expired.")
+        }
+        DeleteError::Trouble(trouble) => trouble.into(),
+    }
+}
+
+/// What a failed delete is answered with in a batch, which has another answer to an expired handle.
+pub(crate) fn delete_entry_error(error: DeleteError) -> ApiError {
+    match error {
+        DeleteError::Expired => {
+            ApiError::new(ErrorKind::ReceiptHandleIsInvalid, "The receipt handle has expired")
+        }
+        DeleteError::Trouble(trouble) => trouble.into(),
+    }
 }
 
 /// Checks the new visibility timeout of a message.

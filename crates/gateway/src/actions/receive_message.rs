@@ -18,6 +18,7 @@ use crate::action::Call;
 use crate::error::ApiError;
 use crate::ids::UuidText;
 use crate::message::digest::{self, Md5Sum};
+use crate::message::keys;
 use crate::shape::{Integer, List, Text};
 use crate::urls;
 
@@ -86,7 +87,13 @@ pub(crate) async fn run<C: Cluster>(
     let user = UserSelection::new(request.message_attribute_names.as_ref());
     drop(request);
 
-    let received = receive(call, &queue, asked).await?;
+    let received = match receive(call, &queue, asked).await {
+        // Only standard queues tell of this limit.
+        Err(ReceiveError::TooManyInFlight) if queue.attributes.fifo.is_some() => {
+            Received::default()
+        }
+        received => received?,
+    };
     if asked.explain {
         call.polled = Some(explain(&received));
     }
@@ -161,16 +168,21 @@ fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveR
         "VisibilityTimeout",
         "Must be >= 0 and <= 43200, if provided.",
     )?;
-    if request.receive_request_attempt_id.is_some() {
+    let attempt_id = request.receive_request_attempt_id.as_ref().map(Text::as_str);
+    if attempt_id.is_some() && queue.attributes.fifo.is_none() {
         return Err(ApiError::invalid(
             "The request include parameter ReceiveRequestAttemptId which is not valid for this \
              queue type",
         ));
     }
+    if let Some(id) = attempt_id {
+        keys::check_id(id, "ReceiveRequestAttemptId")?;
+    }
     Ok(ReceiveRequest {
         max_messages: max_messages.unwrap_or(1) as usize,
         visibility_seconds: visibility_seconds.unwrap_or(queue.attributes.visibility_seconds),
         wait_seconds: wait_seconds.unwrap_or(queue.attributes.wait_seconds),
+        attempt: attempt_id.map(keys::of_attempt),
         explain,
     })
 }
@@ -200,6 +212,17 @@ fn present(
                 attributes.push((name, value));
             }
         };
+        let receipt = incoming.receipt;
+        // Exactly the messages of FIFO queues have such an id.
+        let sequence_number = content
+            .deduplication_id
+            .is_some()
+            .then(|| keys::sequence_number(receipt.shard, receipt.seq));
+        // In a dead-letter queue, equal ids of two messages must not look like duplicates.
+        let deduplication_id = match &source_arn {
+            Some(_) => content.deduplication_id.map(|_| incoming.message_id.to_string()),
+            None => content.deduplication_id,
+        };
         let first_received = incoming.first_received_ms.to_string();
         put(system.sender_id, "SenderId", Some(content.sender_id));
         put(system.sent_timestamp, "SentTimestamp", Some(incoming.sent_ms.to_string()));
@@ -212,6 +235,8 @@ fn present(
         );
         put(system.trace_header, "AWSTraceHeader", content.trace_header);
         put(system.group_id, "MessageGroupId", content.group_id);
+        put(system.deduplication_id, "MessageDeduplicationId", deduplication_id);
+        put(system.sequence_number, "SequenceNumber", sequence_number);
         put(system.source_arn, "DeadLetterQueueSourceArn", source_arn);
     }
     Some(Message {

@@ -11,6 +11,8 @@ pub(crate) struct SystemSelection {
     pub(crate) first_receive_timestamp: bool,
     pub(crate) trace_header: bool,
     pub(crate) group_id: bool,
+    pub(crate) deduplication_id: bool,
+    pub(crate) sequence_number: bool,
     /// Of the queue that gave the message up.
     pub(crate) source_arn: bool,
 }
@@ -29,6 +31,8 @@ impl SystemSelection {
                         first_receive_timestamp: true,
                         trace_header: true,
                         group_id: true,
+                        deduplication_id: true,
+                        sequence_number: true,
                         source_arn: true,
                     };
                 }
@@ -38,6 +42,8 @@ impl SystemSelection {
                 "ApproximateFirstReceiveTimestamp" => selection.first_receive_timestamp = true,
                 "AWSTraceHeader" => selection.trace_header = true,
                 "MessageGroupId" => selection.group_id = true,
+                "MessageDeduplicationId" => selection.deduplication_id = true,
+                "SequenceNumber" => selection.sequence_number = true,
                 "DeadLetterQueueSourceArn" => selection.source_arn = true,
                 _ => {}
             }
@@ -113,6 +119,14 @@ mod tests {
         assert!(both.sender_id && both.sent_timestamp && !both.group_id);
         assert!(SystemSelection::new([None, None]).is_empty());
         let all = list("[\"All\"]");
-        assert!(SystemSelection::new([Some(&old), Some(&all)]).trace_header);
+        let all = SystemSelection::new([Some(&old), Some(&all)]);
+        assert!(all.trace_header && all.deduplication_id && all.sequence_number);
+        let fifo = list("[\"SequenceNumber\",\"MessageDeduplicationId\"]");
+        let expected = SystemSelection {
+            sequence_number: true,
+            deduplication_id: true,
+            ..SystemSelection::default()
+        };
+        assert_eq!(SystemSelection::new([None, Some(&fifo)]), expected);
     }
 }

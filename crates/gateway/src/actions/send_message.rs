@@ -1,6 +1,6 @@
 //! SendMessage.
 
-use flotilla_cluster::api::Cluster;
+use flotilla_cluster::api::{Cluster, Sent};
 use serde::{Deserialize, Serialize};
 
 use super::batch;
@@ -8,8 +8,9 @@ use crate::action::Call;
 use crate::error::ApiError;
 use crate::ids::UuidText;
 use crate::message::attributes::Attributes;
-use crate::message::digest::Md5Sum;
-use crate::message::draft::{Draft, Fields, Origin};
+use crate::message::digest::{Digests, Md5Sum};
+use crate::message::draft::{Fields, Origin};
+use crate::message::keys;
 use crate::shape::{Integer, Text};
 
 #[derive(Deserialize)]
@@ -30,7 +31,8 @@ pub(crate) struct Request<'a> {
     message_deduplication_id: Option<Text<'a>>,
 }
 
-/// What a client is told of a message that was stored.
+/// What a client is told of a message that was stored, now or as another one of the same
+/// deduplication id.
 #[derive(Serialize)]
 pub(crate) struct Response {
     #[serde(rename = "MessageId")]
@@ -41,6 +43,8 @@ pub(crate) struct Response {
     attributes_md5: Option<Md5Sum>,
     #[serde(rename = "MD5OfMessageSystemAttributes", skip_serializing_if = "Option::is_none")]
     system_attributes_md5: Option<Md5Sum>,
+    #[serde(rename = "SequenceNumber", skip_serializing_if = "Option::is_none")]
+    sequence_number: Option<String>,
 }
 
 pub(crate) async fn run<C: Cluster>(
@@ -63,21 +67,19 @@ pub(crate) async fn run<C: Cluster>(
         action: "SendMessage",
         too_long: "One or more parameters are invalid.",
     })?;
-    let response = Response::from(&draft);
-    batch::outcome(call.gateway.cluster.send(&queue, vec![draft.outgoing]).await)?;
-    let metrics = call.gateway.metrics.queue(&queue);
-    metrics.sent.inc();
-    metrics.sent_bytes.observe(draft.bytes as f64);
-    Ok(response)
+    let sent = batch::outcome(call.gateway.cluster.send(&queue, vec![draft.outgoing]).await)?;
+    call.gateway.metrics.queue(&queue).count_sent(&sent, draft.bytes);
+    Ok(Response::new(sent, draft.digests))
 }
 
-impl From<&Draft> for Response {
-    fn from(draft: &Draft) -> Self {
+impl Response {
+    pub(crate) fn new(sent: Sent, digests: Digests) -> Self {
         Self {
-            message_id: draft.outgoing.message_id.into(),
-            body_md5: draft.body_md5,
-            attributes_md5: draft.attributes_md5,
-            system_attributes_md5: draft.system_attributes_md5,
+            message_id: sent.message_id.into(),
+            body_md5: digests.body,
+            attributes_md5: digests.attributes,
+            system_attributes_md5: digests.system_attributes,
+            sequence_number: sent.place.map(|(shard, seq)| keys::sequence_number(shard, seq)),
         }
     }
 }

@@ -56,6 +56,12 @@ pub(crate) async fn run<C: Cluster>(
             ),
         ));
     }
+    // Whichever entry it is: the whole request fails, always with the same code.
+    for (_, fields) in &entries {
+        fields
+            .check_ids_are_there(&queue)
+            .map_err(|error| ApiError { kind: ErrorKind::InvalidParameterValue, ..error })?;
+    }
     let origin = Origin {
         queue: &queue,
         sender_id: call.caller.sender_id.as_str(),
@@ -64,11 +70,11 @@ pub(crate) async fn run<C: Cluster>(
         too_long: "One or more parameters cannot be validated.",
     };
     let mut response = batch::Response::new();
-    let (mut outgoing, mut sent) = (Vec::new(), Vec::new());
+    let (mut outgoing, mut drafts) = (Vec::new(), Vec::new());
     for (id, fields) in entries {
         match fields.check(&origin) {
             Ok(draft) => {
-                sent.push((Sent { id, receipt: (&draft).into() }, draft.bytes));
+                drafts.push((id, draft.bytes, draft.digests));
                 outgoing.push(draft.outgoing);
             }
             Err(error) => response.fail(id, error),
@@ -79,14 +85,14 @@ pub(crate) async fn run<C: Cluster>(
     }
     let results = call.gateway.cluster.send(&queue, outgoing).await;
     let metrics = call.gateway.metrics.queue(&queue);
-    for ((entry, bytes), result) in batch::outcomes(sent, results) {
+    for ((id, bytes, digests), result) in batch::outcomes(drafts, results) {
         match result {
-            Ok(()) => {
-                metrics.sent.inc();
-                metrics.sent_bytes.observe(bytes as f64);
-                response.successful.push(entry);
+            Ok(sent) => {
+                metrics.count_sent(&sent, bytes);
+                let receipt = send_message::Response::new(sent, digests);
+                response.successful.push(Sent { id, receipt });
             }
-            Err(trouble) => response.refuse(call, entry.id, trouble.into()),
+            Err(trouble) => response.refuse(call, id, trouble.into()),
         }
     }
     Ok(response)

@@ -10,6 +10,14 @@ use crate::ids::hex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Md5Sum(pub(crate) [u8; 16]);
 
+/// The digests of one message that a send answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digests {
+    pub(crate) body: Md5Sum,
+    pub(crate) attributes: Option<Md5Sum>,
+    pub(crate) system_attributes: Option<Md5Sum>,
+}
+
 impl Serialize for Md5Sum {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = [0; 32];

@@ -4,3 +4,4 @@ pub(crate) mod attributes;
 pub(crate) mod characters;
 pub(crate) mod digest;
 pub(crate) mod draft;
+pub(crate) mod keys;

@@ -20,6 +20,7 @@ pub(crate) struct Server {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) served: JoinHandle<()>,
     pub(crate) registry: Registry,
+    queue: &'static str,
     connection: tokio::sync::Mutex<Option<Connection>>,
 }
 
@@ -130,15 +131,28 @@ impl Server {
         let gateway = Arc::new(Gateway::new(config, fake.clone(), &mut registry));
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(gateway, listener, stopped));
-        Self { fake, address, stop, served, registry, connection: None.into() }
+        Self { fake, address, stop, served, registry, queue: "q", connection: None.into() }
     }
 
     /// With a queue `q`.
     pub(crate) async fn with_queue(attributes: Value) -> Self {
         let server = Self::start().await;
-        let body = json!({"QueueName": "q", "Attributes": attributes});
-        assert_eq!(server.call("CreateQueue", body).await.status, 200);
+        server.create(attributes).await;
         server
+    }
+
+    /// With a FIFO queue `q.fifo`, which takes the place of `q` in all that follows.
+    pub(crate) async fn with_fifo_queue(mut attributes: Value) -> Self {
+        let server = Self { queue: "q.fifo", ..Self::start().await };
+        attributes["FifoQueue"] = "true".into();
+        server.create(attributes).await;
+        server
+    }
+
+    async fn create(&self, attributes: Value) {
+        let body = json!({"QueueName": self.queue, "Attributes": attributes});
+        let answer = self.call("CreateQueue", body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
 
     /// One request on the connection that all requests of this kind use.
@@ -170,7 +184,7 @@ impl Server {
 
     /// An action on queue `q`.
     pub(crate) async fn on_queue(&self, action: &str, mut body: Value) -> Answer {
-        body["QueueUrl"] = "http://sqs.test:9324/000000000000/q".into();
+        body["QueueUrl"] = format!("http://sqs.test:9324/000000000000/{}", self.queue).into();
         self.call(action, body).await
     }
 

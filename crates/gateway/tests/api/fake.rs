@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster, Counts, CreateError, Incoming, Outgoing, PurgeError, Queue,
-    QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError,
-    ShardAnswer, TagError, Trouble, VisibilityError,
+    AddPermissionError, Cluster, Counts, CreateError, DeleteError, Incoming, Outgoing, PurgeError,
+    Queue, QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError,
+    Sent, ShardAnswer, TagError, Trouble, VisibilityError,
 };
 use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
-use flotilla_types::ids::{GroupId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
 use flotilla_types::limits;
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 const START_MS: u64 = 1_700_000_000_000;
+const SHARD: GroupId = GroupId(1);
+const REMEMBERED_MS: u64 = 300_000;
 
 struct Message {
     seq: Seq,
@@ -27,12 +29,17 @@ struct Message {
     first_received_ms: u64,
     received_ms: u64,
     receives: u32,
+    moved_from: Option<QueueName>,
 }
 
 struct Entry {
     queue: Arc<Queue>,
     messages: Vec<Message>,
     purged_ms: Option<u64>,
+    /// FIFO: what was sent under a key, and when.
+    sent: BTreeMap<DedupKey, (Sent, u64)>,
+    /// FIFO: what a receive with this attempt got.
+    attempts: BTreeMap<DedupKey, Vec<Incoming>>,
 }
 
 #[derive(Default)]
@@ -68,6 +75,20 @@ impl Fake {
         self.state.lock().in_flight_max = Some(max);
     }
 
+    /// Moves all messages as dead letters.
+    pub(crate) fn give_up(&self, source: &str, target: &str) {
+        let mut state = self.state.lock();
+        let from = state.queues.get_mut(source).unwrap();
+        let (name, messages) = (from.queue.name.clone(), std::mem::take(&mut from.messages));
+        for mut message in messages {
+            state.ids += 1;
+            message.seq = Seq(state.ids);
+            message.visible_ms = state.now();
+            message.moved_from = Some(name.clone());
+            state.queues.get_mut(target).unwrap().messages.push(message);
+        }
+    }
+
     fn take(&self, queue: &Queue, request: ReceiveRequest) -> Result<Vec<Incoming>, ReceiveError> {
         let mut state = self.state.lock();
         if let Some(trouble) = &state.trouble {
@@ -83,32 +104,66 @@ impl Fake {
         if in_flight_max.is_some_and(|max| in_flight >= max) {
             return Err(ReceiveError::TooManyInFlight);
         }
-        let due = entry.messages.iter_mut().filter(|message| message.visible_ms <= now);
-        Ok(due
+        if let Some(again) = request.attempt.and_then(|attempt| entry.attempts.get(&attempt)) {
+            return Ok(again.clone());
+        }
+        let is_fifo = queue.attributes.fifo.is_some();
+        let mut blocked = BTreeSet::new();
+        let due = entry.messages.iter_mut().filter(|message| {
+            let group = message.outgoing.group.filter(|_| is_fifo);
+            if message.visible_ms > now {
+                blocked.extend(group);
+            }
+            message.visible_ms <= now && group.is_none_or(|group| !blocked.contains(&group))
+        });
+        let taken: Vec<_> = due
             .take(request.max_messages)
-            .map(|message| {
-                message.receives += 1;
-                message.received_ms = now;
-                message.visible_ms = now + u64::from(request.visibility_seconds) * 1_000;
-                if message.receives == 1 {
-                    message.first_received_ms = now;
-                }
-                Incoming {
-                    receipt: Receipt {
-                        queue: queue.id,
-                        shard: GroupId(1),
-                        seq: message.seq,
-                        receive: message.receives,
-                    },
-                    message_id: message.outgoing.message_id,
-                    receive_count: message.receives,
-                    first_received_ms: message.first_received_ms,
-                    sent_ms: message.sent_ms,
-                    moved_from: None,
-                    content: message.outgoing.content.clone(),
-                }
-            })
-            .collect())
+            .map(|message| message.receive(queue.id, now, request.visibility_seconds))
+            .collect();
+        if let Some(attempt) = request.attempt.filter(|_| !taken.is_empty()) {
+            entry.attempts.insert(attempt, taken.clone());
+        }
+        Ok(taken)
+    }
+}
+
+impl Entry {
+    /// Stores a message, unless it is the duplicate of one.
+    fn send(&mut self, outgoing: Outgoing, seq: Seq, now: u64) -> Sent {
+        if let Some((sent, at_ms)) = outgoing.dedup.and_then(|key| self.sent.get(&key))
+            && now < at_ms + REMEMBERED_MS
+        {
+            return Sent { duplicate: true, ..*sent };
+        }
+        let place = outgoing.dedup.map(|_| (SHARD, seq));
+        let sent = Sent { message_id: outgoing.message_id, place, duplicate: false };
+        if let Some(key) = outgoing.dedup {
+            self.sent.insert(key, (sent, now));
+        }
+        self.messages.push(Message {
+            seq,
+            sent_ms: now,
+            visible_ms: now + u64::from(outgoing.delay_seconds) * 1_000,
+            outgoing,
+            first_received_ms: 0,
+            received_ms: 0,
+            receives: 0,
+            moved_from: None,
+        });
+        sent
+    }
+
+    fn delete(&mut self, receipt: Receipt, now: u64) -> Result<(), DeleteError> {
+        let Some(at) = self.messages.iter().position(|message| message.seq == receipt.seq) else {
+            return Ok(());
+        };
+        let message = &self.messages[at];
+        let held = message.in_flight(now) && message.receives == receipt.receive;
+        if self.queue.attributes.fifo.is_some() && !held {
+            return Err(DeleteError::Expired);
+        }
+        self.messages.remove(at);
+        Ok(())
     }
 }
 
@@ -119,6 +174,24 @@ impl State {
 }
 
 impl Message {
+    fn receive(&mut self, queue: QueueId, now: u64, visibility_seconds: u32) -> Incoming {
+        self.receives += 1;
+        self.received_ms = now;
+        self.visible_ms = now + u64::from(visibility_seconds) * 1_000;
+        if self.receives == 1 {
+            self.first_received_ms = now;
+        }
+        Incoming {
+            receipt: Receipt { queue, shard: SHARD, seq: self.seq, receive: self.receives },
+            message_id: self.outgoing.message_id,
+            receive_count: self.receives,
+            first_received_ms: self.first_received_ms,
+            sent_ms: self.sent_ms,
+            moved_from: self.moved_from.clone(),
+            content: self.outgoing.content.clone(),
+        }
+    }
+
     fn in_flight(&self, now: u64) -> bool {
         self.receives > 0 && self.visible_ms > now
     }
@@ -154,15 +227,23 @@ impl Cluster for Fake {
             return Err(CreateError::DeletedRecently);
         }
         state.ids += 1;
+        let attributes = QueueAttributes::default().with(attributes);
         let queue = Arc::new(Queue {
             id: QueueId(state.ids),
             name: name.clone(),
-            attributes: QueueAttributes::default().with(attributes),
+            spread: attributes.fifo.is_some_and(|fifo| fifo.deduplicates_per_group),
+            attributes,
             tags: tags.cloned().unwrap_or_default(),
             created_s: now / 1_000,
             modified_s: now / 1_000,
         });
-        let entry = Entry { queue: queue.clone(), messages: Vec::new(), purged_ms: None };
+        let entry = Entry {
+            queue: queue.clone(),
+            messages: Vec::new(),
+            purged_ms: None,
+            sent: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+        };
         state.queues.insert(name.clone(), entry);
         Ok(queue)
     }
@@ -275,6 +356,7 @@ impl Cluster for Fake {
         }
         entry.purged_ms = Some(now);
         entry.messages.clear();
+        entry.sent.clear();
         Ok(())
     }
 
@@ -293,7 +375,7 @@ impl Cluster for Fake {
         })
     }
 
-    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<(), Trouble>> {
+    async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<Sent, Trouble>> {
         let mut state = self.state.lock();
         if let Some(trouble) = state.trouble.clone() {
             return messages.iter().map(|_| Err(trouble.clone())).collect();
@@ -302,17 +384,8 @@ impl Cluster for Fake {
         for outgoing in messages {
             state.ids += 1;
             let (now, seq) = (state.now(), Seq(state.ids));
-            let message = Message {
-                seq,
-                sent_ms: now,
-                visible_ms: now + u64::from(outgoing.delay_seconds) * 1_000,
-                outgoing,
-                first_received_ms: 0,
-                received_ms: 0,
-                receives: 0,
-            };
-            state.queues.get_mut(&queue.name).unwrap().messages.push(message);
-            results.push(Ok(()));
+            let entry = state.queues.get_mut(&queue.name).unwrap();
+            results.push(Ok(entry.send(outgoing, seq, now)));
         }
         self.changed.notify_waiters();
         results
@@ -332,7 +405,7 @@ impl Cluster for Fake {
             changed.as_mut().enable();
             let messages = self.take(queue, request)?;
             if !messages.is_empty() || self.state.lock().now_ms >= deadline {
-                let asked = vec![(GroupId(1), ShardAnswer::Messages(messages.len()))];
+                let asked = vec![(SHARD, ShardAnswer::Messages(messages.len()))];
                 let asked = if request.explain { asked } else { Vec::new() };
                 return Ok(Received { messages, asked, shards: 1 });
             }
@@ -340,16 +413,15 @@ impl Cluster for Fake {
         }
     }
 
-    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+    async fn delete(&self, queue: &Queue, receipts: Vec<Receipt>) -> Vec<Result<(), DeleteError>> {
         let mut state = self.state.lock();
         if let Some(trouble) = state.trouble.clone() {
-            return receipts.iter().map(|_| Err(trouble.clone())).collect();
+            return receipts.iter().map(|_| Err(trouble.clone().into())).collect();
         }
-        let delete = |receipt: Receipt| {
-            if let Some(entry) = state.queues.get_mut(&queue.name) {
-                entry.messages.retain(|message| message.seq != receipt.seq);
-            }
-            Ok(())
+        let now = state.now();
+        let delete = |receipt: Receipt| match state.queues.get_mut(&queue.name) {
+            Some(entry) => entry.delete(receipt, now),
+            None => Ok(()),
         };
         receipts.into_iter().map(delete).collect()
     }

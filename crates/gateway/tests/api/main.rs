@@ -5,6 +5,7 @@ mod client;
 mod connections;
 mod dead_letters;
 mod fake;
+mod fifo;
 mod messages;
 mod permissions;
 mod protocol;

@@ -10,7 +10,7 @@ async fn get(server: &Server, target: &str) -> Answer {
     server.raw(format!("GET {target} HTTP/1.1\r\nHost: sqs.test:9324\r\n\r\n").as_bytes()).await
 }
 
-async fn post(server: &Server, path: &str, form: &str) -> Answer {
+pub(crate) async fn post(server: &Server, path: &str, form: &str) -> Answer {
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: sqs.test:9324\r\n\
          Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n\
@@ -22,14 +22,14 @@ async fn post(server: &Server, path: &str, form: &str) -> Answer {
 
 /// What is between the tags of the first element of this name.
 #[track_caller]
-fn element<'a>(answer: &'a Answer, name: &str) -> &'a str {
+pub(crate) fn element<'a>(answer: &'a Answer, name: &str) -> &'a str {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let inside = answer.body.split_once(&open).and_then(|(_, rest)| rest.split_once(&close));
     inside.unwrap_or_else(|| panic!("no {name} in {answer:?}")).0
 }
 
 #[track_caller]
-fn ok(answer: &Answer, action: &str) {
+pub(crate) fn ok(answer: &Answer, action: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.headers["content-type"], "text/xml");
     let root = format!(
@@ -41,7 +41,7 @@ fn ok(answer: &Answer, action: &str) {
 }
 
 #[track_caller]
-fn refused<'a>(answer: &'a Answer, status: u16, code: &str) -> &'a str {
+pub(crate) fn refused<'a>(answer: &'a Answer, status: u16, code: &str) -> &'a str {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.headers["content-type"], "text/xml");
     assert_eq!(element(answer, "RequestId"), answer.headers["x-amzn-requestid"]);

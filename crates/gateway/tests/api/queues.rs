@@ -40,20 +40,6 @@ async fn names() {
     assert_eq!(create("").await.invalid(), none);
     assert_eq!(server.call("CreateQueue", json!({})).await.invalid(), none);
     assert_eq!(server.call("GetQueueUrl", json!({})).await.invalid(), none);
-    let unsupported = "AWS.SimpleQueueService.UnsupportedOperation";
-    for body in [
-        json!({"QueueName": "q.fifo", "Attributes": {"FifoQueue": "true"}}),
-        json!({"QueueName": "q.fifo"}),
-        json!({"QueueName": "q", "Attributes": {"FifoQueue": "True"}}),
-    ] {
-        let text = server.call("CreateQueue", body).await;
-        let text = text.sqs(400, "UnsupportedOperation", unsupported);
-        assert_eq!(text, "FIFO queues are not supported by this version.");
-    }
-    let body = json!({"QueueName": "q", "Attributes": {"FifoQueue": "false"}});
-    let answer = server.call("CreateQueue", body).await;
-    let text = answer.sqs(400, "InvalidAttributeName", "InvalidAttributeName");
-    assert_eq!(text, "Unknown Attribute FifoQueue.");
 }
 
 #[tokio::test]

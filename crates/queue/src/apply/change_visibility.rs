@@ -8,8 +8,8 @@ use crate::store::{Hidden, Read, Write};
 
 const VISIBILITY_MS_MAX: u64 = VISIBILITY_SECONDS_MAX as u64 * 1_000;
 
-/// Acts with a handle of any receive, and also when the lease had ended (standard queues: the
-/// message is hidden again). The whole time is counted from the latest receive.
+/// Acts with a handle of any receive, and also when the lease had ended: the message is hidden
+/// again. In a FIFO queue it must be the receive that still holds the message. The whole time is counted from the latest receive.
 pub(crate) fn apply<R: Read, W: Write>(
     queues: &mut Queues,
     ctx: &mut Context<'_, R, W>,
@@ -20,6 +20,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     let row = *state
         .hidden(command.seq)
         .filter(|row| row.issued(command.receive))
+        .filter(|row| !state.row.fifo || row.holds(command.receive, ctx.now_ms))
         .ok_or(VisibilityError::NotInFlight)?;
     let visible_at_ms = ctx.now_ms.saturating_add(command.visibility_ms);
     if row.received_ms.saturating_add(VISIBILITY_MS_MAX) < visible_at_ms {

@@ -9,7 +9,10 @@ use crate::queue_state::QueueState;
 use crate::store::{Message, Moved, Read, Write};
 
 /// A message that left its queue and has not arrived yet.
-pub(crate) struct DeadLetter(Message);
+pub(crate) struct DeadLetter {
+    message: Message,
+    fifo: bool,
+}
 
 /// Whether this queue has handed the message out as often as it may. Receives that it brought along
 /// from another queue do not count.
@@ -20,7 +23,7 @@ pub(crate) fn is_due(state: &QueueState, seq: Seq, message: &Message, redrive: &
 }
 
 /// Takes a message that is due out of its queue. It stays what it was: its identity, its content,
-/// when it was sent, how often it was received.
+/// its group, how often it was received and, unless the queue is a FIFO queue, when it was sent.
 pub(crate) fn leave<R: Read, W: Write>(
     state: &mut QueueState,
     ctx: &mut Context<'_, R, W>,
@@ -34,7 +37,9 @@ pub(crate) fn leave<R: Read, W: Write>(
     ctx.remove(queue, state, seq);
     let source = redrive.source.clone();
     let moved = Some(Moved { source, receives, first_received_ms, at_ms: ctx.now_ms });
-    DeadLetter(Message { delayed: false, moved, ..message })
+    let fifo = state.row.fifo;
+    let sent_ms = if fifo { ctx.now_ms } else { message.sent_ms };
+    DeadLetter { message: Message { sent_ms, delayed: false, moved, ..message }, fifo }
 }
 
 /// Puts it at the end of its dead-letter queue, visible at once.
@@ -42,7 +47,7 @@ pub(crate) fn arrive<R: Read, W: Write>(
     queues: &mut Queues,
     ctx: &mut Context<'_, R, W>,
     target: QueueId,
-    DeadLetter(message): DeadLetter,
+    letter: DeadLetter,
 ) {
-    send::store(queues, ctx, target, &message, 0);
+    send::store(queues, ctx, target, letter.fifo, &letter.message, 0);
 }

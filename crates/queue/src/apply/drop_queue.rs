@@ -2,7 +2,7 @@
 
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues};
+use crate::apply::{Context, Queues, duplicate};
 use crate::command::Reply;
 use crate::effect::Effect;
 use crate::store::{Read, Write};
@@ -12,9 +12,10 @@ pub(crate) fn apply<R: Read, W: Write>(
     ctx: &mut Context<'_, R, W>,
     queue: QueueId,
 ) -> Reply {
-    let Some(state) = queues.remove(&queue) else {
+    let Some(mut state) = queues.remove(&queue) else {
         return Reply::Purged(0);
     };
+    duplicate::forget_all(&mut state, ctx, queue);
     if state.row.messages > 0 {
         ctx.write.clear_below(queue, ctx.next_seq);
     }

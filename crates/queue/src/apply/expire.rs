@@ -5,7 +5,7 @@ use std::io;
 use flotilla_types::ids::{QueueId, Seq};
 use flotilla_types::limits::{EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX};
 
-use crate::apply::{Context, Queues, is_expired};
+use crate::apply::{Context, Queues, duplicate, is_expired};
 use crate::command::Reply;
 use crate::queue_state::QueueState;
 use crate::store::{Read, Write};
@@ -35,6 +35,7 @@ pub(crate) fn apply<R: Read, W: Write>(
         return Ok(Reply::Expired { removed: 0, resume: None });
     };
     state.promote(ctx.now_ms);
+    duplicate::forget_old(state, ctx, queue);
     let before = state.row.messages;
     let walk = remove_expired(state, ctx, queue, retention_ms, from)?;
     let removed = before - state.row.messages;

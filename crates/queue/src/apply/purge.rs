@@ -2,7 +2,7 @@
 
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues};
+use crate::apply::{Context, Queues, duplicate};
 use crate::command::Reply;
 use crate::effect::Effect;
 use crate::store::{Read, Write};
@@ -20,6 +20,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     if removed > 0 {
         ctx.write.clear_below(queue, ctx.next_seq);
     }
+    duplicate::forget_all(state, ctx, queue);
     state.clear(ctx.next_seq);
     ctx.row_changed(queue, state);
     ctx.effects.push(Effect::Cleared { queue });

@@ -25,6 +25,9 @@ pub(crate) fn apply<R: Read, W: Write>(
         let Some(message) = receivable(state, ctx, queue, seq)? else {
             continue;
         };
+        if state.row.fifo && waits(state, ctx.now_ms, seq, &message, &leases) {
+            continue;
+        }
         if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
             ctx.remove(queue, state, seq);
             continue;
@@ -77,6 +80,16 @@ fn receivable<R: Read, W: Write>(
     }
 }
 
+/// Whether a message of a FIFO queue must wait for an earlier one of its group: one that is hidden
+/// and was not handed out by this very receive. (Those that are visible and stay behind are the
+/// leader's business: it offers each group in order.)
+fn waits(state: &QueueState, now_ms: u64, seq: Seq, message: &Message, mine: &[Lease]) -> bool {
+    let Some(group) = message.group else { return false };
+    state.hidden_of(group).take_while(|(earlier, _)| *earlier < seq).any(|(earlier, row)| {
+        row.visible_at_ms > now_ms && mine.iter().all(|lease| lease.seq != earlier)
+    })
+}
+
 fn lease<R: Read, W: Write>(
     state: &mut QueueState,
     ctx: &mut Context<'_, R, W>,
@@ -95,6 +108,7 @@ fn lease<R: Read, W: Write>(
         receive_count: count.saturating_add(1),
         first_received_ms,
         received_ms: now_ms,
+        group: message.group,
     };
     ctx.hide(command.queue, state, seq, row);
     ctx.handed_out.insert(seq);

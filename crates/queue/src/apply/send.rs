@@ -1,12 +1,14 @@
 //! Send: one more message at the end of the shard.
 
-use flotilla_types::ids::QueueId;
+use std::io;
 
-use crate::apply::{Context, Queues};
-use crate::command::{Reply, Send};
+use flotilla_types::ids::{QueueId, Seq};
+
+use crate::apply::{Context, Queues, duplicate};
+use crate::command::{Accepted, Reply, Send};
 use crate::effect::Effect;
 use crate::queue_state::QueueState;
-use crate::store::{Hidden, Message, Read, Write};
+use crate::store::{Hidden, Message, OriginalRow, Read, Write};
 
 /// A queue that this shard does not know starts here: whether it exists was checked before. A send
 /// that comes after its queue's drop revives it until the cluster drops it again.
@@ -14,29 +16,43 @@ pub(crate) fn apply<R: Read, W: Write>(
     queues: &mut Queues,
     ctx: &mut Context<'_, R, W>,
     command: &Send,
-) -> Reply {
+) -> io::Result<Reply> {
+    let Send { queue, message_id, .. } = *command;
+    let earlier = match command.dedup {
+        Some(key) => duplicate::find(ctx, queue, key)?,
+        None => None,
+    };
+    if let Some(OriginalRow { seq, message_id, .. }) = earlier {
+        return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
+    }
     let message = Message {
         sent_ms: ctx.now_ms,
-        message_id: command.message_id,
+        message_id,
         delayed: command.delay_ms > 0,
+        group: command.group,
         moved: None,
         content: command.content.clone(),
     };
-    store(queues, ctx, command.queue, &message, command.delay_ms);
-    Reply::Sent
+    let fifo = command.dedup.is_some();
+    let (seq, state) = store(queues, ctx, queue, fifo, &message, command.delay_ms);
+    let Some(key) = command.dedup else { return Ok(Reply::Sent(None)) };
+    let row = OriginalRow { seq, message_id, sent_ms: ctx.now_ms };
+    duplicate::remember(state, ctx, queue, key, row);
+    Ok(Reply::Sent(Some(Accepted { seq, message_id })))
 }
 
-/// Puts a message at the end of the shard.
-pub(crate) fn store<R: Read, W: Write>(
-    queues: &mut Queues,
+/// Puts a message at the end of the shard. `fifo` says what the queue is if it starts here.
+pub(crate) fn store<'q, R: Read, W: Write>(
+    queues: &'q mut Queues,
     ctx: &mut Context<'_, R, W>,
     queue: QueueId,
+    fifo: bool,
     message: &Message,
     delay_ms: u64,
-) {
+) -> (Seq, &'q mut QueueState) {
     let seq = ctx.next_seq;
     ctx.next_seq = seq.next();
-    let state = queues.entry(queue).or_insert_with(|| QueueState::new(seq));
+    let state = queues.entry(queue).or_insert_with(|| QueueState::new(seq, fifo));
     state.promote(ctx.now_ms);
     ctx.write.put_message(queue, seq, message);
     if message.delayed {
@@ -46,12 +62,14 @@ pub(crate) fn store<R: Read, W: Write>(
             receive_count: 0,
             first_received_ms: 0,
             received_ms: 0,
+            group: message.group,
         };
         ctx.hide(queue, state, seq, row);
     } else {
-        ctx.effects.push(Effect::Arrived { queue, seq });
+        ctx.effects.push(Effect::Arrived { queue, seq, group: message.group });
     }
     state.row.messages += 1;
     state.row.mixed_ages |= message.sent_ms < ctx.now_ms;
     ctx.row_changed(queue, state);
+    (seq, state)
 }

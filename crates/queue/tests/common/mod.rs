@@ -102,6 +102,8 @@ pub fn send(queue: QueueId, number: u8, delay_ms: u64) -> Command {
         queue,
         message_id: MessageId([number; 16]),
         delay_ms,
+        group: None,
+        dedup: None,
         content: Bytes::from(vec![number]),
     })
 }

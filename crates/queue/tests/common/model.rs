@@ -133,7 +133,7 @@ impl Model {
                     handed_out_by: 0,
                 };
                 self.append(entry);
-                Reply::Sent
+                Reply::Sent(None)
             }
             Command::Receive(receive) => {
                 let (mut leases, mut dead) = (Vec::new(), Vec::new());
@@ -151,7 +151,7 @@ impl Model {
                         && delete.receive <= entry.receive_count
                         && entry.receives_here() > 0)
                 });
-                Reply::Deleted
+                Reply::Deleted(Ok(()))
             }
             Command::ChangeVisibility(change) => {
                 let entry = self
@@ -251,9 +251,9 @@ impl Model {
 
 fn repeated(command: &Command) -> Reply {
     match command {
-        Command::Send(_) => Reply::Sent,
+        Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
-        Command::Delete(_) => Reply::Deleted,
+        Command::Delete(_) => Reply::Deleted(Ok(())),
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use flotilla_queue::store::{DedupRow, Hidden, Message, QueueRow, ShardRow, Write};
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_queue::store::{DedupRow, Hidden, Message, OriginalRow, QueueRow, ShardRow, Write};
+use flotilla_types::ids::{DedupKey, QueueId, Seq};
 use rocksdb::WriteBatch;
 
 use super::db::Shared;
@@ -103,6 +103,16 @@ impl Write for GroupBatch {
 
     fn remove_queue(&mut self, queue: QueueId) {
         self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.queue(queue));
+    }
+
+    fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
+        let value = values::encode_original(row);
+        let key = self.space.original(queue, period, key);
+        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+    }
+
+    fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
+        self.clear(Table::Meta, &self.space.originals_before(queue, before_period));
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

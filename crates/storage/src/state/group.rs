@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, QueueRow, Read, ShardRow};
-use flotilla_types::ids::{GroupId, QueueId, Seq};
+use flotilla_queue::store::{
+    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
+};
+use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
 use parking_lot::Mutex;
 use rocksdb::ReadOptions;
 
@@ -275,6 +277,16 @@ impl Read for GroupState {
             Ok(())
         })?;
         Ok(rows)
+    }
+
+    fn original(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<OriginalRow>> {
+        let key = self.space().original(queue, period, key);
+        self.get(Table::Meta, &key, values::decode_original)
     }
 
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {

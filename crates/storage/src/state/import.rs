@@ -200,6 +200,7 @@ fn is_meta_row(key: MetaKey<'_>, value: &[u8]) -> Result<(), BadValue> {
         MetaKey::Shard => values::decode_shard(value).map(drop),
         MetaKey::Queue(_) => values::decode_queue(value).map(drop),
         MetaKey::Dedup { .. } => values::decode_dedup(value).map(drop),
+        MetaKey::Original => values::decode_original(value).map(drop),
         // Opaque here; the catalog checks its own rows.
         MetaKey::Catalog(_) => Ok(()),
     }
@@ -220,6 +221,7 @@ mod tests {
             visible_at_ms: 2,
             receive_count: 3,
             first_received_ms: 4,
+            group: None,
             received_ms: 5,
         };
         StateRow {

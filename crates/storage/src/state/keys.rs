@@ -3,13 +3,13 @@
 //! | Column family | Key |
 //! | --- | --- |
 //! | `meta` | group u32, 0u32, tag: 1 applied record, 2 incarnation row |
-//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key |
+//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, queue u64, period u64, deduplication key 16 bytes |
 //! | `message` | group u32, incarnation u32, queue u64, seq u64 |
 //! | `hidden` | group u32, incarnation u32, queue u64, seq u64, revision u32 |
 //!
 //! Incarnation 0 holds what says which incarnation counts; real incarnations start at 1.
 
-use flotilla_types::ids::{GroupId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
 
 const TAG_APPLIED: u8 = 1;
 const TAG_INCARNATION: u8 = 2;
@@ -18,6 +18,7 @@ const TAG_SHARD: u8 = 1;
 const TAG_QUEUE: u8 = 2;
 const TAG_DEDUP: u8 = 3;
 const TAG_CATALOG: u8 = 4;
+const TAG_ORIGINAL: u8 = 5;
 
 /// Bytes of group and incarnation in front of every key.
 pub(super) const SPACE_BYTES: usize = 8;
@@ -43,6 +44,7 @@ pub(super) enum MetaKey<'a> {
     Queue(QueueId),
     Dedup { session: u64, block: u64 },
     Catalog(&'a [u8]),
+    Original,
 }
 
 /// Where a group's applied record lies. Outside the incarnations, so that one write changes it
@@ -84,6 +86,20 @@ impl KeySpace {
 
     pub(super) fn dedup(self, session: u64, block: u64) -> [u8; 25] {
         join([&self.prefix(), &[TAG_DEDUP], &session.to_be_bytes(), &block.to_be_bytes()])
+    }
+
+    pub(super) fn original(self, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
+        let place = [&queue.0.to_be_bytes()[..], &period.to_be_bytes(), &key.0];
+        join([&self.prefix(), &[TAG_ORIGINAL], place[0], place[1], place[2]])
+    }
+
+    /// The original rows of a queue of the periods before one.
+    pub(super) fn originals_before(self, queue: QueueId, period: u64) -> KeyRange {
+        let first = DedupKey([0; 16]);
+        KeyRange {
+            from: self.original(queue, 0, first).to_vec(),
+            to: self.original(queue, period, first).to_vec(),
+        }
     }
 
     pub(super) fn catalog(self, key: &[u8]) -> Vec<u8> {
@@ -166,6 +182,7 @@ pub(super) fn decode_meta(suffix: &[u8]) -> Option<MetaKey<'_>> {
             Some(MetaKey::Dedup { session: u64_at(rest, 0)?, block: u64_at(rest, 8)? })
         }
         (TAG_CATALOG, _) => Some(MetaKey::Catalog(rest)),
+        (TAG_ORIGINAL, 32) => Some(MetaKey::Original),
         _ => None,
     }
 }
@@ -232,6 +249,10 @@ mod tests {
             "010203040a0b0c0d0300000000000000410000000000000042"
         );
         assert_eq!(hex(&SPACE.catalog(b"ab")), "010203040a0b0c0d046162");
+        assert_eq!(
+            hex(&SPACE.original(QUEUE, 0x41, DedupKey([0xee; 16]))),
+            format!("010203040a0b0c0d0511121314151617180000000000000041{}", "ee".repeat(16))
+        );
     }
 
     #[test]
@@ -245,6 +266,8 @@ mod tests {
             Some(MetaKey::Dedup { session: 1, block: 2 })
         );
         assert_eq!(decode_meta(&SPACE.catalog(b"k")[8..]), Some(MetaKey::Catalog(b"k")));
+        let original = SPACE.original(QUEUE, 1, DedupKey([2; 16]));
+        assert_eq!(decode_meta(&original[8..]), Some(MetaKey::Original));
         assert_eq!(decode_meta(&SPACE.catalog(b"")[8..]), Some(MetaKey::Catalog(b"")));
     }
 
@@ -261,7 +284,8 @@ mod tests {
         assert_eq!(decode_meta(&[TAG_SHARD, 0]), None);
         assert_eq!(decode_meta(&[TAG_QUEUE, 0]), None);
         assert_eq!(decode_meta(&[TAG_DEDUP]), None);
-        assert_eq!(decode_meta(&[5]), None);
+        assert_eq!(decode_meta(&[TAG_ORIGINAL, 1]), None);
+        assert_eq!(decode_meta(&[6]), None);
         assert_eq!(group_of(&[0, 0, 1]), None);
         assert_eq!(group_of(&message), Some(SPACE.group));
     }
@@ -284,6 +308,9 @@ mod tests {
         let range = SPACE.messages_below(low, SEQ);
         assert!(inside(&range, &SPACE.message(low, Seq(0))));
         assert!(!inside(&range, &SPACE.message(low, SEQ)));
+        let range = SPACE.originals_before(low, 7);
+        assert!(inside(&range, &SPACE.original(low, 6, DedupKey([0xff; 16]))));
+        assert!(!inside(&range, &SPACE.original(low, 7, DedupKey([0; 16]))));
         let range = SPACE.all();
         assert!(inside(&range, &SPACE.catalog(&[0xff; 9])));
         let later = KeySpace { incarnation: SPACE.incarnation + 1, ..SPACE };

@@ -112,7 +112,14 @@ mod tests {
 
     fn message(bytes: usize) -> Message {
         let content = Bytes::from(vec![7; bytes]);
-        Message { sent_ms: 1, message_id: MessageId([2; 16]), delayed: false, moved: None, content }
+        Message {
+            sent_ms: 1,
+            message_id: MessageId([2; 16]),
+            delayed: false,
+            group: None,
+            moved: None,
+            content,
+        }
     }
 
     fn put(recent: &mut Recent, seq: u64, bytes: usize) {

@@ -4,24 +4,35 @@
 //!
 //! | Value | Layout after the version byte |
 //! | --- | --- |
-//! | message | flags u8 (bit 0: delayed, bit 1: moved), sent_ms u64, message id 16 bytes, if moved: at_ms u64, receives u32, first_received_ms u64, source u8 length and bytes; content |
-//! | hidden | visible_at_ms u64, receive_count u32, first_received_ms u64, received_ms u64 |
-//! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages) |
+//! | message | flags u8 (bit 0: delayed, 1: moved, 2: grouped), sent_ms u64, message id 16 bytes, if grouped: group u64, if moved: at_ms u64, receives u32, first_received_ms u64, source u8 length and bytes; content |
+//! | hidden | visible_at_ms u64, receive_count u32, first_received_ms u64, received_ms u64, group u64 (0: none) |
+//! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages, 1: FIFO, 2: originals), first and last period of originals u64 each |
+//! | original | seq u64, message id 16 bytes, sent_ms u64 |
 //! | shard | clock_ms u64, next_seq u64 |
 //! | dedup | changed_ms u64, bits 64 bytes |
 //! | incarnation | current u32, next u32 |
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
-use flotilla_queue::store::{DedupRow, Hidden, Message, MessageHead, Moved, QueueRow, ShardRow};
-use flotilla_types::ids::{MessageId, Seq};
+use flotilla_queue::store::{
+    DedupRow, Hidden, Message, MessageHead, Moved, OriginalRow, QueueRow, ShardRow,
+};
+use flotilla_types::ids::{GroupKey, MessageId, Seq};
 
 /// The version every value of this build starts with.
 const VERSION: u8 = 1;
 const FLAG_DELAYED: u8 = 1;
 const FLAG_MOVED: u8 = 2;
-const FLAG_MIXED_AGES: u8 = 1;
+const FLAG_GROUPED: u8 = 4;
+const MESSAGE_FLAGS: [u8; 3] = [FLAG_DELAYED, FLAG_MOVED, FLAG_GROUPED];
 
-/// Bytes in front of the content of a message that was not moved.
+const FLAG_MIXED_AGES: u8 = 1;
+const FLAG_FIFO: u8 = 2;
+const FLAG_ORIGINALS: u8 = 4;
+const QUEUE_FLAGS: [u8; 3] = [FLAG_MIXED_AGES, FLAG_FIFO, FLAG_ORIGINALS];
+
+/// Bytes in front of the content of a message without a group that was not moved.
 pub(super) const MESSAGE_HEADER_BYTES: usize = 26;
 
 /// Bytes that are not a row of the expected kind.
@@ -87,11 +98,13 @@ impl<'a> Fields<'a> {
 /// Appends a message's value.
 pub(super) fn encode_message(message: &Message, to: &mut Vec<u8>) {
     to.reserve(MESSAGE_HEADER_BYTES + message.content.len());
-    let delayed = if message.delayed { FLAG_DELAYED } else { 0 };
-    let moved = if message.moved.is_some() { FLAG_MOVED } else { 0 };
-    to.extend_from_slice(&[VERSION, delayed | moved]);
+    let set = [message.delayed, message.moved.is_some(), message.group.is_some()];
+    to.extend_from_slice(&[VERSION, encode_flags(set, MESSAGE_FLAGS)]);
     to.extend_from_slice(&message.sent_ms.to_be_bytes());
     to.extend_from_slice(&message.message_id.0);
+    if let Some(group) = message.group {
+        to.extend_from_slice(&group.0.get().to_be_bytes());
+    }
     if let Some(moved) = &message.moved {
         to.extend_from_slice(&moved.at_ms.to_be_bytes());
         to.extend_from_slice(&moved.receives.to_be_bytes());
@@ -106,24 +119,30 @@ pub(super) fn encode_message(message: &Message, to: &mut Vec<u8>) {
 /// The header alone, without touching the content.
 pub(super) fn decode_message_head(seq: Seq, value: &[u8]) -> Result<MessageHead, BadValue> {
     let mut fields = Fields::new(value)?;
-    let [delayed, moved] = decode_flags(fields.take()?, [FLAG_DELAYED, FLAG_MOVED])?;
+    let [delayed, moved, grouped] = decode_flags(fields.take()?, MESSAGE_FLAGS)?;
     let sent_ms = fields.u64()?;
     let _id: [u8; 16] = fields.take()?;
+    let group = if grouped { Some(decode_group(&mut fields)?) } else { None };
     let entered_ms = if moved { fields.u64()? } else { sent_ms };
-    Ok(MessageHead { seq, sent_ms, entered_ms, delayed })
+    Ok(MessageHead { seq, sent_ms, entered_ms, delayed, group })
 }
 
 /// The whole message. The content is the one copy made.
 pub(super) fn decode_message(value: &[u8]) -> Result<Message, BadValue> {
     let mut fields = Fields::new(value)?;
-    let [delayed, is_moved] = decode_flags(fields.take()?, [FLAG_DELAYED, FLAG_MOVED])?;
+    let [delayed, is_moved, grouped] = decode_flags(fields.take()?, MESSAGE_FLAGS)?;
     Ok(Message {
         delayed,
         sent_ms: fields.u64()?,
         message_id: MessageId(fields.take()?),
+        group: if grouped { Some(decode_group(&mut fields)?) } else { None },
         moved: if is_moved { Some(decode_moved(&mut fields)?) } else { None },
         content: Bytes::copy_from_slice(fields.0),
     })
+}
+
+fn decode_group(fields: &mut Fields<'_>) -> Result<GroupKey, BadValue> {
+    NonZeroU64::new(fields.u64()?).map(GroupKey).ok_or(BadValue::Field)
 }
 
 fn decode_moved(fields: &mut Fields<'_>) -> Result<Moved, BadValue> {
@@ -138,6 +157,10 @@ fn decode_moved(fields: &mut Fields<'_>) -> Result<Moved, BadValue> {
     })
 }
 
+fn encode_flags<const N: usize>(set: [bool; N], known: [u8; N]) -> u8 {
+    set.into_iter().zip(known).filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag)
+}
+
 /// Which of the known flags are set; any other is refused.
 fn decode_flags<const N: usize>([flags]: [u8; 1], known: [u8; N]) -> Result<[bool; N], BadValue> {
     let all = known.iter().fold(0, |all, flag| all | flag);
@@ -147,12 +170,14 @@ fn decode_flags<const N: usize>([flags]: [u8; 1], known: [u8; N]) -> Result<[boo
     Ok(known.map(|flag| flags & flag != 0))
 }
 
-pub(super) fn encode_hidden(row: &Hidden) -> [u8; 29] {
-    let mut value = [VERSION; 29];
+pub(super) fn encode_hidden(row: &Hidden) -> [u8; 37] {
+    let mut value = [VERSION; 37];
     value[1..9].copy_from_slice(&row.visible_at_ms.to_be_bytes());
     value[9..13].copy_from_slice(&row.receive_count.to_be_bytes());
     value[13..21].copy_from_slice(&row.first_received_ms.to_be_bytes());
     value[21..29].copy_from_slice(&row.received_ms.to_be_bytes());
+    let group = row.group.map_or(0, |group| group.0.get());
+    value[29..37].copy_from_slice(&group.to_be_bytes());
     value
 }
 
@@ -165,17 +190,22 @@ pub(super) fn decode_hidden(revision: u32, value: &[u8]) -> Result<Hidden, BadVa
         receive_count: fields.u32()?,
         first_received_ms: fields.u64()?,
         received_ms: fields.u64()?,
+        group: NonZeroU64::new(fields.u64()?).map(GroupKey),
     };
     fields.end()?;
     Ok(row)
 }
 
-pub(super) fn encode_queue(row: &QueueRow) -> [u8; 26] {
-    let mut value = [VERSION; 26];
+pub(super) fn encode_queue(row: &QueueRow) -> [u8; 42] {
+    let mut value = [VERSION; 42];
     value[1..9].copy_from_slice(&row.messages.to_be_bytes());
     value[9..17].copy_from_slice(&row.purged_below.0.to_be_bytes());
     value[17..25].copy_from_slice(&row.fresh_from.0.to_be_bytes());
-    value[25] = if row.mixed_ages { FLAG_MIXED_AGES } else { 0 };
+    let set = [row.mixed_ages, row.fifo, row.originals.is_some()];
+    value[25] = encode_flags(set, QUEUE_FLAGS);
+    let (first, last) = row.originals.unwrap_or_default();
+    value[26..34].copy_from_slice(&first.to_be_bytes());
+    value[34..42].copy_from_slice(&last.to_be_bytes());
     value
 }
 
@@ -184,9 +214,30 @@ pub(super) fn decode_queue(value: &[u8]) -> Result<QueueRow, BadValue> {
     let messages = fields.u64()?;
     let purged_below = Seq(fields.u64()?);
     let fresh_from = Seq(fields.u64()?);
-    let [mixed_ages] = decode_flags(fields.take()?, [FLAG_MIXED_AGES])?;
+    let [mixed_ages, fifo, has_originals] = decode_flags(fields.take()?, QUEUE_FLAGS)?;
+    let periods = (fields.u64()?, fields.u64()?);
     fields.end()?;
-    Ok(QueueRow { messages, purged_below, fresh_from, mixed_ages })
+    let originals = has_originals.then_some(periods);
+    Ok(QueueRow { messages, purged_below, fresh_from, mixed_ages, fifo, originals })
+}
+
+pub(super) fn encode_original(row: &OriginalRow) -> [u8; 33] {
+    let mut value = [VERSION; 33];
+    value[1..9].copy_from_slice(&row.seq.0.to_be_bytes());
+    value[9..25].copy_from_slice(&row.message_id.0);
+    value[25..33].copy_from_slice(&row.sent_ms.to_be_bytes());
+    value
+}
+
+pub(super) fn decode_original(value: &[u8]) -> Result<OriginalRow, BadValue> {
+    let mut fields = Fields::new(value)?;
+    let row = OriginalRow {
+        seq: Seq(fields.u64()?),
+        message_id: MessageId(fields.take()?),
+        sent_ms: fields.u64()?,
+    };
+    fields.end()?;
+    Ok(row)
 }
 
 pub(super) fn encode_shard(row: &ShardRow) -> [u8; 17] {
@@ -247,6 +298,7 @@ mod tests {
             sent_ms: 0x0102_0304_0506_0708,
             message_id: MessageId([0xaa; 16]),
             delayed: true,
+            group: None,
             moved: None,
             content: Bytes::from_static(b"hi"),
         }
@@ -258,15 +310,27 @@ mod tests {
         receive_count: 2,
         first_received_ms: 3,
         received_ms: 5,
+        group: GROUP,
     };
 
-    const QUEUE: QueueRow =
-        QueueRow { messages: 1, purged_below: Seq(2), fresh_from: Seq(3), mixed_ages: true };
+    const GROUP: Option<GroupKey> = Some(GroupKey(NonZeroU64::new(6).unwrap()));
+
+    const QUEUE: QueueRow = QueueRow {
+        messages: 1,
+        purged_below: Seq(2),
+        fresh_from: Seq(3),
+        mixed_ages: true,
+        fifo: true,
+        originals: Some((4, 5)),
+    };
+
+    const ORIGINAL: OriginalRow =
+        OriginalRow { seq: Seq(1), message_id: MessageId([0xaa; 16]), sent_ms: 2 };
 
     fn moved() -> Message {
         let source = Bytes::from_static(b"src");
         let moved = Moved { at_ms: 1, receives: 2, first_received_ms: 3, source };
-        Message { delayed: false, moved: Some(moved), ..message() }
+        Message { delayed: false, group: GROUP, moved: Some(moved), ..message() }
     }
 
     #[test]
@@ -277,15 +341,20 @@ mod tests {
         assert_eq!(value.len(), MESSAGE_HEADER_BYTES + 2);
         let mut value = Vec::new();
         encode_message(&moved(), &mut value);
-        let brought = "0000000000000001000000020000000000000003037372636869";
-        assert_eq!(hex(&value), format!("01020102030405060708{}{brought}", "aa".repeat(16)));
+        let brought = "00000000000000060000000000000001000000020000000000000003037372636869";
+        assert_eq!(hex(&value), format!("01060102030405060708{}{brought}", "aa".repeat(16)));
         assert_eq!(
             hex(&encode_hidden(&HIDDEN)),
-            "0100000000000000010000000200000000000000030000000000000005"
+            "01000000000000000100000002000000000000000300000000000000050000000000000006"
         );
         assert_eq!(
             hex(&encode_queue(&QUEUE)),
-            "0100000000000000010000000000000002000000000000000301"
+            "01000000000000000100000000000000020000000000000003070000000000000004\
+             0000000000000005"
+        );
+        assert_eq!(
+            hex(&encode_original(&ORIGINAL)),
+            format!("010000000000000001{}0000000000000002", "aa".repeat(16))
         );
         let shard = ShardRow { clock_ms: 1, next_seq: Seq(2) };
         assert_eq!(hex(&encode_shard(&shard)), "0100000000000000010000000000000002");
@@ -301,18 +370,25 @@ mod tests {
         encode_message(&message(), &mut value);
         assert_eq!(decode_message(&value), Ok(message()));
         let sent_ms = message().sent_ms;
-        let head = MessageHead { seq: Seq(7), sent_ms, entered_ms: sent_ms, delayed: true };
+        let head =
+            MessageHead { seq: Seq(7), sent_ms, entered_ms: sent_ms, delayed: true, group: None };
         assert_eq!(decode_message_head(Seq(7), &value), Ok(head));
         let mut value = Vec::new();
         encode_message(&moved(), &mut value);
         assert_eq!(decode_message(&value), Ok(moved()));
-        let head = MessageHead { seq: Seq(7), sent_ms, entered_ms: 1, delayed: false };
+        let head =
+            MessageHead { seq: Seq(7), sent_ms, entered_ms: 1, delayed: false, group: GROUP };
         assert_eq!(decode_message_head(Seq(7), &value), Ok(head));
         for len in 0..value.len() - 2 {
             assert_eq!(decode_message(&value[..len]), Err(BadValue::Length));
         }
         assert_eq!(decode_hidden(4, &encode_hidden(&HIDDEN)), Ok(HIDDEN));
         assert_eq!(decode_queue(&encode_queue(&QUEUE)), Ok(QUEUE));
+        let plain = QueueRow::default();
+        assert_eq!(decode_queue(&encode_queue(&plain)), Ok(plain));
+        assert_eq!(decode_original(&encode_original(&ORIGINAL)), Ok(ORIGINAL));
+        let plain = Hidden { group: None, ..HIDDEN };
+        assert_eq!(decode_hidden(4, &encode_hidden(&plain)), Ok(plain));
         let shard = ShardRow { clock_ms: 1, next_seq: Seq(2) };
         assert_eq!(decode_shard(&encode_shard(&shard)), Ok(shard));
         let dedup = DedupRow { bits: [0xf0; 64], changed_ms: 9 };
@@ -324,7 +400,8 @@ mod tests {
     #[test]
     fn every_shorter_or_longer_row_is_refused() {
         type Refusal = fn(&[u8]) -> Option<BadValue>;
-        let fixed: [(&[u8], Refusal); 5] = [
+        let fixed: [(&[u8], Refusal); 6] = [
+            (&encode_original(&ORIGINAL), |v| decode_original(v).err()),
             (&encode_hidden(&HIDDEN), |v| decode_hidden(1, v).err()),
             (&encode_queue(&QueueRow::default()), |v| decode_queue(v).err()),
             (&encode_shard(&ShardRow::default()), |v| decode_shard(v).err()),
@@ -351,10 +428,10 @@ mod tests {
             assert_eq!(decode_message(&value[..len]), Err(BadValue::Length));
             assert_eq!(decode_message_head(Seq(1), &value[..len]), Err(BadValue::Length));
         }
-        value[1] = 4;
+        value[1] = 8;
         assert_eq!(decode_message(&value), Err(BadValue::Field));
         let mut queue = encode_queue(&QUEUE);
-        queue[25] = 2;
+        queue[25] = 8;
         assert_eq!(decode_queue(&queue), Err(BadValue::Field));
         assert_eq!(
             decode_incarnation(&encode_incarnation(IncarnationRow { current: 2, next: 2 })),

@@ -4,14 +4,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use flotilla_queue::store::{DedupRow, Hidden, Message, QueueRow, Read, ShardRow, Write};
+use flotilla_queue::store::{
+    DedupRow, Hidden, Message, OriginalRow, QueueRow, Read, ShardRow, Write,
+};
 use flotilla_storage::state::{GroupBatch, GroupState};
-use flotilla_types::ids::{MessageId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, MessageId, QueueId, Seq};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 /// Queues the workload uses.
 pub(crate) const QUEUES: [QueueId; 3] = [QueueId(1), QueueId(2), QueueId(u64::MAX)];
+/// The one that has deduplication keys, and their periods.
+const FIFO: QueueId = QUEUES[1];
+const PERIODS: u64 = 4;
 /// Messages above which the workload removes more than it sends.
 const BACKLOG: usize = 200;
 
@@ -25,6 +30,8 @@ pub(crate) struct Model {
     pub(crate) queues: BTreeMap<QueueId, QueueRow>,
     pub(crate) dedup: BTreeMap<(u64, u64), DedupRow>,
     pub(crate) catalog: BTreeMap<Bytes, Bytes>,
+    /// By period and key.
+    pub(crate) originals: BTreeMap<(u64, DedupKey), OriginalRow>,
 }
 
 impl Model {
@@ -51,6 +58,12 @@ impl Model {
                 let message = group.message(queue, head.seq).expect("reads").expect("was listed");
                 assert_eq!((head.sent_ms, head.delayed), (message.sent_ms, message.delayed));
                 model.messages.insert((queue, head.seq), message);
+            }
+            let named = |period| (0..=u8::MAX).map(move |key| (period, DedupKey([key; 16])));
+            for (period, key) in (0..PERIODS).flat_map(named).filter(|_| queue == FIFO) {
+                if let Some(row) = group.original(queue, period, key).expect("reads") {
+                    model.originals.insert((period, key), row);
+                }
             }
             for (seq, row) in group.hidden_rows(queue).expect("reads") {
                 model.hidden.insert((queue, seq, row.revision), row);
@@ -96,6 +109,12 @@ impl Write for Model {
     fn remove_queue(&mut self, queue: QueueId) {
         self.queues.remove(&queue);
     }
+    fn put_original(&mut self, _queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
+        self.originals.insert((period, key), *row);
+    }
+    fn clear_originals(&mut self, _queue: QueueId, before_period: u64) {
+        self.originals.retain(|(period, _), _| *period >= before_period);
+    }
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
         self.dedup.insert((session, block), *row);
     }
@@ -139,6 +158,8 @@ enum Op {
     Queue(QueueId, Option<QueueRow>),
     Shard(ShardRow),
     Dedup(u64, u64, Option<DedupRow>),
+    Original(u64, DedupKey, OriginalRow),
+    ClearOriginals(u64),
 }
 
 impl Op {
@@ -157,6 +178,8 @@ impl Op {
             Op::Shard(row) => to.put_shard(row),
             Op::Dedup(session, block, Some(row)) => to.put_dedup(*session, *block, row),
             Op::Dedup(session, block, None) => to.remove_dedup(*session, *block),
+            Op::Original(period, key, row) => to.put_original(FIFO, *period, *key, row),
+            Op::ClearOriginals(before) => to.clear_originals(FIFO, *before),
         }
     }
 }
@@ -180,10 +203,19 @@ fn decide(model: &Model, number: u64, rng: &mut SmallRng) -> Vec<Op> {
         purged_below: Seq(number / 2),
         fresh_from: Seq(number / 3),
         mixed_ages: number % 2 == 1,
+        fifo: number % 3 == 1,
+        originals: (number % 5 == 1).then_some((number, number + 1)),
     };
     ops.push(Op::Queue(queue, (!rng.random_bool(0.05)).then_some(row)));
     ops.push(Op::Shard(ShardRow { clock_ms: number * 10, next_seq }));
     let dedup = DedupRow { bits: [number as u8; 64], changed_ms: number };
+    let key = DedupKey([(number / PERIODS) as u8; 16]);
+    let message_id = MessageId([number as u8; 16]);
+    let original = OriginalRow { seq: Seq(number), message_id, sent_ms: number };
+    ops.push(Op::Original(number % PERIODS, key, original));
+    if rng.random_bool(0.01) {
+        ops.push(Op::ClearOriginals(rng.random_range(0..=PERIODS)));
+    }
     ops.push(Op::Dedup(number % 5, number / 100 % 9, (!rng.random_bool(0.1)).then_some(dedup)));
     ops
 }
@@ -206,6 +238,7 @@ fn touch(model: &Model, rng: &mut SmallRng, ops: &mut Vec<Op>) {
             receive_count: rng.random(),
             first_received_ms: rng.random(),
             received_ms: rng.random(),
+            group: None,
         };
         ops.extend(revision.map(|revision| Op::Unhide(*queue, *seq, revision)));
         ops.push(Op::Hide(*queue, *seq, next));
@@ -225,6 +258,7 @@ fn random_message(number: u64, rng: &mut SmallRng) -> Message {
         sent_ms: number,
         message_id: MessageId(rng.random()),
         delayed: rng.random(),
+        group: None,
         moved: None,
         content: content.into(),
     }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{AttributeName, RedriveAllow, RedriveAllowFlaw, RedriveFlaw, RedrivePolicy};
+use super::{
+    AttributeName, FifoAttributes, QueueAttributes, RedriveAllow, RedriveAllowFlaw, RedriveFlaw,
+    RedrivePolicy,
+};
 use crate::limits;
 
 const KMS_KEY_BYTES_MAX: usize = 2_048;
@@ -18,10 +21,12 @@ pub struct AttributePatch(BTreeMap<AttributeName, String>);
 /// What a patch is for; some names are valid for one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchFor {
-    /// A new queue.
+    /// A new queue, which is a FIFO queue if the patch says so.
     Create,
     /// An existing standard queue.
     Change,
+    /// An existing FIFO queue that has these values now.
+    ChangeFifo(FifoAttributes),
 }
 
 /// What is wrong with a requested change.
@@ -53,9 +58,19 @@ pub enum AttributeError {
     /// An attribute that only a FIFO queue has.
     #[error("{0} is for FIFO queues")]
     FifoOnly(AttributeName),
-    /// A FIFO queue is asked for, which this version does not have.
-    #[error("FIFO queues are not supported")]
-    FifoUnsupported,
+    /// A FIFO queue shall become a standard queue.
+    #[error("the type of a queue stays")]
+    TypeChange,
+    /// Throughput would be limited per group where deduplication is not per group.
+    #[error("a limit per group needs deduplication per group")]
+    LimitBeyondScope,
+}
+
+impl PatchFor {
+    /// A change of a queue with these attributes.
+    pub fn change(current: &QueueAttributes) -> Self {
+        current.fifo.map_or(Self::Change, Self::ChangeFifo)
+    }
 }
 
 impl AttributePatch {
@@ -68,13 +83,27 @@ impl AttributePatch {
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         purpose: PatchFor,
     ) -> Result<Self, AttributeError> {
+        let pairs: Vec<_> = pairs.into_iter().collect();
+        let asks_for_fifo = || pairs.iter().any(|(name, value)| is_fifo_wish(name, value));
+        let current = match purpose {
+            PatchFor::Create => asks_for_fifo().then(FifoAttributes::default),
+            PatchFor::Change => None,
+            PatchFor::ChangeFifo(current) => Some(current),
+        };
         let mut values = BTreeMap::new();
         for (name, value) in pairs {
             let name: AttributeName =
                 name.parse().map_err(|_| AttributeError::UnknownName(name.to_owned()))?;
-            values.insert(name, canonical(name, value, purpose)?);
+            let value = match fifo_only(name, value, purpose, current.is_some()) {
+                Some(checked) => checked?,
+                None => canonical(name, value)?,
+            };
+            values.insert(name, value);
         }
         let patch = Self(values);
+        if current.is_some_and(|current| !current.with(&patch).is_legal()) {
+            return Err(AttributeError::LimitBeyondScope);
+        }
         let own = patch.get(AttributeName::SqsManagedSseEnabled) == Some("true");
         let key = patch.get(AttributeName::KmsMasterKeyId).is_some_and(|key| !key.is_empty());
         if own && key {
@@ -104,11 +133,47 @@ impl AttributePatch {
     }
 }
 
-fn canonical(
+fn is_fifo_wish(name: &str, value: &str) -> bool {
+    name == AttributeName::FifoQueue.as_str() && boolean(value) == Some(true)
+}
+
+/// Checks an attribute that only FIFO queues have; `None` for others.
+fn fifo_only(
     name: AttributeName,
     value: &str,
     purpose: PatchFor,
-) -> Result<String, AttributeError> {
+    is_fifo: bool,
+) -> Option<Result<String, AttributeError>> {
+    let invalid = AttributeError::Value(name);
+    let unknown = || Err(AttributeError::UnknownName(name.to_string()));
+    let one_of = |values: [&str; 2]| {
+        if !is_fifo {
+            Err(AttributeError::FifoOnly(name))
+        } else if values.contains(&value) {
+            Ok(value.to_owned())
+        } else {
+            Err(invalid.clone())
+        }
+    };
+    Some(match name {
+        AttributeName::FifoQueue if purpose == PatchFor::Change => unknown(),
+        AttributeName::FifoQueue => match (boolean(value), purpose) {
+            (Some(true), _) => Ok("true".to_owned()),
+            (Some(false), PatchFor::Create) => unknown(),
+            (Some(false), _) => Err(AttributeError::TypeChange),
+            (None, _) => Err(invalid),
+        },
+        AttributeName::ContentBasedDeduplication if !is_fifo => unknown(),
+        AttributeName::ContentBasedDeduplication => {
+            boolean(value).map(|on| on.to_string()).ok_or(invalid)
+        }
+        AttributeName::DeduplicationScope => one_of(["queue", "messageGroup"]),
+        AttributeName::FifoThroughputLimit => one_of(["perQueue", "perMessageGroupId"]),
+        _ => return None,
+    })
+}
+
+fn canonical(name: AttributeName, value: &str) -> Result<String, AttributeError> {
     let number = |min: u32, max: u32| {
         let in_range = |number: &u32| (min..=max).contains(number);
         let number = value.parse().ok().filter(in_range).ok_or(AttributeError::Value(name))?;
@@ -135,16 +200,11 @@ fn canonical(
         AttributeName::RedriveAllowPolicy => RedriveAllow::parse(value)
             .map(|policy| policy.to_json())
             .map_err(AttributeError::RedriveAllow),
-        AttributeName::FifoQueue if purpose == PatchFor::Create => match boolean(value) {
-            Some(true) => Err(AttributeError::FifoUnsupported),
-            Some(false) => Err(AttributeError::UnknownName(name.to_string())),
-            None => Err(AttributeError::Value(name)),
-        },
-        AttributeName::DeduplicationScope | AttributeName::FifoThroughputLimit => {
-            Err(AttributeError::FifoOnly(name))
-        }
+        // Those of FIFO queues were checked before.
         AttributeName::FifoQueue
         | AttributeName::ContentBasedDeduplication
+        | AttributeName::DeduplicationScope
+        | AttributeName::FifoThroughputLimit
         | AttributeName::ApproximateNumberOfMessages
         | AttributeName::ApproximateNumberOfMessagesNotVisible
         | AttributeName::ApproximateNumberOfMessagesDelayed
@@ -229,13 +289,94 @@ mod tests {
         for name in ["QueueArn", "FifoQueue", "ContentBasedDeduplication", "All", "Nope"] {
             assert_eq!(one(name, "true"), Err(AttributeError::UnknownName(name.into())));
         }
-        let create = |value| AttributePatch::parse([("FifoQueue", value)], PatchFor::Create);
-        assert_eq!(create("True"), Err(AttributeError::FifoUnsupported));
-        assert_eq!(create("false"), Err(AttributeError::UnknownName("FifoQueue".into())));
+        for (name, value) in [("DeduplicationScope", "queue"), ("FifoThroughputLimit", "perQueue")]
+        {
+            let only = Err(AttributeError::FifoOnly(name.parse().unwrap()));
+            assert_eq!(one(name, value), only);
+            let create = AttributePatch::parse([(name, value)], PatchFor::Create);
+            assert_eq!(create.map(|_| String::new()), only);
+        }
+        let create = [("ContentBasedDeduplication", "true")];
         assert_eq!(
-            one("DeduplicationScope", "queue"),
-            Err(AttributeError::FifoOnly(AttributeName::DeduplicationScope))
+            AttributePatch::parse(create, PatchFor::Create),
+            Err(AttributeError::UnknownName("ContentBasedDeduplication".into()))
         );
+    }
+
+    #[test]
+    fn the_type_of_a_queue_is_decided_when_it_is_created() {
+        let parse = |value, purpose| {
+            let patch = AttributePatch::parse([("FifoQueue", value)], purpose)?;
+            Ok(patch.get(AttributeName::FifoQueue).unwrap().to_owned())
+        };
+        let unknown = || Err(AttributeError::UnknownName("FifoQueue".into()));
+        let invalid = || Err(AttributeError::Value(AttributeName::FifoQueue));
+        let fifo = PatchFor::ChangeFifo(FifoAttributes::default());
+        for (purpose, on, off, other) in [
+            (PatchFor::Create, Ok("true".to_owned()), unknown(), invalid()),
+            (PatchFor::Change, unknown(), unknown(), unknown()),
+            (fifo, Ok("true".to_owned()), Err(AttributeError::TypeChange), invalid()),
+        ] {
+            assert_eq!(parse("True", purpose), on, "{purpose:?}");
+            assert_eq!(parse("false", purpose), off, "{purpose:?}");
+            assert_eq!(parse("maybe", purpose), other, "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn values_of_fifo_queues() {
+        let fifo = PatchFor::change(&QueueAttributes {
+            fifo: Some(FifoAttributes { deduplicates_per_group: true, ..Default::default() }),
+            ..Default::default()
+        });
+        for (name, given, kept) in [
+            ("ContentBasedDeduplication", "True", "true"),
+            ("ContentBasedDeduplication", "false", "false"),
+            ("DeduplicationScope", "queue", "queue"),
+            ("DeduplicationScope", "messageGroup", "messageGroup"),
+            ("FifoThroughputLimit", "perQueue", "perQueue"),
+            ("FifoThroughputLimit", "perMessageGroupId", "perMessageGroupId"),
+        ] {
+            let patch = AttributePatch::parse([(name, given)], fifo).unwrap();
+            assert_eq!(patch.get(name.parse().unwrap()), Some(kept));
+            let create =
+                [(name, given), ("DeduplicationScope", "messageGroup"), ("FifoQueue", "true")];
+            assert!(AttributePatch::parse(create, PatchFor::Create).is_ok(), "{name}");
+            for bad in ["", "yes", "Queue", "perqueue"] {
+                assert_eq!(
+                    AttributePatch::parse([(name, bad)], fifo),
+                    Err(AttributeError::Value(name.parse().unwrap()))
+                );
+            }
+        }
+        assert_eq!(PatchFor::change(&QueueAttributes::default()), PatchFor::Change);
+    }
+
+    #[test]
+    fn a_limit_per_group_needs_deduplication_per_group() {
+        let per_group = FifoAttributes { deduplicates_per_group: true, ..Default::default() };
+        let fast = FifoAttributes { limits_per_group: true, ..per_group };
+        let limit = ("FifoThroughputLimit", "perMessageGroupId");
+        let scope = |value| ("DeduplicationScope", value);
+        let beyond = Err(AttributeError::LimitBeyondScope);
+        for (purpose, pairs, legal) in [
+            (PatchFor::Create, vec![limit, ("FifoQueue", "true")], false),
+            (PatchFor::Create, vec![limit, ("FifoQueue", "true"), scope("queue")], false),
+            (PatchFor::Create, vec![limit, ("FifoQueue", "true"), scope("messageGroup")], true),
+            (PatchFor::ChangeFifo(FifoAttributes::default()), vec![limit], false),
+            (PatchFor::ChangeFifo(per_group), vec![limit], true),
+            (PatchFor::ChangeFifo(per_group), vec![limit, scope("queue")], false),
+            (PatchFor::ChangeFifo(fast), vec![scope("queue")], false),
+            (
+                PatchFor::ChangeFifo(fast),
+                vec![scope("queue"), ("FifoThroughputLimit", "perQueue")],
+                true,
+            ),
+        ] {
+            let parsed = AttributePatch::parse(pairs.clone(), purpose);
+            assert_eq!(parsed.is_ok(), legal, "{purpose:?} {pairs:?}");
+            assert!(legal || parsed == beyond, "{purpose:?} {pairs:?}");
+        }
     }
 
     #[test]

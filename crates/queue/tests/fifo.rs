@@ -1,0 +1,235 @@
+//! FIFO queues: order and exclusivity of groups, deduplication, handles.
+
+mod common;
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use common::{RETENTION_MS, Rig, change, delete, leases, receive, seqs};
+use flotilla_queue::command::{
+    Accepted, Command, HandleExpired, Redrive, Reply, Send, VisibilityError,
+};
+use flotilla_queue::effect::Effect;
+use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
+
+const Q: QueueId = QueueId(1);
+const INTERVAL_MS: u64 = 300_000;
+const T: u64 = 10 * INTERVAL_MS;
+
+fn group(number: u64) -> GroupKey {
+    GroupKey(NonZeroU64::new(number).unwrap())
+}
+
+fn message(of: u64, number: u8, delay_ms: u64) -> Send {
+    Send {
+        queue: Q,
+        message_id: MessageId([number; 16]),
+        delay_ms,
+        group: Some(group(of)),
+        dedup: Some(DedupKey([number; 16])),
+        content: Bytes::from(vec![number]),
+    }
+}
+
+/// Messages of these groups, in this order: message n has place n and content n.
+fn with(groups: &[u64]) -> Rig {
+    let mut rig = Rig::new();
+    let sends = groups.iter().zip(0..).map(|(of, n)| Command::Send(message(*of, n, 0)));
+    rig.run(T, sends.collect());
+    rig
+}
+
+fn get(rig: &mut Rig, now_ms: u64, max: usize, visibility_ms: u64) -> Vec<u64> {
+    seqs(&rig.receive(now_ms, Q, max, visibility_ms))
+}
+
+#[test]
+fn a_receive_fills_up_from_one_group_first() {
+    // Vector 14.
+    let mut rig = with(&[1, 2, 1, 1]);
+    assert_eq!(get(&mut rig, T, 10, 30), [0, 2, 3, 1]);
+}
+
+#[test]
+fn a_group_is_held_while_a_message_of_it_is_out() {
+    // Vector 15.
+    let mut rig = with(&[1, 1, 1, 1, 2, 3]);
+    assert_eq!(get(&mut rig, T, 2, 30), [0, 1]);
+    assert_eq!(get(&mut rig, T, 1, 30), [4]);
+    assert_eq!(rig.machine.groups_in_flight(Q, T), 2);
+    assert_eq!(get(&mut rig, T + 30, 10, 0), [5, 0, 1, 2, 3, 4]);
+    assert_eq!(rig.machine.groups_in_flight(Q, T + 30), 0);
+}
+
+#[test]
+fn visible_messages_of_all_groups_come_in_order() {
+    // Vector 16.
+    let mut rig = with(&[1, 2, 2, 3, 1]);
+    assert_eq!(get(&mut rig, T, 3, 0), [0, 4, 1]);
+    assert_eq!(get(&mut rig, T, 10, 0), [3, 0, 4, 1, 2]);
+}
+
+#[test]
+fn a_released_message_comes_although_a_later_one_is_out() {
+    // Vector 17.
+    let mut rig = with(&[1, 1, 2]);
+    assert_eq!(get(&mut rig, T, 2, 30_000), [0, 1]);
+    rig.one(T, change(Q, 0, 1, 0));
+    assert_eq!(get(&mut rig, T, 3, 30_000), [2, 0]);
+}
+
+#[test]
+fn what_lies_before_an_extended_message_comes_again() {
+    // Vector 18.
+    for (extended, again) in [(0, vec![]), (1, vec![0]), (2, vec![0, 1])] {
+        let mut rig = with(&[1, 1, 1]);
+        assert_eq!(get(&mut rig, T, 3, 1_000), [0, 1, 2]);
+        rig.one(T, change(Q, extended, 1, 4_000));
+        assert_eq!(get(&mut rig, T + 2_500, 5, 1_000), again);
+    }
+}
+
+#[test]
+fn deleting_all_that_is_out_frees_the_group() {
+    // Vector 19.
+    let mut rig = with(&[1, 1, 1, 1]);
+    assert_eq!(get(&mut rig, T, 2, 30_000), [0, 1]);
+    rig.one(T, delete(Q, 0, 1));
+    assert!(rig.effects.contains(&Effect::Freed { queue: Q, group: group(1) }));
+    assert!(get(&mut rig, T, 10, 30_000).is_empty());
+    rig.one(T, delete(Q, 1, 1));
+    assert_eq!(get(&mut rig, T, 10, 30_000), [2, 3]);
+}
+
+#[test]
+fn a_handle_is_good_as_long_as_its_receive_holds_the_message() {
+    // Vector 20.
+    let mut rig = with(&[1]);
+    let expired = Reply::Deleted(Err(HandleExpired));
+    let not_in_flight = Reply::VisibilityChanged(Err(VisibilityError::NotInFlight));
+    get(&mut rig, T, 1, 1_000);
+    assert_eq!(rig.one(T + 1_000, delete(Q, 0, 1)), expired);
+    assert_eq!(rig.one(T + 1_000, change(Q, 0, 1, 5_000)), not_in_flight);
+    get(&mut rig, T + 1_000, 1, 1_000);
+    assert_eq!(rig.one(T + 1_500, delete(Q, 0, 1)), expired);
+    assert_eq!(rig.one(T + 1_500, change(Q, 0, 1, 5_000)), not_in_flight);
+    let changed = Reply::VisibilityChanged(Ok(()));
+    assert_eq!(rig.one(T + 1_500, change(Q, 0, 2, 5_000)), changed);
+    assert_eq!(rig.one(T + 6_000, delete(Q, 0, 2)), Reply::Deleted(Ok(())));
+    assert_eq!(rig.one(T + 6_000, delete(Q, 0, 2)), Reply::Deleted(Ok(())), "it is gone");
+}
+
+#[test]
+fn blocked_messages_count_as_visible() {
+    // Vector 21.
+    let mut rig = with(&[1, 1, 2, 2, 3, 3]);
+    get(&mut rig, T, 1, 30_000);
+    get(&mut rig, T, 1, 30_000);
+    let counts = rig.machine.counts(Q, T);
+    assert_eq!((counts.visible, counts.in_flight), (4, 2));
+}
+
+#[test]
+fn a_key_is_remembered_for_an_interval_from_its_first_message() {
+    // Vector 22.
+    let mut rig = Rig::new();
+    let accepted = |seq, number| {
+        Reply::Sent(Some(Accepted { seq: Seq(seq), message_id: MessageId([number; 16]) }))
+    };
+    let again = |of, number| {
+        Command::Send(Send { message_id: MessageId([number; 16]), ..message(of, 1, 0) })
+    };
+    let begin = T + INTERVAL_MS / 2;
+    let replies = rig.run(begin, vec![again(1, 1), again(1, 2), again(2, 3)]);
+    assert_eq!(replies, [accepted(0, 1), accepted(0, 1), accepted(0, 1)]);
+    assert_eq!(rig.store.messages().count(), 1);
+    get(&mut rig, begin, 1, 1_000);
+    rig.one(begin, delete(Q, 0, 1));
+    // In the next period, and a duplicate prolongs nothing.
+    assert_eq!(rig.one(begin + INTERVAL_MS - 1, again(1, 4)), accepted(0, 1));
+    assert_eq!(rig.one(begin + INTERVAL_MS, again(1, 5)), accepted(1, 5));
+    rig.run(begin + INTERVAL_MS, vec![Command::Purge { queue: Q }, again(1, 6), again(1, 7)]);
+    assert_eq!(rig.one(begin + INTERVAL_MS, again(1, 8)), accepted(2, 6));
+    rig.one(begin + INTERVAL_MS, Command::Purge { queue: Q });
+    assert_eq!(rig.one(begin + INTERVAL_MS, again(1, 9)), accepted(3, 9));
+}
+
+#[test]
+fn old_keys_are_removed_with_the_next_message_or_by_expire() {
+    let mut rig = with(&[1]);
+    let expire = || Command::Expire { queue: Q, retention_ms: RETENTION_MS, from: Seq(0) };
+    assert!(!rig.machine.may_expire(Q, RETENTION_MS, T + INTERVAL_MS, &rig.store).unwrap());
+    rig.one(T + 2 * INTERVAL_MS, Command::Send(message(1, 1, 0)));
+    assert_eq!(rig.store.originals(), 1);
+    assert_eq!(rig.machine.queue(Q).unwrap().originals, Some((12, 12)));
+    let later = T + 4 * INTERVAL_MS;
+    assert!(rig.machine.may_expire(Q, RETENTION_MS, later, &rig.store).unwrap());
+    rig.one(later, expire());
+    assert_eq!((rig.store.originals(), rig.machine.queue(Q).unwrap().originals), (0, None));
+    rig.one(later, Command::Send(message(1, 2, 0)));
+    rig.one(later, Command::DropQueue { queue: Q });
+    assert_eq!(rig.store.originals(), 0);
+}
+
+#[test]
+fn a_delayed_message_holds_back_those_behind_it() {
+    let mut rig = Rig::new();
+    rig.run(T, vec![Command::Send(message(1, 0, 500)), Command::Send(message(1, 1, 0))]);
+    assert!(get(&mut rig, T, 10, 0).is_empty());
+    assert_eq!(get(&mut rig, T + 500, 10, 0), [0, 1]);
+}
+
+#[test]
+fn an_expired_message_frees_the_one_behind_it() {
+    let mut rig = with(&[1, 1]);
+    get(&mut rig, T, 1, 30_000);
+    rig.run(T + 10, vec![Command::Send(message(1, 9, 0))]);
+    rig.one(T + 100, Command::Expire { queue: Q, retention_ms: 100, from: Seq(0) });
+    assert_eq!(get(&mut rig, T + 100, 10, 30_000), [2]);
+}
+
+#[test]
+fn a_group_goes_on_when_its_first_message_is_a_dead_letter() {
+    // Vector 24.
+    let mut rig = with(&[1, 1]);
+    let dead = QueueId(2);
+    let source = Bytes::from_static(b"q");
+    rig.redrive = Some(Redrive { target: dead, receives_max: 2, source });
+    assert_eq!(get(&mut rig, T, 1, 0), [0]);
+    assert_eq!(get(&mut rig, T, 1, 0), [0]);
+    assert!(get(&mut rig, T + 5, 1, 0).is_empty());
+    assert_eq!(get(&mut rig, T + 5, 1, 0), [1]);
+    rig.redrive = None;
+    let moved = rig.receive(T + 9, dead, 10, 0).remove(0);
+    assert_eq!((moved.message_id, moved.sent_ms), (MessageId([0; 16]), T + 5));
+    assert!(rig.machine.queue(dead).unwrap().fifo);
+    assert!(!rig.machine.queue(dead).unwrap().mixed_ages);
+}
+
+#[test]
+fn apply_refuses_what_a_wrong_leader_offers() {
+    let mut rig = with(&[1, 1, 2]);
+    assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
+    assert_eq!(seqs(&leases(rig.one(T, receive(Q, &[1, 2], 1_000)))), [2]);
+}
+
+#[test]
+fn while_messages_of_a_group_are_reserved_nobody_gets_any_of_it() {
+    let mut rig = with(&[1, 1, 2]);
+    let first = rig.reserve(Q, 1, T);
+    let second = rig.reserve(Q, 10, T);
+    assert_eq!((first.seqs.clone(), second.seqs), (vec![Seq(0)], vec![Seq(2)]));
+    assert_eq!(first.fresh_from, Seq(0));
+    rig.settle(Q, &first.seqs);
+    assert_eq!(rig.reserve(Q, 10, T).seqs, [Seq(0), Seq(1)]);
+}
+
+#[test]
+fn a_new_leader_finds_the_same() {
+    let mut rig = with(&[1, 2, 1, 3]);
+    get(&mut rig, T, 2, 1_000);
+    rig.window = flotilla_queue::ready::ReadyWindow::new();
+    assert_eq!(get(&mut rig, T, 10, 0), [1, 3]);
+    rig.window = flotilla_queue::ready::ReadyWindow::new();
+    assert_eq!(get(&mut rig, T + 1_000, 10, 0), [1, 3, 0, 2], "by the ends of their leases");
+}
