@@ -5,6 +5,7 @@ import json
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 from botocore.config import Config
@@ -510,6 +511,236 @@ def vector_11_selecting_message_attributes():
         digests[len(expected)] = message.get("MD5OfMessageAttributes")
     equal(digests[0], None)
     assert digests[2] != digests[3], "the digest must be that of what is returned"
+
+
+def create_fifo(name, **attributes):
+    return create(f"{name}.fifo", FifoQueue="true", **attributes)
+
+
+def send_fifo(url, *bodies, **more):
+    """Bodies like "g1-m2": the group is what comes before the dash."""
+    for body in bodies:
+        SQS.send_message(
+            QueueUrl=url,
+            MessageBody=body,
+            MessageGroupId=body.split("-")[0],
+            **{"MessageDeduplicationId": body, **more},
+        )
+
+
+def bodies(messages):
+    return [message["Body"] for message in messages]
+
+
+def short(url, count, **more):
+    """One short poll: of a FIFO queue it returns what is there."""
+    return receive(url, MaxNumberOfMessages=count, WaitTimeSeconds=0, **more)
+
+
+def fifo_with(name, *sent):
+    url = create_fifo(name)
+    send_fifo(url, *sent)
+    return url
+
+
+@test
+def fifo_attributes_and_what_a_send_must_have():
+    url = create_fifo("strict")
+    shown = SQS.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    for name, value in {
+        "FifoQueue": "true",
+        "ContentBasedDeduplication": "false",
+        "DeduplicationScope": "queue",
+        "FifoThroughputLimit": "perQueue",
+    }.items():
+        equal(shown[name], value)
+    body = {"QueueUrl": url, "MessageBody": "b"}
+    equal(code_of(SQS.send_message, **body), "MissingParameter")
+    group = {**body, "MessageGroupId": "g"}
+    equal(code_of(SQS.send_message, **group), "InvalidParameterValue")
+    delayed = {**group, "MessageDeduplicationId": "d", "DelaySeconds": 1}
+    equal(code_of(SQS.send_message, **delayed), "InvalidParameterValue")
+    equal(code_of(SQS.create_queue, QueueName="nameless.fifo"), "InvalidParameterValue")
+
+
+@test
+def fifo_sends_say_where_they_are():
+    url = create_fifo("numbered", ContentBasedDeduplication="true")
+    first = SQS.send_message(QueueUrl=url, MessageBody="same", MessageGroupId="g")
+    again = SQS.send_message(QueueUrl=url, MessageBody="same", MessageGroupId="g")
+    other = SQS.send_message(QueueUrl=url, MessageBody="other", MessageGroupId="g")
+    assert len(first["SequenceNumber"]) == 20
+    equal(again["MessageId"], first["MessageId"])
+    assert other["SequenceNumber"] > first["SequenceNumber"]
+    message = short(url, 10, **{SYSTEM_ATTRIBUTE_NAMES: ["All"]})[0]
+    digest = "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
+    equal(message["Attributes"]["MessageDeduplicationId"], digest)
+    equal(message["Attributes"]["MessageGroupId"], "g")
+    equal(message["Attributes"]["SequenceNumber"], first["SequenceNumber"])
+
+
+@test
+def vector_14_a_batch_is_filled_from_one_group_first():
+    url = fifo_with("v14", "g1-m1", "g2-m1", "g1-m2", "g1-m3")
+    equal(bodies(short(url, 10)), ["g1-m1", "g1-m2", "g1-m3", "g2-m1"])
+
+
+@test
+def vector_15_groups_are_held_and_come_again():
+    url = fifo_with("v15", "g1-m1", "g1-m2", "g1-m3", "g1-m4", "g2-m1", "g3-m1")
+    equal(bodies(short(url, 2, VisibilityTimeout=2)), ["g1-m1", "g1-m2"])
+    equal(bodies(short(url, 1, VisibilityTimeout=2)), ["g2-m1"])
+    time.sleep(2.2)
+    seen = bodies(short(url, 10, VisibilityTimeout=0))
+    equal(sorted(seen), ["g1-m1", "g1-m2", "g1-m3", "g1-m4", "g2-m1", "g3-m1"])
+    equal([b for b in seen if b.startswith("g1")], ["g1-m1", "g1-m2", "g1-m3", "g1-m4"])
+
+
+@test
+def vector_16_visible_groups():
+    url = fifo_with("v16", "g1-m1", "g2-m1", "g2-m2", "g3-m1", "g1-m2")
+    equal(bodies(short(url, 3, VisibilityTimeout=0)), ["g1-m1", "g1-m2", "g2-m1"])
+    rest = bodies(short(url, 10, VisibilityTimeout=0))
+    equal(rest, ["g3-m1", "g1-m1", "g1-m2", "g2-m1", "g2-m2"])
+
+
+@test
+def vector_17_one_message_is_released():
+    url = fifo_with("v17", "g1-m1", "g1-m2", "g2-m1")
+    first, _ = short(url, 2, VisibilityTimeout=30)
+    handle = first["ReceiptHandle"]
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+    equal(bodies(short(url, 3)), ["g2-m1", "g1-m1"])
+
+
+@test
+def vector_18_one_message_is_held_longer():
+    for at, again in enumerate([[], ["g-m1"], ["g-m1", "g-m2"]]):
+        url = fifo_with(f"v18-{at}", "g-m1", "g-m2", "g-m3")
+        handle = short(url, 3, VisibilityTimeout=1)[at]["ReceiptHandle"]
+        SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=4)
+        time.sleep(2.5)
+        equal(bodies(short(url, 5)), again)
+
+
+@test
+def vector_19_a_group_goes_on_when_all_that_was_out_is_deleted():
+    url = fifo_with("v19", "g1-m1", "g1-m2", "g1-m3", "g1-m4")
+    first, second = short(url, 2, VisibilityTimeout=30)
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=first["ReceiptHandle"])
+    equal(short(url, 10), [])
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=second["ReceiptHandle"])
+    equal(bodies(short(url, 10)), ["g1-m3", "g1-m4"])
+
+
+@test
+def vector_20_expired_handles_of_a_fifo_queue():
+    url = fifo_with("v20", "g-m1", "h-m1")
+    handle = short(url, 1, VisibilityTimeout=1)[0]["ReceiptHandle"]
+    longer = short(url, 1, VisibilityTimeout=1)[0]["ReceiptHandle"]
+    SQS.change_message_visibility(QueueUrl=url, ReceiptHandle=longer, VisibilityTimeout=5)
+    time.sleep(1.2)
+    error = error_of(SQS.delete_message, QueueUrl=url, ReceiptHandle=handle)
+    equal(error.response["Error"]["Code"], "InvalidParameterValue")
+    assert "The receipt handle has expired" in error.response["Error"]["Message"]
+    SQS.delete_message(QueueUrl=url, ReceiptHandle=longer)
+    batch = SQS.delete_message_batch(
+        QueueUrl=url, Entries=[{"Id": "a", "ReceiptHandle": handle}]
+    )
+    equal(batch["Failed"][0]["Code"], "ReceiptHandleIsInvalid")
+
+
+@test
+def vector_21_blocked_messages_count_as_visible():
+    url = fifo_with("v21", *[f"g{group}-m{n}" for group in (1, 2, 3) for n in (1, 2)])
+    equal([len(short(url, 1)), len(short(url, 1))], [1, 1])
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    shown = SQS.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    equal([shown[name] for name in names], ["4", "2"])
+
+
+@test
+def vector_22_scopes_of_deduplication():
+    def count(url, *sent):
+        send_fifo(url, *sent, MessageDeduplicationId="same")
+        messages = short(url, 10)
+        for message in messages:
+            SQS.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return len(messages)
+
+    url = create_fifo("v22-queue")
+    equal(count(url, "g1-m1", "g2-m1"), 1)
+    equal(count(url, "g1-m1"), 0)
+    SQS.purge_queue(QueueUrl=url)
+    equal(count(url, "g1-m1"), 1)
+    spread = {"DeduplicationScope": "messageGroup"}
+    equal(count(create_fifo("v22-group", **spread), "g1-m1", "g2-m1", "g1-m1"), 2)
+    high = {**spread, "FifoThroughputLimit": "perMessageGroupId"}
+    equal(count(create_fifo("v22-high", **high), "g1-m1", "g2-m1", "g1-m1"), 2)
+
+
+@test
+def vector_23_the_delay_of_a_fifo_queue():
+    url = create_fifo("v23", DelaySeconds=2)
+    send_fifo(url, "g-m1", DelaySeconds=0)
+    equal(short(url, 1), [])
+    equal(bodies(receive(url, WaitTimeSeconds=5)), ["g-m1"])
+
+
+@test
+def vector_24_dead_letters_of_a_fifo_queue():
+    dead = create_fifo("v24-dead")
+    url = create_fifo("v24", RedrivePolicy=redrive_to("v24-dead.fifo", 2))
+    send_fifo(url, "g-m1", "g-m2")
+    first = short(url, 1, VisibilityTimeout=0)[0]
+    equal(bodies(short(url, 1, VisibilityTimeout=0)), ["g-m1"])
+    equal(short(url, 1, VisibilityTimeout=0), [])
+    equal(bodies(short(url, 1, VisibilityTimeout=0)), ["g-m2"])
+    moved = short(dead, 10, **{SYSTEM_ATTRIBUTE_NAMES: ["All"]})[0]
+    equal(moved["MessageId"], first["MessageId"])
+    equal(moved["Attributes"]["MessageGroupId"], "g")
+    equal(moved["Attributes"]["MessageDeduplicationId"], first["MessageId"])
+
+
+@test
+def a_freed_group_wakes_a_long_poll():
+    url = fifo_with("waking", "g-m1", "g-m2")
+    handle = short(url, 1)[0]["ReceiptHandle"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(receive, url, WaitTimeSeconds=20)
+        time.sleep(0.5)
+        SQS.delete_message(QueueUrl=url, ReceiptHandle=handle)
+        equal(bodies(waiting.result(timeout=5)), ["g-m2"])
+
+
+@test
+def many_groups_of_a_spread_queue_keep_their_order():
+    url = create_fifo(
+        "many", DeduplicationScope="messageGroup", FifoThroughputLimit="perMessageGroupId"
+    )
+    sent = [f"g{n % 20}-{n:03}" for n in range(200)]
+    for at in range(0, 200, 10):
+        entries = [
+            {
+                "Id": body,
+                "MessageBody": body,
+                "MessageGroupId": body.split("-")[0],
+                "MessageDeduplicationId": body,
+            }
+            for body in sent[at : at + 10]
+        ]
+        equal(len(SQS.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]), 10)
+    seen = []
+    while messages := receive(url, MaxNumberOfMessages=10):
+        seen += bodies(messages)
+        entries = [
+            {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]}
+            for n, message in enumerate(messages)
+        ]
+        equal(len(SQS.delete_message_batch(QueueUrl=url, Entries=entries)["Successful"]), len(entries))
+    for group in range(20):
+        mine = f"g{group}-"
+        equal([b for b in seen if b.startswith(mine)], [b for b in sent if b.startswith(mine)])
 
 
 @test
