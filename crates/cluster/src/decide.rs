@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
 use flotilla_transport::{CallError, Lane};
-use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, TaskId};
 use flotilla_wire::proto::cluster as pb;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -20,6 +20,11 @@ use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE, leadership_changed};
 impl Node {
     fn catalog_leader(&self) -> Option<NodeId> {
         self.catalog_group.get().and_then(|group| group.leadership().borrow().leader)
+    }
+
+    /// Whether this node may decide for the catalog now.
+    pub(crate) fn leads_catalog(&self) -> bool {
+        self.catalog_group.get().is_some_and(|group| group.leadership().borrow().here)
     }
 
     /// Has a command decided, repeating it under its id while the outcome is open.
@@ -65,6 +70,13 @@ impl Node {
         let mut versions = self.catalog.versions();
         // A later change may hide this one: then there is nothing to wait for, and the bound ends it.
         let _ = tokio::time::timeout(LOOK_AGAIN * 10, versions.wait_for(|_| seen())).await;
+    }
+
+    /// The same for a task.
+    pub(crate) async fn see_task(&self, task: TaskId) {
+        let mut versions = self.catalog.versions();
+        let seen = versions.wait_for(|_| self.catalog.task(task).is_some());
+        let _ = tokio::time::timeout(LOOK_AGAIN * 10, seen).await;
     }
 
     async fn decide_at(

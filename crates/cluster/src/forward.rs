@@ -12,4 +12,5 @@ pub(crate) mod method {
     pub(crate) const LOOKUP: u32 = FIRST + 6;
     pub(crate) const FOUNDING: u32 = FIRST + 7;
     pub(crate) const SPACE: u32 = FIRST + 8;
+    pub(crate) const MOVE: u32 = FIRST + 9;
 }

@@ -4,7 +4,7 @@
 //! Start with [`api`] (what a front end sees), then [`node`] (one node's share of the cluster).
 //! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
 //! shards, asks and parks; `fifo` places what must keep its order; `formation` makes a cluster of
-//! empty nodes; `janitor` keeps house; `space` foresees full disks.
+//! empty nodes; `janitor` keeps house; `moves` brings dead letters back; `space` foresees full disks.
 //!
 //! Invariants:
 //! - A command that may be repeated carries an id, so that it is applied once.
@@ -26,6 +26,7 @@ mod formation;
 mod forward;
 mod gathering;
 mod janitor;
+mod moves;
 mod peer;
 mod router;
 mod service;

@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, Command, Facts, ShardPlace};
 use crate::counters::NodeCounters;
 use crate::formation::{Arrival, Founding};
 use crate::janitor;
+use crate::moves;
 use crate::peer::Peers;
 use crate::polling::arm::send_wake;
 use crate::polling::crowd::Crowd;
@@ -195,6 +196,7 @@ impl Node {
             }
         });
         tokio::spawn(send_wakes(node.clone(), wakes));
+        tokio::spawn(moves::run(node.clone()));
         tokio::spawn(space::run(node.clone()));
         tokio::spawn(space::reclaim(node.clone()));
         let joining = node.clone();

@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use crate::catalog;
 use crate::forward::method;
+use crate::moves;
 use crate::node::Node;
 use crate::polling::{arm, claim};
 use crate::router::CALL_TIMEOUT;
@@ -39,6 +40,9 @@ impl Handler for Peers {
             match method {
                 method::SUBMIT => submit(&node, group, payload).await,
                 method::CLAIM => claim::serve_claim(&node.router, payload).await.map_err(malformed),
+                method::MOVE => {
+                    moves::serve_move(&node.router, group, payload).await.map_err(malformed)
+                }
                 method::ARM => {
                     arm::serve_arm(&node.router, &node.hub, from, payload).map_err(malformed)
                 }

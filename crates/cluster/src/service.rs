@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use flotilla_queue::command as queue_command;
 use flotilla_queue::command::Reply;
 use flotilla_types::attributes::AttributePatch;
-use flotilla_types::ids::GroupId;
+use flotilla_types::ids::{GroupId, TaskId};
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 use futures::future::join_all;
@@ -16,12 +16,13 @@ use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
 use crate::api::{
-    AddPermissionError, Cluster, Counts, CreateError, DeleteError, Outgoing, PurgeError, Queue,
-    QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent,
-    TagError, Trouble, VisibilityError,
+    AddPermissionError, CancelMoveError, Cluster, Counts, CreateError, DeleteError, MoveTask,
+    Outgoing, PurgeError, Queue, QueueError, Receipt, ReceiveError, ReceiveRequest, Received,
+    RemovePermissionError, Sent, StartMoveError, TagError, Trouble, VisibilityError,
 };
 use crate::catalog;
 use crate::catalog::Command;
+use crate::catalog::tasks::StartMove;
 use crate::gathering;
 use crate::node::Node;
 use crate::polling::receive;
@@ -156,9 +157,11 @@ impl Cluster for Node {
             | catalog::Reply::PurgedRecently
             | catalog::Reply::TooManyTags
             | catalog::Reply::GrantRefused(_)
-            | catalog::Reply::RevokeRefused(_) => {
-                Err(Trouble::Unavailable { maybe_applied: true }.into())
-            }
+            | catalog::Reply::RevokeRefused(_)
+            | catalog::Reply::NotDeadLetterQueue
+            | catalog::Reply::TaskRunning
+            | catalog::Reply::TaskNotRunning
+            | catalog::Reply::Moved(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
         }
     }
 
@@ -386,6 +389,40 @@ impl Cluster for Node {
         let results = self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await;
         self.let_in(queue.id);
         results
+    }
+
+    async fn start_move(
+        &self,
+        task: TaskId,
+        source: &Queue,
+        destination: Option<&Queue>,
+        rate: Option<u32>,
+    ) -> Result<(), StartMoveError> {
+        let to_move = self.counts(source).await?.visible;
+        let destination = destination.map(|queue| queue.id);
+        let start = StartMove { task, source: source.id, destination, rate, to_move };
+        match self.decide(Command::StartMove(start)).await? {
+            catalog::Reply::Done => {
+                self.see_task(task).await;
+                Ok(())
+            }
+            catalog::Reply::NotDeadLetterQueue => Err(StartMoveError::NotDeadLetterQueue),
+            catalog::Reply::TaskRunning => Err(StartMoveError::AlreadyRunning),
+            catalog::Reply::TooMany => Err(StartMoveError::TooMany),
+            _ => Err(StartMoveError::NotFound),
+        }
+    }
+
+    async fn cancel_move(&self, task: TaskId) -> Result<u64, CancelMoveError> {
+        match self.decide(Command::CancelMove(task)).await? {
+            catalog::Reply::Moved(moved) => Ok(moved),
+            catalog::Reply::TaskNotRunning => Err(CancelMoveError::NotRunning),
+            _ => Err(CancelMoveError::NotFound),
+        }
+    }
+
+    async fn move_tasks(&self, source: &Queue, limit: usize) -> Result<Vec<MoveTask>, Trouble> {
+        Ok(self.catalog.tasks_of(source.id, limit))
     }
 
     fn handle_key(&self) -> [u8; 32] {

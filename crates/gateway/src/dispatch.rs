@@ -112,6 +112,28 @@ async fn dispatch_seldom<C: Cluster>(
             a::remove_permission::run(call, wire.decode()?).await?;
             Ok(wire.done(action))
         }
+        other => dispatch_move_task(call, other, wire).await,
+    }
+}
+
+async fn dispatch_move_task<C: Cluster>(
+    call: &mut Call<'_, C>,
+    action: ActionName,
+    wire: Wire<'_>,
+) -> Result<Bytes, ApiError> {
+    match action {
+        ActionName::StartMessageMoveTask => {
+            let response = a::start_message_move_task::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
+        }
+        ActionName::CancelMessageMoveTask => {
+            let response = a::cancel_message_move_task::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, ANSWER_BYTES))
+        }
+        ActionName::ListMessageMoveTasks => {
+            let response = a::list_message_move_tasks::run(call, wire.decode()?).await?;
+            Ok(wire.encode(action, &response, 2 * ANSWER_BYTES))
+        }
         other => Err(ApiError::unsupported(format!(
             "{} is not supported by this version.",
             other.as_str()

@@ -29,6 +29,13 @@ impl UuidText {
         Self(text)
     }
 
+    /// Reads exactly what it writes.
+    pub(crate) fn parse(text: &str) -> Option<[u8; 16]> {
+        let digits = text.replace('-', "");
+        let bytes = u128::from_str_radix(&digits, 16).ok()?.to_be_bytes();
+        (Self::new(bytes).as_str() == text).then_some(bytes)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits and dashes are UTF-8")
     }
@@ -69,5 +76,23 @@ mod tests {
         assert_eq!(text.as_str(), id.to_string());
         assert_eq!(&text.as_str()[14..15], "4");
         assert!("89ab".contains(&text.as_str()[19..20]));
+    }
+
+    #[test]
+    fn reads_what_it_writes_and_nothing_else() {
+        let id = draw();
+        assert_eq!(UuidText::parse(UuidText::new(id).as_str()), Some(id));
+        for text in [
+            "",
+            "é",
+            "12345678-9ABC-def0-0102-030405060708",
+            "+2345678-9abc-def0-0102-030405060708",
+            "123456789abcdef00102030405060708",
+            "12345678-9abc-def0-0102-03040506070",
+            "12345678-9abc-def0-0102-0304050607089",
+            "12345678-9abc-def0-0102-03040506070-8",
+        ] {
+            assert_eq!(UuidText::parse(text), None, "{text}");
+        }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! Deliberately not here: where messages are, waiting for them, retention, redelivery, the order of
 //! groups, finding duplicates (the cluster's); the Query protocol's answers in JSON, signatures,
-//! policies, move tasks (later versions).
+//! policies (later versions).
 
 mod action;
 mod actions;

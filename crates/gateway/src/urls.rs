@@ -19,6 +19,27 @@ pub(crate) fn arn(region: &str, account: &AccountId, queue_name: &str) -> String
     format!("arn:aws:sqs:{region}:{account}:{queue_name}")
 }
 
+/// An ARN, taken apart. The partition does not count: there is one of this service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arn<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) account: &'a str,
+    pub(crate) resource: &'a str,
+}
+
+impl<'a> Arn<'a> {
+    /// `None` when it is not of the form `arn:<partition>:<service>:<region>:<account>:<resource>`.
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let &["arn", partition, service, region, account, resource] = parts.as_slice() else {
+            return None;
+        };
+        let complete = ![partition, service, region, account, resource].contains(&"");
+        complete.then_some(Self { service, region, account, resource })
+    }
+}
+
 /// What queue URLs start with when nothing else is configured: the host that the client used.
 /// A header that is not a plain host and port is not repeated.
 pub(crate) fn base_from_host(host: Option<&str>) -> String {
@@ -56,6 +77,21 @@ mod tests {
             "http://h/000000000000/",
         ] {
             assert_eq!(name(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn parts_of_arns() {
+        let account = AccountId::new("000000000000").unwrap();
+        let made = arn("us-east-1", &account, "q");
+        let parts =
+            Arn { service: "sqs", region: "us-east-1", account: "000000000000", resource: "q" };
+        assert_eq!(Arn::parse(&made), Some(parts));
+        assert_eq!(Arn::parse("arn:p:s:r:a:b:c").map(|arn| arn.resource), Some("b:c"));
+        for text in
+            ["", "q", "arn:aws:sqs:us-east-1:000000000000", "arn:aws:s3:::bucket", "ar:p:s:r:a:q"]
+        {
+            assert_eq!(Arn::parse(text), None, "{text}");
         }
     }
 

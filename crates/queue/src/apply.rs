@@ -16,6 +16,7 @@ pub(crate) mod delete;
 pub(crate) mod drop_queue;
 pub(crate) mod duplicate;
 pub(crate) mod expire;
+pub(crate) mod move_messages;
 pub(crate) mod purge;
 pub(crate) mod receive;
 pub(crate) mod send;

@@ -29,6 +29,8 @@ pub enum Command {
     Send(Send),
     /// Hand these messages out.
     Receive(Receive),
+    /// Put messages of a standard queue into others, as new ones.
+    Move(Move),
     /// Remove one message for ever.
     Delete(Delete),
     /// Change when one received message becomes visible again.
@@ -106,6 +108,28 @@ pub struct Redrive {
     pub source: Bytes,
 }
 
+/// See [`Command::Move`]. Each candidate is checked again when this is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The queue they are in.
+    pub queue: QueueId,
+    /// Its retention: a candidate that is older is removed instead of moved.
+    pub retention_ms: u64,
+    /// In this order.
+    pub candidates: Vec<MoveCandidate>,
+}
+
+/// One message to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveCandidate {
+    /// Its place.
+    pub seq: Seq,
+    /// Where to.
+    pub target: QueueId,
+    /// Who it will be there, drawn by the leader.
+    pub message_id: MessageId,
+}
+
 /// See [`Command::Delete`]. `receive` is part of the handle; a standard queue deletes whichever
 /// receive the handle is from, a FIFO queue only with that of the receive that still holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +163,8 @@ pub enum Reply {
     Sent(Option<Accepted>),
     /// For Receive: those of the candidates that were handed out, in their order.
     Received(Vec<Lease>),
+    /// For Move: how many of the candidates were moved.
+    Moved(u64),
     /// For Delete, also when there was nothing left to delete: deleting is idempotent.
     Deleted(Result<(), HandleExpired>),
     /// For ChangeVisibility.
@@ -188,6 +214,8 @@ pub struct Lease {
     pub message_id: MessageId,
     /// The queue that it was moved from, as [`Redrive::source`] said.
     pub moved_from: Option<Bytes>,
+    /// Of its group, if it has one.
+    pub group: Option<GroupKey>,
     /// Body and attributes.
     pub content: Bytes,
 }

@@ -192,6 +192,7 @@ impl Machine {
         Ok(match &command.command {
             Command::Send(send) => apply::send::apply(queues, ctx, send)?,
             Command::Receive(receive) => apply::receive::apply(queues, ctx, receive)?,
+            Command::Move(command) => apply::move_messages::apply(queues, ctx, command)?,
             Command::Delete(delete) => apply::delete::apply(queues, ctx, delete),
             Command::ChangeVisibility(change) => {
                 Reply::VisibilityChanged(apply::change_visibility::apply(queues, ctx, change))
@@ -220,6 +221,7 @@ fn reply_to_repeat<R: Read, W: Write>(
         }
         Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
+        Command::Move(_) => Reply::Moved(0),
         Command::Delete(_) => Reply::Deleted(Ok(())),
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use common::model::Model;
 use common::{Rig, change, delete, leases, send};
-use flotilla_queue::command::{Batch, Command, Identified, Receive, Redrive, Reply};
+use flotilla_queue::command::{
+    Batch, Command, Identified, Move, MoveCandidate, Receive, Redrive, Reply,
+};
 use flotilla_queue::machine::Machine;
 use flotilla_queue::ready::ReadyWindow;
-use flotilla_types::ids::{CommandId, QueueId, Seq};
+use flotilla_types::ids::{CommandId, MessageId, QueueId, Seq};
 use proptest::prelude::*;
 
 const QUEUES: u64 = 3;
@@ -37,6 +39,12 @@ enum Op {
         visibility_ms: u64,
         retention_ms: u64,
         redrive: Option<(u64, u32)>,
+    },
+    Move {
+        queue: u64,
+        seqs: Vec<u64>,
+        target: u64,
+        retention_ms: u64,
     },
     Purge {
         queue: u64,
@@ -111,6 +119,9 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(queue, candidates, visibility_ms, retention_ms, redrive)| Op::Foreign {
                 queue, candidates, visibility_ms, retention_ms, redrive
             }),
+        2 => (queue(), prop::collection::vec(0..40u64, 0..6), queue(), retention()).prop_map(
+            |(queue, seqs, target, retention_ms)| Op::Move { queue, seqs, target, retention_ms }
+        ),
         1 => queue().prop_map(|queue| Op::Purge { queue }),
         1 => queue().prop_map(|queue| Op::Drop { queue }),
         2 => (queue(), retention(), prop_oneof![2 => Just(0), 1 => 0..30u64])
@@ -234,6 +245,18 @@ impl World {
                     retention_ms,
                     fresh_from: Seq(0),
                     redrive: redrive.map(redrive_to),
+                })]
+            }
+            Op::Move { queue, seqs, target, retention_ms } => {
+                let candidate = |seq| MoveCandidate {
+                    seq: Seq(seq),
+                    target: QueueId(target),
+                    message_id: MessageId([seq as u8; 16]),
+                };
+                vec![Command::Move(Move {
+                    queue: QueueId(queue),
+                    retention_ms,
+                    candidates: seqs.into_iter().map(candidate).collect(),
                 })]
             }
             Op::Purge { queue } => vec![Command::Purge { queue: QueueId(queue) }],

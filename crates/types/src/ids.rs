@@ -85,6 +85,10 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// A task that moves dead letters: the 16 bytes of a UUID, drawn by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub [u8; 16]);
+
 /// Names one command of one gateway session for one group, so that a command that is handed over
 /// twice is applied once. `counter` grows by one per command of the session *in that group*: a
 /// group remembers a window of recent counters per session.

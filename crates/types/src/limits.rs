@@ -78,6 +78,16 @@ pub const PARKED_POLLS_MAX: usize = 50_000;
 pub const COMMAND_WINDOW: u64 = 65_536;
 /// Gateway sessions remembered per group; the longest silent one is forgotten first.
 pub const SESSIONS_MAX: usize = 64;
+/// Tasks moving dead letters at the same time.
+pub const MOVE_TASKS_MAX: usize = 100;
+/// Ended tasks that a dead-letter queue's list shows, and one more for one that runs.
+pub const MOVE_TASKS_LISTED_MAX: usize = 10;
+/// A move task ends after so long, done or not.
+pub const MOVE_TASK_HOURS_MAX: u64 = 36;
+/// Most messages that a move task may be told to move in a second.
+pub const MOVE_RATE_MAX: u32 = 500;
+/// Messages that one command moves.
+pub const MOVE_MESSAGES_MAX: usize = 100;
 /// Messages one Expire command removes.
 pub const EXPIRE_MESSAGES_MAX: usize = 1_000;
 /// Messages one Expire command looks at: the shard stands still meanwhile.

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Receive,
-    Redrive, Reply, Send, VisibilityError,
+    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Move,
+    MoveCandidate, Receive, Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 use prost::Message as _;
@@ -67,6 +67,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             fresh_from: receive.fresh_from.0,
             redrive: receive.redrive.as_ref().map(redrive_to_pb),
         }),
+        Command::Move(command) => Kind::Move(move_to_pb(command)),
         Command::Delete(delete) => Kind::Delete(pb::Delete {
             queue: delete.queue.0,
             seq: delete.seq.0,
@@ -110,6 +111,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             fresh_from: Seq(receive.fresh_from),
             redrive: receive.redrive.map(redrive_from_pb),
         }),
+        Kind::Move(command) => Command::Move(move_from_pb(command)?),
         Kind::Delete(delete) => Command::Delete(Delete {
             queue: QueueId(delete.queue),
             seq: Seq(delete.seq),
@@ -153,6 +155,34 @@ pub fn redrive_from_pb(message: pb::Redrive) -> Redrive {
     }
 }
 
+fn move_to_pb(command: &Move) -> pb::Move {
+    let candidates = command.candidates.iter().map(|candidate| pb::MoveCandidate {
+        seq: candidate.seq.0,
+        target: candidate.target.0,
+        message_id: Bytes::copy_from_slice(&candidate.message_id.0),
+    });
+    pb::Move {
+        queue: command.queue.0,
+        retention_ms: command.retention_ms,
+        candidates: candidates.collect(),
+    }
+}
+
+fn move_from_pb(message: pb::Move) -> Result<Move, DecodeError> {
+    let candidates = message.candidates.into_iter().map(|candidate| {
+        Ok(MoveCandidate {
+            seq: Seq(candidate.seq),
+            target: QueueId(candidate.target),
+            message_id: message_id(&candidate.message_id)?,
+        })
+    });
+    Ok(Move {
+        queue: QueueId(message.queue),
+        retention_ms: message.retention_ms,
+        candidates: candidates.collect::<Result<_, DecodeError>>()?,
+    })
+}
+
 fn dedup_key(bytes: &[u8]) -> Result<DedupKey, DecodeError> {
     Ok(DedupKey(bytes.try_into().map_err(|_| DecodeError::Field("dedup"))?))
 }
@@ -172,6 +202,7 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
         Reply::Received(leases) => {
             Kind::Received(pb::Leases { leases: leases.into_iter().map(lease_to_pb).collect() })
         }
+        Reply::Moved(count) => Kind::Moved(count),
         Reply::Deleted(result) => Kind::Deleted(pb::Deleted { expired: result.is_err() }),
         Reply::VisibilityChanged(result) => Kind::Visibility(
             match result {
@@ -204,6 +235,7 @@ fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
             let leases = leases.leases.into_iter().map(lease_from_pb);
             Reply::Received(leases.collect::<Result<_, _>>()?)
         }
+        Kind::Moved(count) => Reply::Moved(count),
         Kind::Deleted(pb::Deleted { expired: false }) => Reply::Deleted(Ok(())),
         Kind::Deleted(pb::Deleted { expired: true }) => Reply::Deleted(Err(HandleExpired)),
         Kind::Visibility(code) => {
@@ -234,6 +266,7 @@ pub fn lease_to_pb(lease: Lease) -> pb::Lease {
         message_id: Bytes::copy_from_slice(&lease.message_id.0),
         content: lease.content,
         moved_from: lease.moved_from,
+        group: lease.group.map_or(0, |group| group.0.get()),
     }
 }
 
@@ -247,6 +280,7 @@ pub fn lease_from_pb(message: pb::Lease) -> Result<Lease, DecodeError> {
         sent_ms: message.sent_ms,
         message_id: message_id(&message.message_id)?,
         moved_from: message.moved_from,
+        group: NonZeroU64::new(message.group).map(GroupKey),
         content: message.content,
     })
 }
@@ -286,6 +320,15 @@ mod tests {
                     source: Bytes::from_static(b"source"),
                 }),
             }),
+            Command::Move(Move {
+                queue,
+                retention_ms: 60_000,
+                candidates: vec![MoveCandidate {
+                    seq: Seq(5),
+                    target: QueueId(8),
+                    message_id: MessageId([4; 16]),
+                }],
+            }),
             Command::Delete(Delete { queue, seq: Seq(5), receive: 2 }),
             Command::ChangeVisibility(ChangeVisibility {
                 queue,
@@ -318,6 +361,7 @@ mod tests {
             sent_ms: 4,
             message_id: MessageId([5; 16]),
             moved_from: Some(Bytes::from_static(b"m")),
+            group: NonZeroU64::new(9).map(GroupKey),
             content: Bytes::from_static(b"c"),
         };
         let replies = vec![
@@ -325,6 +369,7 @@ mod tests {
             Reply::Sent(Some(Accepted { seq: Seq(0), message_id: MessageId([5; 16]) })),
             Reply::Received(vec![lease]),
             Reply::Received(vec![]),
+            Reply::Moved(7),
             Reply::Deleted(Ok(())),
             Reply::Deleted(Err(HandleExpired)),
             Reply::VisibilityChanged(Ok(())),

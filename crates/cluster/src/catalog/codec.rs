@@ -17,6 +17,10 @@ use super::permissions::{
     grant_error_from_pb, grant_error_to_pb, label_from_pb, permission_from_pb, permission_to_pb,
     revoke_error_from_pb, revoke_error_to_pb,
 };
+use super::tasks::{
+    self, Task, report_from_pb, report_to_pb, start_from_pb, start_to_pb, task_id_from_pb,
+    task_id_to_pb,
+};
 use crate::api::Queue;
 
 /// Format of entries and rows.
@@ -61,6 +65,9 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
                 label: label.to_string(),
             })
         }
+        Command::StartMove(start) => Kind::StartMove(start_to_pb(start)),
+        Command::ReportMove(report) => Kind::ReportMove(report_to_pb(report)),
+        Command::CancelMove(task) => Kind::CancelMove(task_id_to_pb(*task)),
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
     };
     let (session, counter) = id.map_or((0, 0), |id| (id.session, id.counter));
@@ -106,6 +113,9 @@ pub(crate) fn command_from_bytes(
             queue: QueueId(remove.queue),
             label: label_from_pb(&remove.label)?,
         },
+        Kind::StartMove(start) => Command::StartMove(start_from_pb(&start)?),
+        Kind::ReportMove(report) => Command::ReportMove(report_from_pb(&report)?),
+        Kind::CancelMove(task) => Command::CancelMove(task_id_from_pb(&task)?),
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
     };
     Ok((batch.now_ms, id, command))
@@ -125,6 +135,10 @@ pub(crate) fn reply_to_bytes(reply: &Reply) -> Bytes {
         Reply::TooManyTags => Kind::TooManyTags(pb::Empty {}),
         Reply::GrantRefused(why) => Kind::GrantRefused(grant_error_to_pb(*why)),
         Reply::RevokeRefused(why) => Kind::RevokeRefused(revoke_error_to_pb(*why)),
+        Reply::NotDeadLetterQueue => Kind::NotDeadLetterQueue(pb::Empty {}),
+        Reply::TaskRunning => Kind::TaskRunning(pb::Empty {}),
+        Reply::TaskNotRunning => Kind::TaskNotRunning(pb::Empty {}),
+        Reply::Moved(moved) => Kind::Moved(*moved),
     };
     pb::Reply { kind: Some(kind) }.encode_to_vec().into()
 }
@@ -145,7 +159,21 @@ pub(crate) fn reply_from_bytes(bytes: Bytes) -> Result<Reply, DecodeError> {
         Kind::TooManyTags(_) => Reply::TooManyTags,
         Kind::GrantRefused(refused) => Reply::GrantRefused(grant_error_from_pb(&refused)?),
         Kind::RevokeRefused(refused) => Reply::RevokeRefused(revoke_error_from_pb(&refused)?),
+        Kind::NotDeadLetterQueue(_) => Reply::NotDeadLetterQueue,
+        Kind::TaskRunning(_) => Reply::TaskRunning,
+        Kind::TaskNotRunning(_) => Reply::TaskNotRunning,
+        Kind::Moved(moved) => Reply::Moved(moved),
     })
+}
+
+pub(crate) fn task_to_row(task: &Task) -> Vec<u8> {
+    tasks::task_to_row(task, FORMAT)
+}
+
+pub(crate) fn task_from_row(bytes: Bytes) -> Result<Task, DecodeError> {
+    let (format, task) = tasks::task_from_row(bytes)?;
+    check_format(format)?;
+    Ok(task)
 }
 
 /// A queue on its way between nodes.

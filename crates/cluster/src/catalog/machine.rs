@@ -7,12 +7,13 @@ use std::sync::Arc;
 use flotilla_types::attributes::{
     AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
 };
-use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, TaskId};
 use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_MAX};
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 
 use super::sources::Sources;
+use super::tasks::{MoveReport, StartMove, Tasks};
 use crate::api::Queue;
 
 mod changes;
@@ -85,6 +86,9 @@ pub(crate) enum Command {
         queue: QueueId,
         label: Label,
     },
+    StartMove(StartMove),
+    ReportMove(MoveReport),
+    CancelMove(TaskId),
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
@@ -104,6 +108,10 @@ pub(crate) enum Reply {
     TooManyTags,
     GrantRefused(GrantError),
     RevokeRefused(RevokeError),
+    NotDeadLetterQueue,
+    TaskRunning,
+    TaskNotRunning,
+    Moved(u64),
 }
 
 /// A row that a command changed; the replica writes it.
@@ -112,6 +120,7 @@ pub(crate) enum Change {
     Facts,
     Entry(QueueName),
     Tombstone(QueueName),
+    Task(TaskId),
 }
 
 /// See the module.
@@ -124,6 +133,7 @@ pub(crate) struct Machine {
     pub(crate) by_id: BTreeMap<QueueId, QueueName>,
     pub(crate) tombstones: BTreeMap<QueueName, Tombstone>,
     pub(crate) sources: Sources,
+    pub(crate) tasks: Tasks,
 }
 
 impl Machine {
@@ -160,6 +170,9 @@ impl Machine {
             Command::RemovePermission { queue, label } => {
                 self.remove_permission(queue, id, &label, changes)
             }
+            Command::StartMove(start) => self.start_move(&start, changes),
+            Command::ReportMove(report) => self.report_move(&report, changes),
+            Command::CancelMove(task) => self.cancel_move(task, id, changes),
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
         }
     }
@@ -244,6 +257,7 @@ impl Machine {
         if let Some(entry) = self.queues.remove(&name) {
             self.sources.remove(&entry.queue);
         }
+        self.drop_tasks(queue, changes);
         changes.push(Change::Entry(name.clone()));
         changes.push(Change::Tombstone(name.clone()));
         let tombstone = Tombstone { deleted_ms: self.clock_ms, queue, deleted_by: id };

@@ -5,6 +5,7 @@ pub(crate) mod machine;
 mod permissions;
 pub(crate) mod replica;
 mod sources;
+pub(crate) mod tasks;
 
 pub(crate) use codec::{
     command_from_bytes, command_to_bytes, queue_from_bytes, queue_to_bytes, reply_from_bytes,

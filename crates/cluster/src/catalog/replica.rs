@@ -7,18 +7,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_consensus::{Answer, Application};
 use flotilla_storage::state::{GroupBatch, GroupState};
-use flotilla_types::ids::QueueId;
+use flotilla_types::ids::{QueueId, TaskId};
 use flotilla_types::names::QueueName;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::codec;
 use super::machine::{Change, Facts, Machine, Reply};
-use crate::api::Queue;
+use super::tasks::Task;
+use crate::api::{MoveTask, Queue};
 
 const FACTS_KEY: &[u8] = b"c";
 const QUEUE_PREFIX: u8 = b'q';
 const TOMBSTONE_PREFIX: u8 = b'd';
+const TASK_PREFIX: u8 = b'm';
 
 /// See the module. Reads may be behind the leader by a heartbeat.
 pub(crate) struct Catalog {
@@ -85,6 +87,21 @@ impl Catalog {
         self.machine.read().sources.list(target, after, limit)
     }
 
+    /// Tasks that have not ended.
+    pub(crate) fn active_tasks(&self) -> Vec<Task> {
+        self.machine.read().active_tasks().cloned().collect()
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> Option<Task> {
+        self.machine.read().tasks.get(&id).cloned()
+    }
+
+    /// The last tasks of a queue, newest first.
+    pub(crate) fn tasks_of(&self, source: QueueId, limit: usize) -> Vec<MoveTask> {
+        let machine = self.machine.read();
+        machine.tasks_of(source).into_iter().take(limit).map(|task| task.shown.clone()).collect()
+    }
+
     fn publish(&self, machine: &Machine) {
         self.facts.send_if_modified(|known| {
             let changed = known.as_deref() != machine.facts.as_ref();
@@ -107,6 +124,13 @@ impl Catalog {
                     let key = key(QUEUE_PREFIX, name);
                     match machine.queues.get(name) {
                         Some(entry) => batch.put_catalog_row(&key, &codec::entry_to_row(entry)),
+                        None => batch.remove_catalog_row(&key),
+                    }
+                }
+                Change::Task(id) => {
+                    let key = [&[TASK_PREFIX][..], &id.0].concat();
+                    match machine.tasks.get(id) {
+                        Some(task) => batch.put_catalog_row(&key, &codec::task_to_row(task)),
                         None => batch.remove_catalog_row(&key),
                     }
                 }
@@ -137,6 +161,10 @@ impl Catalog {
                 QUEUE_PREFIX => {
                     let entry = codec::entry_from_row(value).map_err(|e| invalid(e.to_string()))?;
                     machine.insert(entry);
+                }
+                TASK_PREFIX => {
+                    let task = codec::task_from_row(value).map_err(|e| invalid(e.to_string()))?;
+                    machine.tasks.insert(task.shown.id, task);
                 }
                 TOMBSTONE_PREFIX => {
                     let tombstone =

@@ -5,6 +5,7 @@
 //! no hop; everything that changes state goes through the owner's channel.
 
 mod core;
+mod moving;
 mod owner;
 mod pending;
 
@@ -23,6 +24,7 @@ use self::pending::Pending;
 use crate::group::{Group, Leadership};
 use crate::state_machine::Application;
 
+pub use self::moving::{MoveOutcome, MoveSpec, MoveTarget};
 pub use flotilla_queue::QueueCounts;
 
 /// What a shard tells the node it is on. Called with the shard's lock held: must be quick and

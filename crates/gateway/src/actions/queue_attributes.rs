@@ -12,7 +12,7 @@ use flotilla_types::names::{AccountId, QueueName};
 use crate::action::Call;
 use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{Map, Text};
-use crate::urls;
+use crate::urls::{self, Arn};
 
 /// Checks attributes that a queue shall get.
 ///
@@ -44,19 +44,17 @@ async fn check_target<C: Cluster>(
     let refuse = |reason: &str| ApiError::invalid_value(policy_text, "RedrivePolicy", reason);
     let policy = RedrivePolicy::parse(policy_text)
         .map_err(|_| ApiError::new(ErrorKind::InternalFailure, "A checked policy is not one."))?;
-    // arn:partition:service:region:account:name
-    let parts: Vec<&str> = policy.dead_letter_target_arn.splitn(6, ':').collect();
     let missing = || refuse("Dead letter target does not exist.");
-    let &[_, _, service, region, account, target] = parts.as_slice() else {
+    let Some(target) = Arn::parse(&policy.dead_letter_target_arn) else {
         return Err(refuse("Dead-letter target ARN should be fully qualified ARN."));
     };
-    if account != call.caller.account.as_str() {
+    if target.account != call.caller.account.as_str() {
         return Err(refuse("Dead-letter target owner should be same as the source."));
     }
-    if service != "sqs" || region != call.gateway.config.region {
+    if target.service != "sqs" || target.region != call.gateway.config.region {
         return Err(missing());
     }
-    let name = QueueName::new(target).map_err(|_| missing())?;
+    let name = QueueName::new(target.resource).map_err(|_| missing())?;
     let target = match call.gateway.cluster.queue(&name).await {
         Ok(target) => target,
         Err(QueueError::NotFound) => return Err(missing()),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster, Counts, CreateError, DeleteError, Incoming, Outgoing, PurgeError,
-    Queue, QueueError, Receipt, ReceiveError, ReceiveRequest, Received, RemovePermissionError,
-    Sent, ShardAnswer, TagError, Trouble, VisibilityError,
+    AddPermissionError, CancelMoveError, Cluster, Counts, CreateError, DeleteError, Incoming,
+    MoveFailure, MoveStatus, MoveTask, Outgoing, PurgeError, Queue, QueueError, Receipt,
+    ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent, ShardAnswer,
+    StartMoveError, TagError, Trouble, VisibilityError,
 };
 use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
-use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq, TaskId};
 use flotilla_types::limits;
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
@@ -50,6 +51,8 @@ struct State {
     deleted_ms: BTreeMap<QueueName, u64>,
     trouble: Option<Trouble>,
     in_flight_max: Option<usize>,
+    /// Oldest first.
+    moves: Vec<MoveTask>,
 }
 
 #[derive(Default)]
@@ -66,7 +69,7 @@ impl Fake {
         self.changed.notify_waiters();
     }
 
-    /// Every later call on messages fails like this.
+    /// Every later call on messages or move tasks fails like this.
     pub(crate) fn fail(&self, trouble: Option<Trouble>) {
         self.state.lock().trouble = trouble;
     }
@@ -87,6 +90,20 @@ impl Fake {
             message.moved_from = Some(name.clone());
             state.queues.get_mut(target).unwrap().messages.push(message);
         }
+    }
+
+    /// How far the newest move task of a queue is from now on. No task moves anything by itself.
+    pub(crate) fn set_move(&self, source: &str, status: MoveStatus, moved: u64) {
+        let mut state = self.state.lock();
+        let task = state.newest_move(source);
+        (task.status, task.moved) = (status, moved);
+    }
+
+    /// Fails the newest move task of a queue.
+    pub(crate) fn fail_move(&self, source: &str, failure: MoveFailure) {
+        let mut state = self.state.lock();
+        let task = state.newest_move(source);
+        (task.status, task.failure) = (MoveStatus::Failed, Some(failure));
     }
 
     fn take(&self, queue: &Queue, request: ReceiveRequest) -> Result<Vec<Incoming>, ReceiveError> {
@@ -170,6 +187,23 @@ impl Entry {
 impl State {
     fn now(&self) -> u64 {
         START_MS + self.now_ms
+    }
+
+    /// Names of the queues whose dead-letter queue this is.
+    fn sources(&self, dead: &QueueName) -> impl Iterator<Item = &QueueName> {
+        let target = |source: &Queue| {
+            let policy = source.attributes.redrive_policy.as_deref()?;
+            RedrivePolicy::parse(policy).unwrap().queue_name()
+        };
+        let sources = self
+            .queues
+            .iter()
+            .filter(move |(_, entry)| target(&entry.queue).as_ref() == Some(dead));
+        sources.map(|(name, _)| name)
+    }
+
+    fn newest_move(&mut self, source: &str) -> &mut MoveTask {
+        self.moves.iter_mut().rfind(|task| task.source.as_str() == source).unwrap()
     }
 }
 
@@ -273,20 +307,15 @@ impl Cluster for Fake {
         limit: usize,
     ) -> Result<Vec<QueueName>, Trouble> {
         let state = self.state.lock();
-        let target = |source: &Queue| {
-            let policy = source.attributes.redrive_policy.as_deref()?;
-            RedrivePolicy::parse(policy).unwrap().queue_name()
-        };
-        let sources = state.queues.iter().filter(|(name, entry)| {
-            target(&entry.queue).as_ref() == Some(&queue.name)
-                && after.is_none_or(|after| name.as_str() > after)
-        });
-        Ok(sources.map(|(name, _)| name.clone()).take(limit).collect())
+        let sources = state.sources(&queue.name);
+        let rest = sources.filter(|name| after.is_none_or(|after| name.as_str() > after));
+        Ok(rest.take(limit).cloned().collect())
     }
 
     async fn delete_queue(&self, queue: &Queue) -> Result<(), QueueError> {
         let mut state = self.state.lock();
         state.queues.remove(&queue.name).ok_or(QueueError::NotFound)?;
+        state.moves.retain(|task| task.source != queue.name);
         let now = state.now();
         state.deleted_ms.insert(queue.name.clone(), now);
         Ok(())
@@ -451,6 +480,68 @@ impl Cluster for Fake {
         let results = changes.into_iter().map(change).collect();
         self.changed.notify_waiters();
         results
+    }
+
+    async fn start_move(
+        &self,
+        id: TaskId,
+        source: &Queue,
+        destination: Option<&Queue>,
+        rate: Option<u32>,
+    ) -> Result<(), StartMoveError> {
+        let mut state = self.state.lock();
+        if let Some(trouble) = state.trouble.clone() {
+            return Err(trouble.into());
+        }
+        let entry = state.queues.get(&source.name).ok_or(StartMoveError::NotFound)?;
+        let to_move = entry.messages.len() as u64;
+        if state.sources(&source.name).next().is_none() {
+            return Err(StartMoveError::NotDeadLetterQueue);
+        }
+        let active =
+            |task: &&MoveTask| matches!(task.status, MoveStatus::Running | MoveStatus::Cancelling);
+        if state.moves.iter().filter(active).any(|task| task.source == source.name) {
+            return Err(StartMoveError::AlreadyRunning);
+        }
+        if state.moves.iter().filter(active).count() >= limits::MOVE_TASKS_MAX {
+            return Err(StartMoveError::TooMany);
+        }
+        let started_ms = state.now();
+        state.moves.push(MoveTask {
+            id,
+            source: source.name.clone(),
+            destination: destination.map(|queue| queue.name.clone()),
+            rate,
+            status: MoveStatus::Running,
+            failure: None,
+            moved: 0,
+            to_move,
+            started_ms,
+        });
+        Ok(())
+    }
+
+    async fn cancel_move(&self, id: TaskId) -> Result<u64, CancelMoveError> {
+        let mut state = self.state.lock();
+        if let Some(trouble) = state.trouble.clone() {
+            return Err(trouble.into());
+        }
+        let task = state.moves.iter_mut().find(|task| task.id == id);
+        let task = task.ok_or(CancelMoveError::NotFound)?;
+        if task.status != MoveStatus::Running {
+            return Err(CancelMoveError::NotRunning);
+        }
+        task.status = MoveStatus::Cancelling;
+        Ok(task.moved)
+    }
+
+    async fn move_tasks(&self, source: &Queue, limit: usize) -> Result<Vec<MoveTask>, Trouble> {
+        let state = self.state.lock();
+        if let Some(trouble) = state.trouble.clone() {
+            return Err(trouble);
+        }
+        let tasks = state.moves.iter().rev().filter(|task| task.source == source.name);
+        Ok(tasks.take(limit).cloned().collect())
     }
 
     fn handle_key(&self) -> [u8; 32] {

@@ -7,6 +7,7 @@ mod dead_letters;
 mod fake;
 mod fifo;
 mod messages;
+mod moves;
 mod permissions;
 mod protocol;
 mod query;

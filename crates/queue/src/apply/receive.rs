@@ -56,7 +56,7 @@ pub(crate) fn apply<R: Read, W: Write>(
 }
 
 /// The message, if it is there and visible. A candidate is only the leader's opinion.
-fn receivable<R: Read, W: Write>(
+pub(crate) fn receivable<R: Read, W: Write>(
     state: &QueueState,
     ctx: &Context<'_, R, W>,
     queue: QueueId,
@@ -118,6 +118,7 @@ fn lease<R: Read, W: Write>(
         first_received_ms,
         sent_ms: message.sent_ms,
         message_id: message.message_id,
+        group: message.group,
         moved_from: message.moved.map(|moved| moved.source),
         content: message.content,
     }

@@ -143,6 +143,37 @@ impl Model {
                 dead.into_iter().for_each(|entry| self.append(entry));
                 Reply::Received(leases)
             }
+            Command::Move(command) => {
+                let mut moved = 0;
+                for candidate in &command.candidates {
+                    let at = self.entries.iter().position(|entry| {
+                        (entry.queue, entry.seq) == (command.queue, candidate.seq)
+                            && entry.visible_at_ms <= now_ms
+                            && entry.batch != self.batch
+                            && entry.handed_out_by != self.batch
+                    });
+                    let Some(at) = at else { continue };
+                    let entry = self.entries.remove(at);
+                    if entry.sent_ms + command.retention_ms <= now_ms {
+                        continue;
+                    }
+                    moved += 1;
+                    self.append(Entry {
+                        queue: candidate.target,
+                        sent_ms: now_ms,
+                        message_id: candidate.message_id,
+                        visible_at_ms: now_ms,
+                        delayed: false,
+                        receive_count: 0,
+                        first_received_ms: 0,
+                        received_ms: 0,
+                        moved: None,
+                        handed_out_by: 0,
+                        ..entry
+                    });
+                }
+                Reply::Moved(moved)
+            }
             Command::Delete(delete) => {
                 self.entries.retain(|entry| {
                     let is_it = entry.queue == delete.queue && entry.seq == delete.seq;
@@ -243,6 +274,7 @@ impl Model {
             first_received_ms: entry.first_received_ms,
             sent_ms: entry.sent_ms,
             message_id: entry.message_id,
+            group: None,
             moved_from: entry.moved.as_ref().map(|moved| moved.0.clone()),
             content: entry.content.clone(),
         })
@@ -253,6 +285,7 @@ fn repeated(command: &Command) -> Reply {
     match command {
         Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
+        Command::Move(_) => Reply::Moved(0),
         Command::Delete(_) => Reply::Deleted(Ok(())),
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),

@@ -1,0 +1,302 @@
+//! A few messages of one shard on their way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_consensus::shard::{MoveOutcome, MoveSpec, MoveTarget, ReceiveSpec};
+use flotilla_queue::command::Lease;
+use flotilla_transport::Lane;
+use flotilla_types::ids::{DedupKey, GroupId, MessageId, NodeId, QueueId};
+use flotilla_types::limits::{BATCH_ENTRIES_MAX, MOVE_MESSAGES_MAX};
+use flotilla_types::names::QueueName;
+use flotilla_wire::DecodeError;
+use flotilla_wire::proto::cluster as pb;
+use prost::Message as _;
+use tokio::time::timeout;
+
+use crate::api::{Cluster as _, MoveFailure, Outgoing, Queue, QueueError, Receipt};
+use crate::catalog::tasks::Task;
+use crate::forward::method;
+use crate::node::Node;
+use crate::polling::claim::{claim_at, claim_here};
+use crate::router::{CALL_TIMEOUT, Router};
+
+/// How long a message of a FIFO queue is hidden while it is moved.
+const HIDDEN_MS: u64 = 60_000;
+
+/// What one step of a task came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many messages; there may be more.
+    Moved(u64),
+    /// No shard has any more.
+    Done,
+    /// And so many messages were moved in this step.
+    Failed(MoveFailure, u64),
+    /// Some shard could not be asked; try again.
+    Trouble,
+}
+
+/// Moves up to `allowed` messages. `turn` says with which shard to begin.
+pub(super) async fn step(
+    node: &Node,
+    task: &Task,
+    turn: usize,
+    allowed: usize,
+    moved_before: u64,
+    known: &mut HashMap<Bytes, QueueId>,
+) -> Step {
+    let Some(source) = node.catalog.queue_by_id(task.source) else { return Step::Done };
+    let groups = node.router.groups();
+    let mut work = Work { node, task, source: &source, known };
+    let is_fifo = source.attributes.fifo.is_some();
+    let (mut moved, mut trouble) = (0, false);
+    for at in 0..groups.len() {
+        let shard = groups[(turn + at) % groups.len()];
+        let left = allowed - moved as usize;
+        let outcome = if is_fifo {
+            // Where messages come back from is not seen: what was there at the start is a number.
+            let to_move = task.shown.to_move.saturating_sub(moved_before + moved);
+            work.in_order(shard, left.min(to_move as usize)).await
+        } else {
+            work.inside(shard, left).await
+        };
+        match outcome {
+            Ok(count) => moved += count,
+            Err(Stop::Trouble) => trouble = true,
+            Err(Stop::Failed(failure, count)) => return Step::Failed(failure, moved + count),
+        }
+        if moved as usize >= allowed {
+            break;
+        }
+    }
+    match (moved, trouble) {
+        (0, false) => Step::Done,
+        (0, true) => Step::Trouble,
+        (moved, _) => Step::Moved(moved),
+    }
+}
+
+enum Stop {
+    Trouble,
+    Failed(MoveFailure, u64),
+}
+
+struct Work<'a> {
+    node: &'a Node,
+    task: &'a Task,
+    source: &'a Arc<Queue>,
+    /// Where messages came from, by name.
+    known: &'a mut HashMap<Bytes, QueueId>,
+}
+
+impl Work<'_> {
+    fn retention_ms(&self) -> u64 {
+        u64::from(self.source.attributes.retention_seconds) * 1_000
+    }
+
+    /// The queue of a name that messages carry.
+    async fn resolve(&self, name: Option<Bytes>, moved: u64) -> Result<Arc<Queue>, Stop> {
+        let Some(name) = name else { return Err(Stop::Failed(MoveFailure::NoSource, moved)) };
+        let name = std::str::from_utf8(&name).ok().and_then(|name| QueueName::new(name).ok());
+        let Some(name) = name else { return Err(Stop::Failed(MoveFailure::NoSource, moved)) };
+        match self.node.queue(&name).await {
+            Ok(queue) => Ok(queue),
+            Err(QueueError::NotFound) => Err(Stop::Failed(MoveFailure::DestinationGone, moved)),
+            Err(QueueError::Trouble(_)) => Err(Stop::Trouble),
+        }
+    }
+
+    /// Standard queues: by commands of the shard itself.
+    async fn inside(&mut self, shard: GroupId, max: usize) -> Result<u64, Stop> {
+        let mut moved = 0;
+        loop {
+            let to = match self.task.destination {
+                Some(queue) => MoveTarget::Queue(queue),
+                None => MoveTarget::Sources(self.known.clone()),
+            };
+            let spec = MoveSpec {
+                queue: self.task.source,
+                retention_ms: self.retention_ms(),
+                max: max - moved as usize,
+                entered_by_ms: self.task.shown.started_ms,
+                to,
+            };
+            let outcome = self.ask(shard, &spec).await.ok_or(Stop::Trouble)?;
+            moved += outcome.moved;
+            let Some(name) = outcome.unresolved else { return Ok(moved) };
+            let queue = self.resolve(name.clone(), moved).await?;
+            self.known.extend(name.map(|name| (name, queue.id)));
+            if moved as usize >= max {
+                return Ok(moved);
+            }
+        }
+    }
+
+    async fn ask(&self, shard: GroupId, spec: &MoveSpec) -> Option<MoveOutcome> {
+        let router = &self.node.router;
+        match router.leader(shard)? {
+            leader if leader == self.node.id => move_here(router, shard, spec).await,
+            leader => move_at(router, leader, shard, spec).await,
+        }
+    }
+
+    /// FIFO queues: received, sent, deleted.
+    async fn in_order(&mut self, shard: GroupId, max: usize) -> Result<u64, Stop> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let spec = ReceiveSpec {
+            queue: self.task.source,
+            max: max.min(BATCH_ENTRIES_MAX),
+            visibility_ms: HIDDEN_MS,
+            retention_ms: self.retention_ms(),
+            redrive: None,
+        };
+        let router = &self.node.router;
+        let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {
+            leader if leader == self.node.id => claim_here(router, &[shard], spec).await,
+            leader => claim_at(router, leader, &[shard], spec).await,
+        };
+        let leases = claimed.into_iter().next().and_then(|claimed| claimed.leases);
+        let mut moved = 0;
+        for lease in leases.ok_or(Stop::Trouble)? {
+            let target = match self.task.destination {
+                Some(queue) => self
+                    .node
+                    .catalog
+                    .queue_by_id(queue)
+                    .ok_or(Stop::Failed(MoveFailure::DestinationGone, moved))?,
+                None => self.resolve(lease.moved_from.clone(), moved).await?,
+            };
+            match self.pass_on(shard, lease, &target).await {
+                Ok(()) => moved += 1,
+                // The rest stays hidden for a while, and comes again.
+                Err(_) if moved > 0 => break,
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn pass_on(&self, shard: GroupId, lease: Lease, target: &Queue) -> Result<(), Stop> {
+        let outgoing = Outgoing {
+            message_id: draw(),
+            delay_seconds: 0,
+            group: lease.group,
+            dedup: Some(key_of(self.task.source, shard, lease.seq.0)),
+            content: lease.content,
+        };
+        let sent = self.node.send(target, vec![outgoing]).await;
+        if sent.iter().any(Result::is_err) {
+            return Err(Stop::Trouble);
+        }
+        let (queue, seq, receive) = (self.task.source, lease.seq, lease.receive_count);
+        let receipt = Receipt { queue, shard, seq, receive };
+        let deleted = self.node.delete(self.source, vec![receipt]).await;
+        if deleted.iter().any(Result::is_err) {
+            return Err(Stop::Trouble);
+        }
+        Ok(())
+    }
+}
+
+/// Names one message of one queue for ever: places are not used again.
+fn key_of(queue: QueueId, shard: GroupId, seq: u64) -> DedupKey {
+    let mut key = [0; 16];
+    key[..5].copy_from_slice(&queue.0.to_be_bytes()[3..]);
+    key[5..8].copy_from_slice(&shard.0.to_be_bytes()[1..]);
+    key[8..].copy_from_slice(&seq.to_be_bytes());
+    DedupKey(key)
+}
+
+/// A random UUID.
+fn draw() -> MessageId {
+    let mut id: [u8; 16] = rand::random();
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    MessageId(id)
+}
+
+async fn move_here(router: &Router, shard: GroupId, spec: &MoveSpec) -> Option<MoveOutcome> {
+    let shard = router.here(shard)?;
+    timeout(CALL_TIMEOUT, shard.move_messages(spec, draw)).await.ok()?.ok()
+}
+
+async fn move_at(
+    router: &Router,
+    to: NodeId,
+    shard: GroupId,
+    spec: &MoveSpec,
+) -> Option<MoveOutcome> {
+    let (target, sources) = match &spec.to {
+        MoveTarget::Queue(queue) => (queue.0, Vec::new()),
+        MoveTarget::Sources(known) => {
+            let source = |(name, queue): (&Bytes, &QueueId)| pb::MoveSource {
+                name: name.clone(),
+                queue: queue.0,
+            };
+            (0, known.iter().map(source).collect())
+        }
+    };
+    let message = pb::Move {
+        queue: spec.queue.0,
+        retention_ms: spec.retention_ms,
+        max: spec.max as u32,
+        entered_by_ms: spec.entered_by_ms,
+        target,
+        sources,
+    };
+    let payload: Bytes = message.encode_to_vec().into();
+    let transport = router.transport();
+    let call = transport.call(to, Lane::Forward, shard, method::MOVE, payload, CALL_TIMEOUT);
+    let answer = pb::MoveAnswer::decode(call.await.ok()?).ok()?;
+    let unresolved = match answer.unresolved {
+        Some(pb::move_answer::Unresolved::Name(name)) => Some(Some(name)),
+        Some(pb::move_answer::Unresolved::NoName(_)) => Some(None),
+        None => None,
+    };
+    (!answer.failed).then_some(MoveOutcome { moved: answer.moved, unresolved })
+}
+
+/// Answers [`move_at`].
+pub(crate) async fn serve_move(
+    router: &Router,
+    shard: GroupId,
+    payload: Bytes,
+) -> Result<Bytes, DecodeError> {
+    let message = pb::Move::decode(payload)?;
+    let to = if message.target > 0 {
+        MoveTarget::Queue(QueueId(message.target))
+    } else {
+        let source = |source: pb::MoveSource| (source.name, QueueId(source.queue));
+        MoveTarget::Sources(message.sources.into_iter().map(source).collect())
+    };
+    let spec = MoveSpec {
+        queue: QueueId(message.queue),
+        retention_ms: message.retention_ms,
+        max: (message.max as usize).min(MOVE_MESSAGES_MAX),
+        entered_by_ms: message.entered_by_ms,
+        to,
+    };
+    let outcome = move_here(router, shard, &spec).await;
+    let failed = outcome.is_none();
+    let outcome = outcome.unwrap_or_default();
+    let unresolved = outcome.unresolved.map(|name| match name {
+        Some(name) => pb::move_answer::Unresolved::Name(name),
+        None => pb::move_answer::Unresolved::NoName(pb::Nothing {}),
+    });
+    Ok(pb::MoveAnswer { failed, moved: outcome.moved, unresolved }.encode_to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_places_apart() {
+        let key = key_of(QueueId(0x01_0203_0405), GroupId(0x06_0708), 0x090a_0b0c_0d0e_0f10);
+        assert_eq!(key.0, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    }
+}

@@ -1,0 +1,34 @@
+//! Move: messages go to other queues of the same shard, as new ones: each is in one queue at any
+//! time, never in both or in neither.
+
+use std::io;
+
+use crate::apply::{Context, Queues, is_expired, receive, send};
+use crate::command::{Move, Reply};
+use crate::store::{Message, Read, Write};
+
+/// Keeps content and group; identity, age and number of receives begin anew.
+pub(crate) fn apply<R: Read, W: Write>(
+    queues: &mut Queues,
+    ctx: &mut Context<'_, R, W>,
+    command: &Move,
+) -> io::Result<Reply> {
+    let queue = command.queue;
+    let mut moved = 0;
+    for candidate in &command.candidates {
+        let Some(state) = queues.get_mut(&queue) else { break };
+        state.promote(ctx.now_ms);
+        let Some(message) = receive::receivable(state, ctx, queue, candidate.seq)? else {
+            continue;
+        };
+        ctx.remove(queue, state, candidate.seq);
+        if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
+            continue;
+        }
+        let (sent_ms, message_id) = (ctx.now_ms, candidate.message_id);
+        let message = Message { sent_ms, message_id, delayed: false, moved: None, ..message };
+        send::store(queues, ctx, candidate.target, false, &message, 0);
+        moved += 1;
+    }
+    Ok(Reply::Moved(moved))
+}
