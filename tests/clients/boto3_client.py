@@ -1,5 +1,6 @@
 """All actions, and recorded behaviour of the real service, through boto3."""
 
+import base64
 import hashlib
 import json
 import sys
@@ -741,6 +742,132 @@ def many_groups_of_a_spread_queue_keep_their_order():
     for group in range(20):
         mine = f"g{group}-"
         equal([b for b in seen if b.startswith(mine)], [b for b in sent if b.startswith(mine)])
+
+
+def arn_of(name):
+    return f"arn:aws:sqs:us-east-1:000000000000:{name}"
+
+
+def fill_dead_letters(name, count, sources=("source",)):
+    """A dead-letter queue with so many messages of each source; the sources' URLs by name."""
+    dead = create(f"{name}-dead")
+    urls = {}
+    for source in sources:
+        url = create(
+            f"{name}-{source}", RedrivePolicy=redrive_to(f"{name}-dead", 1), VisibilityTimeout=0
+        )
+        for n in range(count):
+            SQS.send_message(QueueUrl=url, MessageBody=f"{source} {n}")
+        urls[source] = url
+        receive_all(url, count)
+        while receive(url, MaxNumberOfMessages=10):
+            pass
+    return dead, urls
+
+
+def tasks_of(name, **more):
+    return SQS.list_message_move_tasks(SourceArn=arn_of(f"{name}-dead"), **more)["Results"]
+
+
+def ended(name):
+    end = time.monotonic() + 20
+    while (task := tasks_of(name)[0])["Status"] in ("RUNNING", "CANCELLING"):
+        assert time.monotonic() < end, task
+        time.sleep(0.1)
+    return task
+
+
+@test
+def vector_25_dead_letters_are_moved():
+    _, urls = fill_dead_letters("v25", 2, ["one", "two"])
+    other = create("v25-other")
+    handle = SQS.start_message_move_task(SourceArn=arn_of("v25-dead"))["TaskHandle"]
+    assert handle
+    task = ended("v25")
+    equal(task["Status"], "COMPLETED")
+    equal(task["ApproximateNumberOfMessagesMoved"], 4)
+    equal(task["ApproximateNumberOfMessagesToMove"], 4)
+    assert "TaskHandle" not in task and "DestinationArn" not in task
+    for source, url in urls.items():
+        SQS.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": ""})
+        messages = receive_all(
+            url, 2, VisibilityTimeout=30, **{SYSTEM_ATTRIBUTE_NAMES: ["All"]}
+        )
+        equal(sorted(bodies(messages)), [f"{source} 0", f"{source} 1"])
+        equal({m["Attributes"]["ApproximateReceiveCount"] for m in messages}, {"1"})
+        assert all("DeadLetterQueueSourceArn" not in m["Attributes"] for m in messages)
+
+    fill_dead_letters("v25b", 2)
+    SQS.start_message_move_task(SourceArn=arn_of("v25b-dead"), DestinationArn=arn_of("v25-other"))
+    task = ended("v25b")
+    equal((task["Status"], task["DestinationArn"]), ("COMPLETED", arn_of("v25-other")))
+    equal(sorted(bodies(receive_all(other, 2))), ["source 0", "source 1"])
+
+
+@test
+def vector_26_the_rate_of_a_move():
+    fill_dead_letters("v26", 4)
+    begin = time.monotonic()
+    SQS.start_message_move_task(SourceArn=arn_of("v26-dead"), MaxNumberOfMessagesPerSecond=1)
+    task = ended("v26")
+    assert time.monotonic() - begin >= 3
+    equal((task["Status"], task["ApproximateNumberOfMessagesMoved"]), ("COMPLETED", 4))
+    equal(task["MaxNumberOfMessagesPerSecond"], 1)
+
+
+@test
+def vector_27_errors_of_moves():
+    fill_dead_letters("v27", 8)
+    start = {"SourceArn": arn_of("v27-dead"), "MaxNumberOfMessagesPerSecond": 1}
+    handle = SQS.start_message_move_task(**start)["TaskHandle"]
+    equal(code_of(SQS.start_message_move_task, **start), "InvalidParameterValue")
+    equal(code_of(SQS.cancel_message_move_task, TaskHandle="foobared"), "InvalidParameterValue")
+    told = json.loads(base64.b64decode(handle))
+    unknown = {**told, "taskId": "00000000-0000-4000-8000-000000000000"}
+    elsewhere = {**told, "sourceArn": arn_of("v27-nowhere")}
+    for wrong in (unknown, elsewhere):
+        forged = base64.b64encode(json.dumps(wrong).encode()).decode()
+        error = error_of(SQS.cancel_message_move_task, TaskHandle=forged)
+        equal((error.response["Error"]["Code"], status_of(error)), ("ResourceNotFoundException", 404))
+    equal(tasks_of("v27")[0]["TaskHandle"], handle)
+    SQS.cancel_message_move_task(TaskHandle=handle)
+    equal(ended("v27")["Status"], "CANCELLED")
+    equal(code_of(SQS.cancel_message_move_task, TaskHandle=handle), "InvalidParameterValue")
+    nobodys = {"SourceArn": arn_of("v27-source")}
+    equal(code_of(SQS.start_message_move_task, **nobodys), "InvalidParameterValue")
+    for missing in ({"SourceArn": arn_of("v27-none")}, {**start, "DestinationArn": arn_of("v27-none")}):
+        equal(code_of(SQS.start_message_move_task, **missing), "ResourceNotFoundException")
+
+
+@test
+def a_move_without_a_way_back_fails():
+    dead, _ = fill_dead_letters("lost", 1)
+    SQS.send_message(QueueUrl=dead, MessageBody="sent here")
+    SQS.start_message_move_task(SourceArn=arn_of("lost-dead"))
+    task = ended("lost")
+    equal((task["Status"], task["FailureReason"]), ("FAILED", "CouldNotDetermineMessageSource"))
+    assert "sent here" in bodies(receive_all(dead, 2 - task["ApproximateNumberOfMessagesMoved"]))
+
+
+@test
+def dead_letters_of_a_fifo_queue_are_moved_in_order():
+    create_fifo("back-dead")
+    url = create_fifo("back", RedrivePolicy=redrive_to("back-dead.fifo", 1), VisibilityTimeout=0)
+    other = create_fifo("back-other")
+    sent = [f"g{n % 2}-{n}" for n in range(8)]
+    send_fifo(url, *sent)
+    while receive(url, MaxNumberOfMessages=10):
+        pass
+    to = {"DestinationArn": arn_of("back-other.fifo")}
+    SQS.start_message_move_task(SourceArn=arn_of("back-dead.fifo"), **to)
+    seen = []
+    while len(seen) < 8:
+        messages = receive(other, MaxNumberOfMessages=10)
+        seen += bodies(messages)
+        for message in messages:
+            SQS.delete_message(QueueUrl=other, ReceiptHandle=message["ReceiptHandle"])
+    for group in ("g0", "g1"):
+        equal([b for b in seen if b.startswith(group)], [b for b in sent if b.startswith(group)])
 
 
 @test

@@ -230,6 +230,18 @@ impl Fleet {
         }
     }
 
+    /// The node that leads the catalog, as node 1 (or another that is up) knows.
+    pub async fn catalog_leader(&self) -> u64 {
+        for id in self.up() {
+            let status = self.status(id).await;
+            let groups = status["groups"].as_array().cloned().unwrap_or_default();
+            if groups.iter().any(|group| group["group"] == "catalog" && group["leads"] == true) {
+                return id;
+            }
+        }
+        panic!("nobody leads the catalog");
+    }
+
     /// Whether all replicas on a node vote; `false` while it does not answer.
     pub async fn all_vote(&self, id: u64) -> bool {
         let groups = groups(&self.status(id).await);
