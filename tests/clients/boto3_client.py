@@ -704,6 +704,24 @@ def vector_24_dead_letters_of_a_fifo_queue():
 
 
 @test
+def a_repeated_attempt_gets_the_same_messages():
+    for name, more in {"home": {}, "spread": {"DeduplicationScope": "messageGroup"}}.items():
+        url = create_fifo(f"attempts-{name}", **more)
+        send_fifo(url, "g1-m1", "g1-m2", "g2-m1", "g3-m1")
+        asked = {"ReceiveRequestAttemptId": "again", "VisibilityTimeout": 30}
+        first = short(url, 2, **asked)
+        assert first
+        again = short(url, 2, **asked)
+        handles = [[m["MessageId"] for m in messages] for messages in (first, again)]
+        equal(handles[1], handles[0])
+        other = short(url, 10, **{**asked, "ReceiveRequestAttemptId": "other"})
+        assert not set(bodies(other)) & set(bodies(first))
+        # A handle of either answer is good.
+        SQS.delete_message(QueueUrl=url, ReceiptHandle=first[0]["ReceiptHandle"])
+        assert not set(bodies(short(url, 10, **asked))) & set(bodies(first))
+
+
+@test
 def a_freed_group_wakes_a_long_poll():
     url = fifo_with("waking", "g-m1", "g-m2")
     handle = short(url, 1)[0]["ReceiptHandle"]

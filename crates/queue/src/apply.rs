@@ -8,8 +8,9 @@ use flotilla_types::ids::{DedupKey, QueueId, Seq};
 use crate::effect::Effect;
 use crate::hash::{IdMap, IdSet};
 use crate::queue_state::QueueState;
-use crate::store::{Hidden, OriginalRow, Read, Write};
+use crate::store::{AttemptRow, Hidden, OriginalRow, Read, Write};
 
+pub(crate) mod attempt;
 pub(crate) mod change_visibility;
 pub(crate) mod dead_letter;
 pub(crate) mod delete;
@@ -42,7 +43,9 @@ pub(crate) struct Context<'a, R, W> {
     pub(crate) handed_out: IdSet<Seq>,
     /// Deduplication keys that this batch remembered, which `read` does not show yet.
     pub(crate) originals: HashMap<(QueueId, DedupKey), OriginalRow>,
-    /// Queues whose deduplication keys this batch forgot, all of them.
+    /// The same for attempts to receive.
+    pub(crate) attempts: HashMap<(QueueId, DedupKey), AttemptRow>,
+    /// Queues whose deduplication and attempt keys this batch forgot, all of them.
     pub(crate) originals_cleared: IdSet<QueueId>,
     /// Queues whose row this batch changed.
     pub(crate) changed: Vec<QueueId>,

@@ -93,6 +93,9 @@ pub struct Receive {
     pub fresh_from: Seq,
     /// Where a candidate goes that was received too often.
     pub redrive: Option<Redrive>,
+    /// FIFO queues: names the receive. One that repeats another gets the same messages again,
+    /// whatever the candidates are.
+    pub attempt: Option<DedupKey>,
 }
 
 /// The queue's dead letters.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_types::ids::{DedupKey, QueueId, Seq};
 
 use crate::apply::{self, Context, Queues};
 use crate::command::{Accepted, Batch, Command, Identified, Reply, Send};
@@ -65,6 +65,7 @@ impl Machine {
             write,
             effects,
             originals: HashMap::new(),
+            attempts: HashMap::new(),
             originals_cleared: IdSet::default(),
             removed: IdSet::default(),
             handed_out: IdSet::default(),
@@ -116,6 +117,27 @@ impl Machine {
     pub fn groups_in_flight(&self, queue: QueueId, now_ms: u64) -> u64 {
         let now_ms = now_ms.max(self.shard.clock_ms);
         self.queues.get(&queue).map_or(0, |state| state.groups_in_flight(now_ms))
+    }
+
+    /// The messages of a FIFO queue that a receive under this attempt key handed out and that are
+    /// still out as it left them. Not between an apply and its commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn attempted(
+        &self,
+        queue: QueueId,
+        key: DedupKey,
+        now_ms: u64,
+        read: &impl Read,
+    ) -> io::Result<Option<Vec<Seq>>> {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        let Some(state) = self.queues.get(&queue).filter(|state| state.row.fifo) else {
+            return Ok(None);
+        };
+        let row = apply::attempt::find(read, queue, key, now_ms)?;
+        let row = row.filter(|row| apply::attempt::stands(state, row, now_ms));
+        Ok(row.map(|row| row.messages.iter().map(|message| message.seq).collect()))
     }
 
     /// One queue's row; `None` when the shard does not know the queue.

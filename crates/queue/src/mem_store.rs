@@ -7,7 +7,8 @@ use std::io;
 use flotilla_types::ids::{DedupKey, QueueId, Seq};
 
 use crate::store::{
-    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow, Write,
+    AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
+    Write,
 };
 
 /// Fewer than are asked for, as the contract allows: who relies on more is found out by tests.
@@ -21,6 +22,7 @@ pub struct MemStore {
     queues: BTreeMap<QueueId, QueueRow>,
     dedup: BTreeMap<(u64, u64), DedupRow>,
     originals: BTreeMap<(QueueId, u64, DedupKey), OriginalRow>,
+    attempts: BTreeMap<(QueueId, u64, DedupKey), AttemptRow>,
     shard: Option<ShardRow>,
     messages_ever: HashSet<(QueueId, Seq)>,
     hidden_ever: HashSet<(QueueId, Seq, u32)>,
@@ -37,6 +39,7 @@ enum Row {
     PutQueue(QueueId, QueueRow),
     RemoveQueue(QueueId),
     PutOriginal(QueueId, u64, DedupKey, OriginalRow),
+    PutAttempt(QueueId, u64, DedupKey, AttemptRow),
     ClearOriginals(QueueId, u64),
     PutDedup(u64, u64, DedupRow),
     RemoveDedup(u64, u64),
@@ -122,8 +125,13 @@ impl MemStore {
                 let old = self.originals.insert((queue, period, key), row);
                 assert!(old.is_none(), "original row {queue}/{period}/{key:?} put twice");
             }
+            Row::PutAttempt(queue, period, key, row) => {
+                self.attempts.insert((queue, period, key), row);
+            }
             Row::ClearOriginals(queue, before) => {
-                self.originals.retain(|&(of, period, _), _| of != queue || period >= before);
+                let keep = |of, period| of != queue || period >= before;
+                self.originals.retain(|&(of, period, _), _| keep(of, period));
+                self.attempts.retain(|&(of, period, _), _| keep(of, period));
             }
             Row::PutDedup(session, block, row) => {
                 self.dedup.insert((session, block), row);
@@ -135,9 +143,9 @@ impl MemStore {
         }
     }
 
-    /// Rows about deduplication keys, for tests.
+    /// Rows about deduplication and attempt keys, for tests.
     pub fn originals(&self) -> usize {
-        self.originals.len()
+        self.originals.len() + self.attempts.len()
     }
 
     /// All messages, for comparisons.
@@ -192,6 +200,15 @@ impl Read for MemStore {
         Ok(self.originals.get(&(queue, period, key)).copied())
     }
 
+    fn attempt(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<AttemptRow>> {
+        Ok(self.attempts.get(&(queue, period, key)).cloned())
+    }
+
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {
         Ok(self.dedup.iter().map(|(&(session, block), &row)| (session, block, row)).collect())
     }
@@ -232,6 +249,10 @@ impl Write for MemBatch {
 
     fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
         self.rows.push(Row::PutOriginal(queue, period, key, *row));
+    }
+
+    fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow) {
+        self.rows.push(Row::PutAttempt(queue, period, key, row.clone()));
     }
 
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {

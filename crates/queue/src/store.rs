@@ -102,7 +102,8 @@ pub struct QueueRow {
     pub mixed_ages: bool,
     /// Receives keep the order of each group; decided by the queue's first message.
     pub fifo: bool,
-    /// Periods of which [`OriginalRow`]s may be stored: from the first to the last of them.
+    /// Periods of which [`OriginalRow`]s and [`AttemptRow`]s may be stored: from the first to the
+    /// last of them.
     pub originals: Option<(u64, u64)>,
 }
 
@@ -117,6 +118,27 @@ pub struct OriginalRow {
     /// The shard's clock when it was accepted: a message with the same key is a duplicate for
     /// `limits::DEDUP_INTERVAL_MS` from then.
     pub sent_ms: u64,
+}
+
+/// What a receive of a FIFO queue handed out under an attempt key. Kept per period like
+/// [`OriginalRow`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// The shard's clock at the first of these receives.
+    pub at_ms: u64,
+    /// In the order in which they were handed out; at most ten.
+    pub messages: Vec<Attempted>,
+}
+
+/// One message of an [`AttemptRow`], and the state in which it was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// Its place.
+    pub seq: Seq,
+    /// See [`Hidden::receive_count`].
+    pub receive: u32,
+    /// See [`Hidden::revision`].
+    pub revision: u32,
 }
 
 /// Per shard.
@@ -187,6 +209,13 @@ pub trait Read {
         key: DedupKey,
     ) -> io::Result<Option<OriginalRow>>;
 
+    /// What was handed out under an attempt key in a period.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn attempt(&self, queue: QueueId, period: u64, key: DedupKey)
+    -> io::Result<Option<AttemptRow>>;
+
     /// All dedup rows: session, block, row.
     ///
     /// # Errors
@@ -216,7 +245,9 @@ pub trait Write {
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow);
     /// Once per key, unless it was cleared in between.
     fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow);
-    /// Removes the queue's original rows of all periods before one.
+    /// Overwrites.
+    fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow);
+    /// Removes the queue's original and attempt rows of all periods before one.
     fn clear_originals(&mut self, queue: QueueId, before_period: u64);
     /// May name a row that was put several times.
     fn remove_dedup(&mut self, session: u64, block: u64);

@@ -245,6 +245,7 @@ impl World {
                     retention_ms,
                     fresh_from: Seq(0),
                     redrive: redrive.map(redrive_to),
+                    attempt: None,
                 })]
             }
             Op::Move { queue, seqs, target, retention_ms } => {
@@ -334,6 +335,7 @@ impl World {
             retention_ms,
             fresh_from,
             redrive: redrive.map(redrive_to),
+            attempt: None,
         };
         self.proposed.push(Proposed { receive, ours: true });
     }

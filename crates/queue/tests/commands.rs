@@ -110,6 +110,7 @@ fn a_candidate_past_retention_is_removed_instead() {
         retention_ms: 100,
         fresh_from: Seq(0),
         redrive: None,
+        attempt: None,
     });
     assert_eq!(seqs(&leases(rig.one(1_100, receive))), [2]);
     assert_eq!(rig.machine.counts(Q, 0), counts(0, 1, 0));

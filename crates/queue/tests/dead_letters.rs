@@ -91,6 +91,7 @@ fn what_is_too_old_is_removed_and_not_moved() {
         retention_ms: 100,
         fresh_from: Seq(0),
         redrive: rig.redrive.clone(),
+        attempt: None,
     });
     assert_eq!(leases(rig.one(1_100, command)), []);
     assert_eq!(rig.store.messages().count(), 0);
@@ -108,6 +109,7 @@ fn a_moved_message_cannot_be_received_in_the_batch_that_moves_it() {
         retention_ms: RETENTION_MS,
         fresh_from: Seq(0),
         redrive: rig.redrive.clone(),
+        attempt: None,
     });
     let replies = rig.run(1_000, vec![moves.clone(), moves, receive(DEAD, &[1], 0)]);
     assert!(replies.into_iter().all(|reply| leases(reply).is_empty()));

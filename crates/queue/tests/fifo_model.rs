@@ -221,6 +221,7 @@ impl World {
                 retention_ms: RETENTION_MS,
                 fresh_from: Seq(0),
                 redrive: None,
+                attempt: None,
             }),
             Op::Purge => Command::Purge { queue: Q },
             Op::Expire => Command::Expire { queue: Q, retention_ms: RETENTION_MS, from: Seq(0) },
@@ -335,6 +336,7 @@ impl World {
             retention_ms: RETENTION_MS,
             fresh_from: found.fresh_from,
             redrive,
+            attempt: None,
         };
         self.proposed.push(Proposed { receive, locks: offered.into_keys().collect(), ours: true });
     }

@@ -10,7 +10,7 @@ use flotilla_queue::command::Command;
 use flotilla_queue::effect::Effect;
 use flotilla_queue::ready::ReadyWindow;
 use flotilla_queue::store::{
-    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
+    AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
 use flotilla_types::ids::{DedupKey, QueueId, Seq};
 use flotilla_types::limits::READY_WINDOW_MAX;
@@ -66,6 +66,15 @@ impl Read for Counting<'_> {
         key: DedupKey,
     ) -> io::Result<Option<OriginalRow>> {
         self.store.original(queue, period, key)
+    }
+
+    fn attempt(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<AttemptRow>> {
+        self.store.attempt(queue, period, key)
     }
 
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {

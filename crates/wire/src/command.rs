@@ -66,6 +66,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             retention_ms: receive.retention_ms,
             fresh_from: receive.fresh_from.0,
             redrive: receive.redrive.as_ref().map(redrive_to_pb),
+            attempt: receive.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
         }),
         Command::Move(command) => Kind::Move(move_to_pb(command)),
         Command::Delete(delete) => Kind::Delete(pb::Delete {
@@ -110,6 +111,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             retention_ms: receive.retention_ms,
             fresh_from: Seq(receive.fresh_from),
             redrive: receive.redrive.map(redrive_from_pb),
+            attempt: receive.attempt.map(|key| dedup_key(&key)).transpose()?,
         }),
         Kind::Move(command) => Command::Move(move_from_pb(command)?),
         Kind::Delete(delete) => Command::Delete(Delete {
@@ -183,7 +185,9 @@ fn move_from_pb(message: pb::Move) -> Result<Move, DecodeError> {
     })
 }
 
-fn dedup_key(bytes: &[u8]) -> Result<DedupKey, DecodeError> {
+/// # Errors
+/// When it is not 16 bytes.
+pub fn dedup_key(bytes: &[u8]) -> Result<DedupKey, DecodeError> {
     Ok(DedupKey(bytes.try_into().map_err(|_| DecodeError::Field("dedup"))?))
 }
 
@@ -319,6 +323,7 @@ mod tests {
                     receives_max: 3,
                     source: Bytes::from_static(b"source"),
                 }),
+                attempt: Some(DedupKey([8; 16])),
             }),
             Command::Move(Move {
                 queue,

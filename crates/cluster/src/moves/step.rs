@@ -153,6 +153,8 @@ impl Work<'_> {
             visibility_ms: HIDDEN_MS,
             retention_ms: self.retention_ms(),
             redrive: None,
+            attempt: None,
+            only_again: false,
         };
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {

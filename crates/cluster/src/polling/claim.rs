@@ -7,7 +7,9 @@ use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_types::limits::BATCH_ENTRIES_MAX;
 use flotilla_wire::DecodeError;
-use flotilla_wire::command::{lease_from_pb, lease_to_pb, redrive_from_pb, redrive_to_pb};
+use flotilla_wire::command::{
+    dedup_key, lease_from_pb, lease_to_pb, redrive_from_pb, redrive_to_pb,
+};
 use flotilla_wire::proto::cluster as pb;
 use futures::future::join_all;
 use prost::Message as _;
@@ -88,6 +90,8 @@ pub(crate) async fn claim_at(
         visibility_ms: spec.visibility_ms,
         retention_ms: spec.retention_ms,
         redrive: spec.redrive.as_ref().map(redrive_to_pb),
+        attempt: spec.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
+        only_again: spec.only_again,
     };
     let payload: Bytes = message.encode_to_vec().into();
     let group = shards.first().copied().unwrap_or_default();
@@ -119,6 +123,8 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         visibility_ms: claim.visibility_ms,
         retention_ms: claim.retention_ms,
         redrive: claim.redrive.map(redrive_from_pb),
+        attempt: claim.attempt.map(|key| dedup_key(&key)).transpose()?,
+        only_again: claim.only_again,
     };
     let shards = claim_here(router, &shards, spec).await.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,

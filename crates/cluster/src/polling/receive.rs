@@ -87,6 +87,8 @@ pub(crate) async fn receive(
         visibility_ms: u64::from(request.visibility_seconds) * 1_000,
         retention_ms: u64::from(queue.attributes.retention_seconds) * 1_000,
         redrive: redrive(node, queue),
+        attempt: request.attempt,
+        only_again: false,
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
@@ -157,10 +159,24 @@ impl Poll<'_> {
         self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
     }
 
+    /// What an earlier receive was given under the same attempt, wherever that was.
+    async fn look_for_attempt(&mut self) {
+        self.spec.only_again = true;
+        let groups = self.groups.clone();
+        self.ask(&groups).await;
+        self.spec.only_again = false;
+    }
+
     /// What polls of a FIFO queue start with, short ones too: the shard where it lives, then all
     /// others, in another order each time. Dead letters stay on the shard on which their queue had
     /// them, so even a queue that is not spread may have messages elsewhere.
     async fn look_for_groups(&mut self) {
+        if self.request.attempt.is_some() {
+            self.look_for_attempt().await;
+            if !self.received.messages.is_empty() {
+                return;
+            }
+        }
         if let Some(home) = self.home {
             self.ask(&[home]).await;
         }

@@ -12,7 +12,7 @@ use flotilla_queue::machine::Machine;
 use flotilla_queue::ready::ReadyWindow;
 use flotilla_storage::state::GroupState;
 use flotilla_types::clock::Clock;
-use flotilla_types::ids::{GroupId, QueueId};
+use flotilla_types::ids::{GroupId, QueueId, Seq};
 use flotilla_wire::command::decode_batch;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -123,12 +123,21 @@ impl Core {
         else {
             return Ok(None);
         };
+        if let Some(key) = spec.attempt
+            && let Some(seqs) = machine.attempted(spec.queue, key, now_ms, state)?
+        {
+            let fresh_from = Seq(0);
+            return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: true }));
+        }
+        if spec.only_again {
+            return Ok(None);
+        }
         loop {
             let reservation =
                 leading.window.reserve(machine, state, spec.queue, spec.max, now_ms)?;
             if !reservation.seqs.is_empty() {
                 let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);
-                return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from }));
+                return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: false }));
             }
             if !reservation.unfinished {
                 return Ok(None);
@@ -143,7 +152,7 @@ impl Core {
         else {
             return;
         };
-        if *epoch != reserved.epoch {
+        if *epoch != reserved.epoch || reserved.again {
             return;
         }
         leading.window.settle(machine, queue, &reserved.seqs);

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use flotilla_queue::command::{Command, Identified, Lease, Redrive, Reply};
 use flotilla_types::clock::Clock;
-use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, NodeId, QueueId, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::core::Core;
@@ -64,6 +64,10 @@ pub struct ReceiveSpec {
     pub retention_ms: u64,
     /// Where messages go that were received too often.
     pub redrive: Option<Redrive>,
+    /// FIFO queues: names the receive, so that it can be repeated.
+    pub attempt: Option<DedupKey>,
+    /// Only what a receive under this attempt was given before.
+    pub only_again: bool,
 }
 
 /// A shard before its group runs: first made, then given to the group as its application, then
@@ -235,4 +239,6 @@ pub(crate) struct Reserved {
     epoch: u64,
     seqs: Vec<Seq>,
     fresh_from: Seq,
+    /// They are out already, and the window does not know of this.
+    again: bool,
 }

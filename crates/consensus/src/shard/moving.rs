@@ -78,6 +78,8 @@ impl Shard {
             visibility_ms: 0,
             retention_ms: spec.retention_ms,
             redrive: None,
+            attempt: None,
+            only_again: false,
         };
         let unreadable = |error: io::Error| {
             self.group.fatal(format!("the state cannot be read: {error}"));

@@ -241,6 +241,7 @@ fn receive(spec: &ReceiveSpec, reserved: &Reserved) -> Command {
         retention_ms: spec.retention_ms,
         fresh_from: reserved.fresh_from,
         redrive: spec.redrive.clone(),
+        attempt: spec.attempt,
     })
 }
 

@@ -16,6 +16,12 @@ fn period(now_ms: u64) -> u64 {
     now_ms / DEDUP_INTERVAL_MS
 }
 
+/// Those that may hold what counts now, the present one first.
+pub(crate) fn periods(now_ms: u64) -> impl Iterator<Item = u64> {
+    let now = period(now_ms);
+    [Some(now), now.checked_sub(1)].into_iter().flatten()
+}
+
 /// The message that counts under a key now, if there is one.
 pub(crate) fn find<R: Read, W: Write>(
     ctx: &Context<'_, R, W>,
@@ -29,8 +35,7 @@ pub(crate) fn find<R: Read, W: Write>(
     if ctx.originals_cleared.contains(&queue) {
         return Ok(None);
     }
-    let now = period(ctx.now_ms);
-    for period in [Some(now), now.checked_sub(1)].into_iter().flatten() {
+    for period in periods(ctx.now_ms) {
         if let Some(row) = ctx.read.original(queue, period, key)?.filter(counts) {
             return Ok(Some(row));
         }
@@ -46,13 +51,25 @@ pub(crate) fn remember<R: Read, W: Write>(
     key: DedupKey,
     row: OriginalRow,
 ) {
+    let now = open_period(state, ctx, queue);
+    ctx.write.put_original(queue, now, key, &row);
+    ctx.originals.insert((queue, key), row);
+}
+
+/// The present period, of which something will be stored.
+pub(crate) fn open_period<R: Read, W: Write>(
+    state: &mut QueueState,
+    ctx: &mut Context<'_, R, W>,
+    queue: QueueId,
+) -> u64 {
     forget_old(state, ctx, queue);
     let now = period(ctx.now_ms);
     let first = state.row.originals.map_or(now, |(first, _)| first);
-    state.row.originals = Some((first, now));
-    ctx.row_changed(queue, state);
-    ctx.write.put_original(queue, now, key, &row);
-    ctx.originals.insert((queue, key), row);
+    if state.row.originals != Some((first, now)) {
+        state.row.originals = Some((first, now));
+        ctx.row_changed(queue, state);
+    }
+    now
 }
 
 /// Whether [`forget_old`] would find something.
@@ -86,5 +103,6 @@ pub(crate) fn forget_all<R: Read, W: Write>(
         ctx.write.clear_originals(queue, last + 1);
         ctx.originals_cleared.insert(queue);
         ctx.originals.retain(|(of, _), _| *of != queue);
+        ctx.attempts.retain(|(of, _), _| *of != queue);
     }
 }

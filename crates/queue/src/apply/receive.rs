@@ -4,7 +4,7 @@ use std::io;
 
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, corrupt, dead_letter, is_expired};
+use crate::apply::{Context, Queues, attempt, corrupt, dead_letter, is_expired};
 use crate::command::{Lease, Receive, Reply};
 use crate::queue_state::QueueState;
 use crate::store::{Hidden, Message, Read, Write};
@@ -19,6 +19,12 @@ pub(crate) fn apply<R: Read, W: Write>(
         return Ok(Reply::Received(Vec::new()));
     };
     state.promote(ctx.now_ms);
+    let attempt = command.attempt.filter(|_| state.row.fifo);
+    if let Some(key) = attempt
+        && let Some(leases) = attempt::repeat(state, ctx, command, key)?
+    {
+        return Ok(Reply::Received(leases));
+    }
     let mut leases = Vec::with_capacity(command.candidates.len());
     let mut dead_letters = Vec::new();
     for &seq in &command.candidates {
@@ -41,6 +47,9 @@ pub(crate) fn apply<R: Read, W: Write>(
         } else {
             leases.push(lease(state, ctx, command, seq, message));
         }
+    }
+    if let Some(key) = attempt.filter(|_| !leases.is_empty()) {
+        attempt::remember(state, ctx, queue, key, &leases, ctx.now_ms);
     }
     // Capped, because the leader cannot know of messages of this very batch.
     let fresh_from = command.fresh_from.min(ctx.first_seq);

@@ -79,6 +79,7 @@ impl Rig {
             retention_ms: RETENTION_MS,
             fresh_from: reservation.fresh_from,
             redrive: self.redrive.clone(),
+            attempt: None,
         });
         let reply = self.one(now_ms, command);
         self.settle(queue, &reservation.seqs);
@@ -116,6 +117,7 @@ pub fn receive(queue: QueueId, candidates: &[u64], visibility_ms: u64) -> Comman
         retention_ms: RETENTION_MS,
         fresh_from: Seq(0),
         redrive: None,
+        attempt: None,
     })
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use flotilla_queue::store::{DedupRow, Hidden, Message, OriginalRow, QueueRow, ShardRow, Write};
+use flotilla_queue::store::{
+    AttemptRow, DedupRow, Hidden, Message, OriginalRow, QueueRow, ShardRow, Write,
+};
 use flotilla_types::ids::{DedupKey, QueueId, Seq};
 use rocksdb::WriteBatch;
 
@@ -111,8 +113,15 @@ impl Write for GroupBatch {
         self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
     }
 
+    fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow) {
+        let value = values::encode_attempt(row);
+        let key = self.space.attempt(queue, period, key);
+        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+    }
+
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
         self.clear(Table::Meta, &self.space.originals_before(queue, before_period));
+        self.clear(Table::Meta, &self.space.attempts_before(queue, before_period));
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use flotilla_queue::store::{
-    DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
+    AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
 use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
 use parking_lot::Mutex;
@@ -287,6 +287,16 @@ impl Read for GroupState {
     ) -> io::Result<Option<OriginalRow>> {
         let key = self.space().original(queue, period, key);
         self.get(Table::Meta, &key, values::decode_original)
+    }
+
+    fn attempt(
+        &self,
+        queue: QueueId,
+        period: u64,
+        key: DedupKey,
+    ) -> io::Result<Option<AttemptRow>> {
+        let key = self.space().attempt(queue, period, key);
+        self.get(Table::Meta, &key, values::decode_attempt)
     }
 
     fn dedup_rows(&self) -> io::Result<Vec<(u64, u64, DedupRow)>> {

@@ -201,6 +201,7 @@ fn is_meta_row(key: MetaKey<'_>, value: &[u8]) -> Result<(), BadValue> {
         MetaKey::Queue(_) => values::decode_queue(value).map(drop),
         MetaKey::Dedup { .. } => values::decode_dedup(value).map(drop),
         MetaKey::Original => values::decode_original(value).map(drop),
+        MetaKey::Attempt => values::decode_attempt(value).map(drop),
         // Opaque here; the catalog checks its own rows.
         MetaKey::Catalog(_) => Ok(()),
     }

@@ -3,7 +3,7 @@
 //! | Column family | Key |
 //! | --- | --- |
 //! | `meta` | group u32, 0u32, tag: 1 applied record, 2 incarnation row |
-//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, queue u64, period u64, deduplication key 16 bytes |
+//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, 6 attempt row, each: queue u64, period u64, key 16 bytes |
 //! | `message` | group u32, incarnation u32, queue u64, seq u64 |
 //! | `hidden` | group u32, incarnation u32, queue u64, seq u64, revision u32 |
 //!
@@ -19,6 +19,7 @@ const TAG_QUEUE: u8 = 2;
 const TAG_DEDUP: u8 = 3;
 const TAG_CATALOG: u8 = 4;
 const TAG_ORIGINAL: u8 = 5;
+const TAG_ATTEMPT: u8 = 6;
 
 /// Bytes of group and incarnation in front of every key.
 pub(super) const SPACE_BYTES: usize = 8;
@@ -45,6 +46,7 @@ pub(super) enum MetaKey<'a> {
     Dedup { session: u64, block: u64 },
     Catalog(&'a [u8]),
     Original,
+    Attempt,
 }
 
 /// Where a group's applied record lies. Outside the incarnations, so that one write changes it
@@ -89,8 +91,15 @@ impl KeySpace {
     }
 
     pub(super) fn original(self, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
-        let place = [&queue.0.to_be_bytes()[..], &period.to_be_bytes(), &key.0];
-        join([&self.prefix(), &[TAG_ORIGINAL], place[0], place[1], place[2]])
+        self.periodic(TAG_ORIGINAL, queue, period, key)
+    }
+
+    pub(super) fn attempt(self, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
+        self.periodic(TAG_ATTEMPT, queue, period, key)
+    }
+
+    fn periodic(self, tag: u8, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
+        join([&self.prefix(), &[tag], &queue.0.to_be_bytes(), &period.to_be_bytes(), &key.0])
     }
 
     /// The original rows of a queue of the periods before one.
@@ -99,6 +108,15 @@ impl KeySpace {
         KeyRange {
             from: self.original(queue, 0, first).to_vec(),
             to: self.original(queue, period, first).to_vec(),
+        }
+    }
+
+    /// The attempt rows of a queue of the periods before one.
+    pub(super) fn attempts_before(self, queue: QueueId, period: u64) -> KeyRange {
+        let first = DedupKey([0; 16]);
+        KeyRange {
+            from: self.attempt(queue, 0, first).to_vec(),
+            to: self.attempt(queue, period, first).to_vec(),
         }
     }
 
@@ -183,6 +201,7 @@ pub(super) fn decode_meta(suffix: &[u8]) -> Option<MetaKey<'_>> {
         }
         (TAG_CATALOG, _) => Some(MetaKey::Catalog(rest)),
         (TAG_ORIGINAL, 32) => Some(MetaKey::Original),
+        (TAG_ATTEMPT, 32) => Some(MetaKey::Attempt),
         _ => None,
     }
 }
@@ -268,6 +287,8 @@ mod tests {
         assert_eq!(decode_meta(&SPACE.catalog(b"k")[8..]), Some(MetaKey::Catalog(b"k")));
         let original = SPACE.original(QUEUE, 1, DedupKey([2; 16]));
         assert_eq!(decode_meta(&original[8..]), Some(MetaKey::Original));
+        let attempt = SPACE.attempt(QUEUE, 1, DedupKey([2; 16]));
+        assert_eq!(decode_meta(&attempt[8..]), Some(MetaKey::Attempt));
         assert_eq!(decode_meta(&SPACE.catalog(b"")[8..]), Some(MetaKey::Catalog(b"")));
     }
 
@@ -285,7 +306,8 @@ mod tests {
         assert_eq!(decode_meta(&[TAG_QUEUE, 0]), None);
         assert_eq!(decode_meta(&[TAG_DEDUP]), None);
         assert_eq!(decode_meta(&[TAG_ORIGINAL, 1]), None);
-        assert_eq!(decode_meta(&[6]), None);
+        assert_eq!(decode_meta(&[TAG_ATTEMPT, 1]), None);
+        assert_eq!(decode_meta(&[7]), None);
         assert_eq!(group_of(&[0, 0, 1]), None);
         assert_eq!(group_of(&message), Some(SPACE.group));
     }

@@ -8,6 +8,7 @@
 //! | hidden | visible_at_ms u64, receive_count u32, first_received_ms u64, received_ms u64, group u64 (0: none) |
 //! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages, 1: FIFO, 2: originals), first and last period of originals u64 each |
 //! | original | seq u64, message id 16 bytes, sent_ms u64 |
+//! | attempt | at_ms u64, per message: seq u64, receive u32, revision u32 |
 //! | shard | clock_ms u64, next_seq u64 |
 //! | dedup | changed_ms u64, bits 64 bytes |
 //! | incarnation | current u32, next u32 |
@@ -16,7 +17,8 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use flotilla_queue::store::{
-    DedupRow, Hidden, Message, MessageHead, Moved, OriginalRow, QueueRow, ShardRow,
+    AttemptRow, Attempted, DedupRow, Hidden, Message, MessageHead, Moved, OriginalRow, QueueRow,
+    ShardRow,
 };
 use flotilla_types::ids::{GroupKey, MessageId, Seq};
 
@@ -240,6 +242,32 @@ pub(super) fn decode_original(value: &[u8]) -> Result<OriginalRow, BadValue> {
     Ok(row)
 }
 
+pub(super) fn encode_attempt(row: &AttemptRow) -> Vec<u8> {
+    let mut value = Vec::with_capacity(9 + 16 * row.messages.len());
+    value.push(VERSION);
+    value.extend_from_slice(&row.at_ms.to_be_bytes());
+    for message in &row.messages {
+        value.extend_from_slice(&message.seq.0.to_be_bytes());
+        value.extend_from_slice(&message.receive.to_be_bytes());
+        value.extend_from_slice(&message.revision.to_be_bytes());
+    }
+    value
+}
+
+pub(super) fn decode_attempt(value: &[u8]) -> Result<AttemptRow, BadValue> {
+    let mut fields = Fields::new(value)?;
+    let at_ms = fields.u64()?;
+    let mut messages = Vec::with_capacity(fields.0.len() / 16);
+    while !fields.0.is_empty() {
+        messages.push(Attempted {
+            seq: Seq(fields.u64()?),
+            receive: fields.u32()?,
+            revision: fields.u32()?,
+        });
+    }
+    Ok(AttemptRow { at_ms, messages })
+}
+
 pub(super) fn encode_shard(row: &ShardRow) -> [u8; 17] {
     let mut value = [VERSION; 17];
     value[1..9].copy_from_slice(&row.clock_ms.to_be_bytes());
@@ -389,6 +417,11 @@ mod tests {
         assert_eq!(decode_original(&encode_original(&ORIGINAL)), Ok(ORIGINAL));
         let plain = Hidden { group: None, ..HIDDEN };
         assert_eq!(decode_hidden(4, &encode_hidden(&plain)), Ok(plain));
+        let one = Attempted { seq: Seq(1), receive: 2, revision: 3 };
+        let attempt = AttemptRow { at_ms: 9, messages: vec![one, one] };
+        let value = encode_attempt(&attempt);
+        assert_eq!(decode_attempt(&value), Ok(attempt));
+        assert_eq!(decode_attempt(&value[..30]), Err(BadValue::Length));
         let shard = ShardRow { clock_ms: 1, next_seq: Seq(2) };
         assert_eq!(decode_shard(&encode_shard(&shard)), Ok(shard));
         let dedup = DedupRow { bits: [0xf0; 64], changed_ms: 9 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flotilla_queue::store::{
-    DedupRow, Hidden, Message, OriginalRow, QueueRow, Read, ShardRow, Write,
+    AttemptRow, Attempted, DedupRow, Hidden, Message, OriginalRow, QueueRow, Read, ShardRow, Write,
 };
 use flotilla_storage::state::{GroupBatch, GroupState};
 use flotilla_types::ids::{DedupKey, MessageId, QueueId, Seq};
@@ -32,6 +32,7 @@ pub(crate) struct Model {
     pub(crate) catalog: BTreeMap<Bytes, Bytes>,
     /// By period and key.
     pub(crate) originals: BTreeMap<(u64, DedupKey), OriginalRow>,
+    pub(crate) attempts: BTreeMap<(u64, DedupKey), AttemptRow>,
 }
 
 impl Model {
@@ -63,6 +64,9 @@ impl Model {
             for (period, key) in (0..PERIODS).flat_map(named).filter(|_| queue == FIFO) {
                 if let Some(row) = group.original(queue, period, key).expect("reads") {
                     model.originals.insert((period, key), row);
+                }
+                if let Some(row) = group.attempt(queue, period, key).expect("reads") {
+                    model.attempts.insert((period, key), row);
                 }
             }
             for (seq, row) in group.hidden_rows(queue).expect("reads") {
@@ -112,8 +116,12 @@ impl Write for Model {
     fn put_original(&mut self, _queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
         self.originals.insert((period, key), *row);
     }
+    fn put_attempt(&mut self, _queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow) {
+        self.attempts.insert((period, key), row.clone());
+    }
     fn clear_originals(&mut self, _queue: QueueId, before_period: u64) {
         self.originals.retain(|(period, _), _| *period >= before_period);
+        self.attempts.retain(|(period, _), _| *period >= before_period);
     }
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
         self.dedup.insert((session, block), *row);
@@ -159,6 +167,7 @@ enum Op {
     Shard(ShardRow),
     Dedup(u64, u64, Option<DedupRow>),
     Original(u64, DedupKey, OriginalRow),
+    Attempt(u64, DedupKey, AttemptRow),
     ClearOriginals(u64),
 }
 
@@ -179,6 +188,7 @@ impl Op {
             Op::Dedup(session, block, Some(row)) => to.put_dedup(*session, *block, row),
             Op::Dedup(session, block, None) => to.remove_dedup(*session, *block),
             Op::Original(period, key, row) => to.put_original(FIFO, *period, *key, row),
+            Op::Attempt(period, key, row) => to.put_attempt(FIFO, *period, *key, row),
             Op::ClearOriginals(before) => to.clear_originals(FIFO, *before),
         }
     }
@@ -213,6 +223,9 @@ fn decide(model: &Model, number: u64, rng: &mut SmallRng) -> Vec<Op> {
     let message_id = MessageId([number as u8; 16]);
     let original = OriginalRow { seq: Seq(number), message_id, sent_ms: number };
     ops.push(Op::Original(number % PERIODS, key, original));
+    let message = Attempted { seq: Seq(number), receive: 1, revision: 2 };
+    let attempt = AttemptRow { at_ms: number, messages: vec![message; (number % 3) as usize] };
+    ops.push(Op::Attempt(number % PERIODS, key, attempt));
     if rng.random_bool(0.01) {
         ops.push(Op::ClearOriginals(rng.random_range(0..=PERIODS)));
     }

@@ -1,0 +1,97 @@
+//! Receives of a FIFO queue that are repeated under one attempt id, because the first answer was
+//! lost: they get the same messages again, with handles that are as good as the first.
+
+use std::io;
+
+use flotilla_types::ids::{DedupKey, QueueId};
+use flotilla_types::limits::DEDUP_INTERVAL_MS;
+
+use crate::apply::{Context, corrupt, duplicate};
+use crate::command::{Lease, Receive};
+use crate::queue_state::QueueState;
+use crate::store::{AttemptRow, Attempted, Hidden, Read, Write};
+
+/// What was handed out under a key, if that is not too long ago.
+pub(crate) fn find(
+    read: &impl Read,
+    queue: QueueId,
+    key: DedupKey,
+    now_ms: u64,
+) -> io::Result<Option<AttemptRow>> {
+    let counts = |row: &AttemptRow| now_ms < row.at_ms.saturating_add(DEDUP_INTERVAL_MS);
+    for period in duplicate::periods(now_ms) {
+        if let Some(row) = read.attempt(queue, period, key)?.filter(counts) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether every message is still out, as that receive handed it out: not deleted, not received
+/// again, its visibility not changed.
+pub(crate) fn stands(state: &QueueState, row: &AttemptRow, now_ms: u64) -> bool {
+    row.messages.iter().all(|message| {
+        state.hidden(message.seq).is_some_and(|hidden| {
+            (hidden.receive_count, hidden.revision) == (message.receive, message.revision)
+                && hidden.visible_at_ms > now_ms
+        })
+    })
+}
+
+/// Hands the same messages out again, hidden anew. `None`: this receive repeats nothing.
+pub(crate) fn repeat<R: Read, W: Write>(
+    state: &mut QueueState,
+    ctx: &mut Context<'_, R, W>,
+    command: &Receive,
+    key: DedupKey,
+) -> io::Result<Option<Vec<Lease>>> {
+    let queue = command.queue;
+    let row = match ctx.attempts.get(&(queue, key)) {
+        Some(row) => Some(row.clone()),
+        None if ctx.originals_cleared.contains(&queue) => None,
+        None => find(ctx.read, queue, key, ctx.now_ms)?,
+    };
+    let Some(row) = row.filter(|row| stands(state, row, ctx.now_ms)) else { return Ok(None) };
+    let mut leases = Vec::with_capacity(row.messages.len());
+    for message in &row.messages {
+        let seq = message.seq;
+        let stored = ctx.read.message(queue, seq)?;
+        let (Some(stored), Some(hidden)) = (stored, state.hidden(seq).copied()) else {
+            return Err(corrupt("a hidden row without its message"));
+        };
+        let visible_at_ms = ctx.now_ms.saturating_add(command.visibility_ms);
+        ctx.hide(queue, state, seq, Hidden { visible_at_ms, ..hidden });
+        leases.push(Lease {
+            seq,
+            receive_count: hidden.receive_count,
+            first_received_ms: hidden.first_received_ms,
+            sent_ms: stored.sent_ms,
+            message_id: stored.message_id,
+            group: stored.group,
+            moved_from: stored.moved.map(|moved| moved.source),
+            content: stored.content,
+        });
+    }
+    remember(state, ctx, queue, key, &leases, row.at_ms);
+    Ok(Some(leases))
+}
+
+/// Notes what was handed out under a key.
+pub(crate) fn remember<R: Read, W: Write>(
+    state: &mut QueueState,
+    ctx: &mut Context<'_, R, W>,
+    queue: QueueId,
+    key: DedupKey,
+    leases: &[Lease],
+    at_ms: u64,
+) {
+    let attempted = |lease: &Lease| Attempted {
+        seq: lease.seq,
+        receive: lease.receive_count,
+        revision: state.hidden(lease.seq).map_or(0, |hidden| hidden.revision),
+    };
+    let row = AttemptRow { at_ms, messages: leases.iter().map(attempted).collect() };
+    let period = duplicate::open_period(state, ctx, queue);
+    ctx.write.put_attempt(queue, period, key, &row);
+    ctx.attempts.insert((queue, key), row);
+}
