@@ -17,6 +17,7 @@ use super::tasks::{MoveReport, StartMove, Tasks};
 use crate::api::Queue;
 
 mod changes;
+mod moves;
 
 /// Where a shard lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
