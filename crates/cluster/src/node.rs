@@ -318,6 +318,7 @@ impl Node {
                 in_flight: counts.in_flight,
                 delayed: counts.delayed,
                 oldest_entered_ms,
+                groups_in_flight: 0,
             };
             Some((shard.group().id(), counts))
         };
@@ -345,7 +346,11 @@ impl Node {
         let queues = self.catalog.queues().into_values();
         let sum = |queue: Arc<Queue>| {
             let counts = self.counts_here(queue.id).into_iter().map(|(_, counts)| counts);
-            let total = counts.fold(Counts::default(), Counts::plus);
+            let mut total = counts.fold(Counts::default(), Counts::plus);
+            if queue.attributes.fifo.is_some() {
+                let shards = self.router.all_here().into_iter();
+                total.groups_in_flight = shards.map(|shard| shard.groups_in_flight(queue.id)).sum();
+            }
             (queue, total)
         };
         queues.map(sum).collect()

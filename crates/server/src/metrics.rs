@@ -160,6 +160,17 @@ fn queues(page: &mut Page<'_>, mut queues: Vec<(String, Counts)>, now_ms: u64) -
         "Delayed messages, in the shards led by this node (sum over nodes)",
         &|counts| counts.delayed,
     )?;
+    let fifo = queues.iter().filter(|(queue, _)| queue.ends_with(".fifo"));
+    page.gauges(
+        "sqs_ApproximateNumberOfGroupsWithInflightMessages",
+        "Groups of FIFO queues with messages in flight, in the shards led by this node (sum over nodes)",
+        "queue_name",
+        fifo.map(|(queue, counts)| (queue.as_str(), counts.groups_in_flight)),
+    )?;
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Counts) -> u64| {
+        let values = queues.iter().map(|(queue, counts)| (queue.as_str(), value(counts)));
+        page.gauges(name, help, "queue_name", values)
+    };
     gauge(
         "sqs_ApproximateAgeOfOldestMessage",
         "Seconds since the oldest message in the shards led by this node was sent (max over nodes)",

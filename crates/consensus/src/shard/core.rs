@@ -193,6 +193,11 @@ impl Core {
         self.inner.lock().machine().counts(queue, now_ms)
     }
 
+    pub(crate) fn groups_in_flight(&self, queue: QueueId) -> u64 {
+        let now_ms = self.now_ms();
+        self.inner.lock().machine().groups_in_flight(queue, now_ms)
+    }
+
     pub(crate) fn queues(&self) -> Vec<QueueId> {
         self.inner.lock().machine().queues().map(|(queue, _)| queue).collect()
     }

@@ -182,6 +182,12 @@ impl Shard {
         Some(self.core.counts(queue))
     }
 
+    /// Groups of a FIFO queue with messages in flight in this shard; 0 when this replica does not
+    /// lead. Looks at every message that was received or delayed.
+    pub fn groups_in_flight(&self, queue: QueueId) -> u64 {
+        self.check_leader().map_or(0, |()| self.core.groups_in_flight(queue))
+    }
+
     /// The queues that have state in this shard.
     pub fn queues(&self) -> Vec<QueueId> {
         self.core.queues()

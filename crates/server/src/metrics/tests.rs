@@ -19,7 +19,14 @@ fn reading() -> Reading {
     log.sync_us_buckets[3] = 2;
     log.sync_us_buckets[12] = 1;
     log.batch_records_buckets[1] = 3;
-    let counts = Counts { visible: 5, in_flight: 2, delayed: 1, oldest_entered_ms: Some(7_000) };
+    let counts = Counts {
+        visible: 5,
+        in_flight: 2,
+        delayed: 1,
+        oldest_entered_ms: Some(7_000),
+        groups_in_flight: 0,
+    };
+    let fifo = Counts { groups_in_flight: 3, ..Counts::default() };
     Reading {
         status: Status {
             groups: vec![group(1, Some(1)), group(0, None)],
@@ -33,7 +40,7 @@ fn reading() -> Reading {
             low_on_space_elsewhere: Vec::new(),
         },
         counters: counters(&NodeCounters::default()),
-        queues: vec![("orders".to_owned(), counts), ("idle".to_owned(), Counts::default())],
+        queues: vec![("orders".to_owned(), counts), ("idle.fifo".to_owned(), fifo)],
         now_ms: 10_500,
         resident_bytes: Some(1_024),
     }
@@ -50,7 +57,8 @@ fn the_page_has_every_kind_of_number() {
         "flotilla_sqs_ApproximateNumberOfMessagesNotVisible{queue_name=\"orders\"} 2",
         "flotilla_sqs_ApproximateNumberOfMessagesDelayed{queue_name=\"orders\"} 1",
         "flotilla_sqs_ApproximateAgeOfOldestMessage{queue_name=\"orders\"} 3",
-        "flotilla_sqs_ApproximateAgeOfOldestMessage{queue_name=\"idle\"} 0",
+        "flotilla_sqs_ApproximateAgeOfOldestMessage{queue_name=\"idle.fifo\"} 0",
+        "flotilla_sqs_ApproximateNumberOfGroupsWithInflightMessages{queue_name=\"idle.fifo\"} 3",
         "# TYPE flotilla_group_commands counter",
         "flotilla_group_leader{group=\"catalog\"} 0",
         "flotilla_group_leader{group=\"shard-1\"} 1",
