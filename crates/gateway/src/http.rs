@@ -24,6 +24,9 @@ use crate::protocol::{Protocol, Wire, json_action, query_request};
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is skipped of a body that nobody reads, so that its connection can be used again: so much
+/// has most likely come together with the head.
+const SKIPPED_BYTES_MAX: u64 = 4_096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
@@ -41,13 +44,19 @@ pub(crate) async fn answer<C: Cluster>(
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let request_id = UuidText::new(ids::draw());
-    let cross_origin = request.headers().contains_key(header::ORIGIN);
-    let mut reply = match *request.method() {
-        Method::POST | Method::GET => act(gateway, stopping, request, request_id).await,
-        Method::OPTIONS => preflight(request.headers()),
+    let (head, body) = request.into_parts();
+    let mut body = Body { incoming: body, read: false };
+    let cross_origin = head.headers.contains_key(header::ORIGIN);
+    let mut reply = match head.method {
+        Method::POST | Method::GET => act(gateway, stopping, &head, &mut body, request_id).await,
+        Method::OPTIONS => preflight(&head.headers),
         _ => failure(&ApiError::no_action(), Protocol::Query, request_id),
     };
     let headers = reply.headers_mut();
+    if !headers.contains_key(header::CONNECTION) && !body.skip().await {
+        // A caller that is not told loses its next request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         headers.insert(REQUEST_ID, value);
     }
@@ -66,17 +75,17 @@ pub(crate) async fn answer<C: Cluster>(
 async fn act<C: Cluster>(
     gateway: &Gateway<C>,
     stopping: watch::Receiver<bool>,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: &mut Body,
     request_id: UuidText,
 ) -> Reply {
     let begin = Instant::now();
-    let (head, body) = request.into_parts();
-    let protocol = Protocol::of(&head);
+    let protocol = Protocol::of(head);
     // A JSON request has a name for the metrics even if its body is never read.
     let named = (protocol == Protocol::Json).then(|| json_action(&head.headers));
     let action = named.as_ref().and_then(|named| named.as_ref().ok().copied());
     let mut extra = Extra { action, ..Extra::default() };
-    let result = carry_out(gateway, stopping, &head, body, named, request_id, &mut extra).await;
+    let result = carry_out(gateway, stopping, head, body, named, request_id, &mut extra).await;
     let took = begin.elapsed();
     let action = extra.action;
     let code = result.as_ref().err().map(|error| error.kind.code());
@@ -110,14 +119,14 @@ async fn carry_out<C: Cluster>(
     gateway: &Gateway<C>,
     stopping: watch::Receiver<bool>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Body,
     named: Option<Result<ActionName, ApiError>>,
     request_id: UuidText,
     extra: &mut Extra,
 ) -> Result<Bytes, ApiError> {
     let headers = &head.headers;
     let mut work = gateway.bounds.enter().map_err(|_| ApiError::overloaded())?;
-    let body = read(body, &mut work).await?;
+    let body = body.read(&mut work).await?;
     let caller = auth::authenticate(headers, &gateway.config.account)?;
     let form;
     let (action, wire) = match named {
@@ -156,8 +165,39 @@ fn is_trace(text: &str) -> bool {
     (1..=limits::TRACE_HEADER_BYTES_MAX).contains(&text.len())
 }
 
+/// The body of a request, and whether it was read to its end.
+struct Body {
+    incoming: Incoming,
+    read: bool,
+}
+
+impl Body {
+    async fn read(&mut self, work: &mut Work) -> Result<Bytes, ApiError> {
+        let whole = read(&mut self.incoming, work).await?;
+        self.read = true;
+        Ok(whole)
+    }
+
+    /// Skips what was not read, unless that is much; tells whether all is read.
+    async fn skip(&mut self) -> bool {
+        let rest = self.incoming.size_hint().exact();
+        if self.read || rest.is_none_or(|rest| rest > SKIPPED_BYTES_MAX) {
+            return self.read;
+        }
+        let skip_all = async {
+            while let Some(frame) = self.incoming.frame().await {
+                if frame.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(BODY_TIMEOUT, skip_all).await.unwrap_or(false)
+    }
+}
+
 /// Reads the body; every part of it is counted before it is kept.
-async fn read(mut body: Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
+async fn read(body: &mut Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
     let announced = body.size_hint();
     let too_large = || {
         let text =

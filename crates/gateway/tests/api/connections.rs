@@ -79,3 +79,35 @@ async fn requests_on_one_connection_are_answered_in_order() {
     assert!(connection.read().await.body.contains("QueueUrl"));
     assert_eq!(connection.read().await.body, "{}");
 }
+
+#[tokio::test]
+async fn a_connection_ends_with_a_body_that_is_not_read_and_says_so() {
+    let server = Server::with_queue(json!({})).await;
+    for (method, bytes, ends) in
+        [("PUT", 100_000, true), ("OPTIONS", 100_000, true), ("PUT", 100, false)]
+    {
+        let mut connection = Connection::open(&server.address).await;
+        let head = format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n");
+        connection.write(head.as_bytes()).await;
+        if !ends {
+            // What is skipped need not come with the head.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        connection.write(&vec![b'x'; bytes]).await;
+        let answer = connection.read().await;
+        assert_eq!(answer.headers.contains_key("connection"), ends, "{method} {bytes}");
+        if !ends {
+            connection.write(&post("ListQueues", "", "{}")).await;
+            assert_eq!(connection.read().await.status, 200);
+        }
+    }
+    // One that announces no length is read all the same.
+    let mut connection = Connection::open(&server.address).await;
+    for _ in 0..2 {
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonSQS.ListQueues\r\n";
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        connection.write(chunked.as_bytes()).await;
+        let answer = connection.read().await;
+        assert_eq!((answer.status, answer.headers.get("connection")), (200, None));
+    }
+}
