@@ -41,7 +41,8 @@ async fn check_target<C: Cluster>(
     queue_name: &QueueName,
     policy_text: &str,
 ) -> Result<(), ApiError> {
-    let refuse = |reason: &str| ApiError::invalid_value(policy_text, "RedrivePolicy", reason);
+    let refuse =
+        |reason: &str| ApiError::invalid_value(shown(policy_text), "RedrivePolicy", reason);
     let policy = RedrivePolicy::parse(policy_text)
         .map_err(|_| ApiError::new(ErrorKind::InternalFailure, "A checked policy is not one."))?;
     let missing = || refuse("Dead letter target does not exist.");
@@ -115,7 +116,7 @@ fn refusal(error: AttributeError) -> ApiError {
                 .into(),
         ),
         AttributeError::Redrive { text, flaw } => {
-            ApiError::invalid_value(text, "RedrivePolicy", &redrive_reason(flaw))
+            ApiError::invalid_value(shown(&text), "RedrivePolicy", &redrive_reason(flaw))
         }
         AttributeError::RedriveAllow(flaw) => ApiError::invalid(format!(
             "Invalid value for the parameter RedriveAllowPolicy. Reason: {}",
@@ -148,8 +149,9 @@ fn redrive_reason(flaw: RedriveFlaw) -> String {
                 .to_owned()
         }
         RedriveFlaw::Count(count) => format!(
-            "Invalid value for maxReceiveCount: {count}, \
-             valid values are from 1 to 1000 both inclusive."
+            "Invalid value for maxReceiveCount: {}, \
+             valid values are from 1 to 1000 both inclusive.",
+            shown(&count)
         ),
         RedriveFlaw::NotAnArn => "Dead-letter target ARN should be fully qualified ARN.".to_owned(),
     }
@@ -244,6 +246,14 @@ mod tests {
             let refused = refusal(error);
             assert_eq!((refused.kind, refused.message.as_ref()), (kind, message));
         }
+    }
+
+    #[test]
+    fn a_long_policy_is_not_repeated_whole() {
+        let long = "x".repeat(100_000);
+        let flaw = RedriveFlaw::Count(long.clone());
+        let refused = refusal(AttributeError::Redrive { text: long, flaw });
+        assert!(refused.message.len() < 1_000, "{}", refused.message);
     }
 
     #[test]

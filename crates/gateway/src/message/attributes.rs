@@ -5,7 +5,7 @@ use flotilla_wire::content::{Attribute, Value};
 use serde::Deserialize;
 
 use super::characters;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, shown};
 use crate::shape::{Blob, List, Map, Struct, Text};
 
 const NAME_CHARS_MAX: usize = 256;
@@ -211,7 +211,8 @@ pub(crate) fn check_system(
     for (name, Struct(value)) in attributes.items {
         if name != TRACE_HEADER {
             return Err(ApiError::invalid(format!(
-                "Message system attribute name '{name}' is invalid."
+                "Message system attribute name '{}' is invalid.",
+                shown(&name)
             )));
         }
         let data_type = value.data_type.map(|text| text.0.into_owned()).unwrap_or_default();
@@ -357,6 +358,13 @@ mod tests {
         ] {
             assert!(!is_number(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_long_name_of_a_system_attribute_is_not_repeated_whole() {
+        let json = named(&"x".repeat(100_000));
+        let refused = check_system(Some(serde_json::from_str(&json).unwrap())).unwrap_err();
+        assert!(refused.message.len() < 1_000, "{}", refused.message);
     }
 
     #[test]
