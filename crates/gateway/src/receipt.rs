@@ -75,6 +75,9 @@ fn field<const N: usize>(bytes: &[u8; BYTES], at: usize) -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     const RECEIPT: Receipt = Receipt {
@@ -107,6 +110,53 @@ mod tests {
         }
         for text in ["", "AQEB", "garbage", &handle[1..], &format!("{handle}A"), &"é".repeat(30)] {
             assert_eq!(sealer.open(text), Err(BadHandle), "{text}");
+        }
+    }
+
+    fn receipt() -> impl Strategy<Value = Receipt> {
+        any::<(u64, u32, u64, u32)>().prop_map(|(queue, shard, seq, receive)| Receipt {
+            queue: QueueId(queue),
+            shard: GroupId(shard),
+            seq: Seq(seq),
+            receive,
+        })
+    }
+
+    /// Texts that are no handle, some of them nearly.
+    fn text() -> impl Strategy<Value = String> {
+        let layout = proptest::collection::vec(any::<u8>(), BYTES).prop_map(|mut bytes| {
+            bytes[..5].copy_from_slice(&[1, 1, 1, 0, 1]);
+            STANDARD.encode(bytes)
+        });
+        prop_oneof![".{0,80}", "[A-Za-z0-9+/=]{60}", "AQEBAAE[A-Za-z0-9+/]{53}", layout]
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_was_sealed_with_the_key_opens(
+            key: [u8; 32], other: [u8; 32], receipt in receipt(), text in text(),
+        ) {
+            let sealer = Sealer::new(&key);
+            prop_assert_eq!(sealer.open(&text), Err(BadHandle));
+            let handle = sealer.seal(&receipt);
+            prop_assert_eq!(sealer.open(&handle), Ok(receipt));
+            prop_assume!(key != other);
+            prop_assert_eq!(Sealer::new(&other).open(&handle), Err(BadHandle));
+        }
+
+        #[test]
+        fn no_character_of_a_handle_can_change(
+            receipt in receipt(), at: Index, character: char, digit in "[A-Za-z0-9+/=]",
+        ) {
+            let sealer = Sealer::new(&[7; 32]);
+            let handle = sealer.seal(&receipt);
+            let at = at.index(handle.len());
+            for changed in [character.to_string(), digit, String::new()] {
+                let mut damaged = handle.clone();
+                damaged.replace_range(at..=at, &changed);
+                let expected = if damaged == handle { Ok(receipt) } else { Err(BadHandle) };
+                prop_assert_eq!(sealer.open(&damaged), expected, "{}", damaged);
+            }
         }
     }
 }

@@ -284,3 +284,95 @@ impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Map<'a, V> {
         deserializer.deserialize_newtype_struct("Map", MapVisitor(PhantomData))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::json;
+
+    #[derive(serde::Deserialize)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        a: Option<Text<'a>>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Of<T> {
+        x: T,
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+            "[A-Za-z0-9+/]{4}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(Value::from),
+                btree_map("a|.{0,3}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Option<T> {
+        json::decode::<Of<T>>(body.as_bytes()).ok().map(|of| of.x)
+    }
+
+    proptest! {
+        #[test]
+        fn each_kind_takes_its_own_values_only(value in value()) {
+            let body = serde_json::json!({ "x": value }).to_string();
+            let text = read::<Text<'_>>(&body);
+            prop_assert_eq!(text.as_ref().map(Text::as_str), value.as_str());
+            prop_assert_eq!(read::<Integer>(&body), value.as_i64().map(Integer));
+            let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+            prop_assert_eq!(read::<Blob>(&body), bytes.map(Blob));
+
+            let texts = value.as_array().filter(|list| list.iter().all(Value::is_string));
+            let list = read::<List<Text<'_>>>(&body);
+            prop_assert_eq!(list.map(|list| list.total), texts.map(Vec::len));
+            let texts = value.as_object().filter(|map| map.values().all(Value::is_string));
+            let map = read::<Map<'_, Text<'_>>>(&body);
+            prop_assert_eq!(map.map(|map| map.total), texts.map(serde_json::Map::len));
+
+            let inner = read::<Struct<Inner<'_>>>(&body).map(|Struct(inner)| inner.a);
+            let fits = |a: Option<&Value>| a.is_none_or(|a| a.is_null() || a.is_string());
+            let object = value.as_object().filter(|members| fits(members.get("a")));
+            prop_assert_eq!(inner.is_some(), object.is_some());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            garbage: Vec<u8>, nearly in "\\{(\"[xa]\"|[\\[\\]{}:,]|\\\\u[d0][8c0]00|[-0-9.e]){0,20}\\}",
+        ) {
+            for body in [&garbage[..], nearly.as_bytes()] {
+                let _ = json::decode::<Of<Map<'_, Text<'_>>>>(body);
+                let _ = json::decode::<Of<List<Struct<Inner<'_>>>>>(body);
+                let _ = json::decode::<Of<Integer>>(body);
+            }
+        }
+
+        #[test]
+        fn no_collection_grows_beyond_what_is_kept(sent in 0_usize..600) {
+            let list = Value::from(vec!["v"; sent]);
+            let map: serde_json::Map<_, _> =
+                (0..sent).map(|n| (n.to_string(), Value::from("v"))).collect();
+            let (list, map) = (format!("{{\"x\":{list}}}"), serde_json::json!({ "x": map }).to_string());
+            let list = read::<List<Text<'_>>>(&list).unwrap();
+            let map = read::<Map<'_, Text<'_>>>(&map).unwrap();
+            prop_assert_eq!((list.total, map.total), (sent, sent));
+            let kept = sent.min(ITEMS_KEPT_MAX);
+            prop_assert_eq!((list.items.len(), map.items.len()), (kept, kept));
+        }
+    }
+}

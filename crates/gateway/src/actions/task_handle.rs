@@ -33,6 +33,8 @@ pub(crate) fn open(handle: &str) -> Option<(TaskId, String)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TASK: TaskId =
@@ -68,5 +70,36 @@ mod tests {
         }
         let foreign = format!("{{ \"sourceArn\": \"a\", \"x\": 1, \"taskId\": \"{task}\" }}");
         assert_eq!(open(&STANDARD.encode(foreign)), Some((TASK, "a".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(task: [u8; 16], source_arn in ".{0,60}") {
+            let handle = seal(TaskId(task), &source_arn);
+            prop_assert_eq!(open(&handle), Some((TaskId(task), source_arn)));
+        }
+
+        #[test]
+        fn what_opens_is_base64_of_json_with_both_members(
+            text in ".{0,80}",
+            content: Vec<u8>,
+            task in "[0-9a-f-]{34,37}",
+            rest in "[{}\\[\\]\",:a-zA-Z0]{0,30}",
+        ) {
+            prop_assert_eq!(open(&text), None);
+            prop_assert_eq!(open(&STANDARD.encode(content)), None);
+            let nearly = format!("{{\"taskId\":\"{task}\",\"sourceArn\":\"{rest}");
+            if let Some((opened, _)) = open(&STANDARD.encode(&nearly)) {
+                prop_assert_eq!(UuidText::new(opened.0).to_string(), task);
+            }
+        }
+
+        #[test]
+        fn a_damaged_handle_is_none_or_another_one(at: prop::sample::Index, byte in 0_u8..128) {
+            let mut handle = seal(TASK, "arn").into_bytes();
+            let at = at.index(handle.len());
+            handle[at] = byte;
+            let _ = open(std::str::from_utf8(&handle).unwrap());
+        }
     }
 }

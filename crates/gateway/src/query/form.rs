@@ -104,6 +104,9 @@ fn item_number(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn texts(node: &Node<'_>) -> Vec<String> {
@@ -145,5 +148,53 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Serialization);
         }
         assert_eq!(Form::read("", b"a=%c3%a9&b=%").unwrap().get("a"), Some("\u{e9}"));
+    }
+
+    /// Every text of the tree, under its full name.
+    fn pairs(node: &Node<'_>, name: &str, out: &mut BTreeMap<String, String>) {
+        out.extend(node.text.as_ref().map(|text| (name.to_owned(), text.to_string())));
+        for (part, child) in &node.children {
+            pairs(child, &format!("{name}.{part}"), out);
+        }
+    }
+
+    fn read_pairs(form: &Form<'_>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (name, child) in &form.0.children {
+            pairs(child, name, &mut out);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            query in ".{0,60}",
+            garbage: Vec<u8>,
+            nearly in "([a-c0-9]|%[0-9a-fA-F]{0,2}|[&=.+;\u{e9}]){0,60}",
+        ) {
+            for body in [&garbage[..], nearly.as_bytes()] {
+                if let Ok(form) = Form::read(&query, body) {
+                    for node in form.0.children.values() {
+                        let total = node.items().len();
+                        prop_assert!(total <= node.children.len().max(1));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_is_read(
+            sent in vec(("[^.]{0,6}(\\.([^.]{0,4}|[0-9]{1,20})){0,7}", ".{0,12}"), 0..12),
+            in_query in 0_usize..12,
+        ) {
+            let encode = |pairs: &[(String, String)]| {
+                form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+            };
+            let (query, body) = sent.split_at(in_query.min(sent.len()));
+            let (query, body) = (encode(query), encode(body));
+            let form = Form::read(&query, body.as_bytes()).unwrap();
+            prop_assert_eq!(read_pairs(&form), sent.into_iter().collect::<BTreeMap<_, _>>());
+        }
     }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod fake;
 mod fifo;
+mod fuzz;
 mod messages;
 mod moves;
 mod permissions;
