@@ -209,9 +209,26 @@ impl Poll<'_> {
         order
     }
 
-    /// Asks shards until there is enough: runs of shards with the same leader together, in the
-    /// order given. Returns those that were asked.
+    /// Asks shards until there is enough, in the order given. Returns those that were asked.
+    ///
+    /// A receive that can be repeated takes from one shard only: whether it still stands is then
+    /// known where its messages are.
     async fn ask(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
+        if self.spec.attempt.is_none() || self.spec.only_again {
+            return self.ask_together(shards).await;
+        }
+        let mut asked = Vec::new();
+        for shard in shards {
+            if !self.received.messages.is_empty() {
+                break;
+            }
+            asked.append(&mut self.ask_together(&[*shard]).await);
+        }
+        asked
+    }
+
+    /// Runs of shards with the same leader at once.
+    async fn ask_together(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
         let mut asked = Vec::with_capacity(shards.len());
         let mut rest: Vec<GroupId> = shards.to_vec();
         while let Some(first) = rest.first().copied() {
