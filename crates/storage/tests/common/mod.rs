@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Starts this test binary again, running one test of it with an environment variable set by
 /// which that test knows it is the child. Its standard output is piped.
@@ -60,7 +61,7 @@ impl LoopDisk {
 
     /// After [`LoopDisk::cut_power`], when nobody has files open any more.
     pub(crate) fn power_on(&self) {
-        self.unmounted();
+        self.unmounted().expect("the image is free");
         assert!(self.mounted(), "the image mounts again");
     }
 
@@ -68,18 +69,29 @@ impl LoopDisk {
         run("mount", &["-o".as_ref(), "loop".as_ref(), &self.image, &self.mount])
     }
 
-    fn unmounted(&self) {
+    /// Tries for a while: the files of a killed process are closed a moment after it is gone.
+    fn unmounted(&self) -> io::Result<()> {
+        const TRIES: u32 = 500;
+        const PAUSE: Duration = Duration::from_millis(20);
         let target = CString::new(self.mount.as_os_str().as_encoded_bytes()).expect("no zero byte");
         // Not the `umount` program: it would be one more process that may fail to start.
-        // SAFETY: the string is alive and ends in zero.
-        #[allow(unsafe_code)]
-        let _ = unsafe { libc::umount2(target.as_ptr(), 0) };
+        for _ in 0..TRIES {
+            // SAFETY: the string is alive and ends in zero.
+            #[allow(unsafe_code)]
+            let done = unsafe { libc::umount2(target.as_ptr(), 0) };
+            match io::Error::last_os_error() {
+                _ if done == 0 => return Ok(()),
+                error if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(PAUSE),
+                error => return Err(error),
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EBUSY))
     }
 }
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        self.unmounted();
+        let _ = self.unmounted();
     }
 }
 
