@@ -88,16 +88,20 @@ impl World {
                 self.take(me, *group, messages).await;
             }
             for (group, messages) in mine {
-                for (number, handle) in messages {
+                let last = messages.len() - 1;
+                for (at, (number, handle)) in messages.into_iter().enumerate() {
                     {
                         let mut known = self.groups[group].lock().await;
                         known.deleted = known.deleted.max(number);
+                        // The group is free once this is done, before its answer is here.
+                        if at == last {
+                            known.holder = None;
+                        }
                     }
                     let input = json!({ "QueueUrl": self.queue, "ReceiptHandle": handle });
                     // One that fails comes again when its lease is over.
                     let _ = client.call("DeleteMessage", &input).await;
                 }
-                self.groups[group].lock().await.holder = None;
             }
         }
     }
