@@ -154,8 +154,6 @@ pub struct Counts {
     /// Unix milliseconds since when the queue has its oldest message, if there is one and it is
     /// known. One that came from another queue counts from then.
     pub oldest_entered_ms: Option<u64>,
-    /// Groups of a FIFO queue with messages in flight; only where metrics are read.
-    pub groups_in_flight: u64,
 }
 
 impl Counts {
@@ -167,7 +165,6 @@ impl Counts {
             in_flight: self.in_flight + other.in_flight,
             delayed: self.delayed + other.delayed,
             oldest_entered_ms: oldest,
-            groups_in_flight: self.groups_in_flight + other.groups_in_flight,
         }
     }
 }

@@ -171,7 +171,6 @@ impl Node {
             in_flight: counted.in_flight,
             delayed: counted.delayed,
             oldest_entered_ms: (counted.oldest_entered_ms > 0).then_some(counted.oldest_entered_ms),
-            groups_in_flight: 0,
         });
         counts.fold(Counts::default(), Counts::plus)
     }

@@ -13,4 +13,5 @@ pub(crate) mod method {
     pub(crate) const FOUNDING: u32 = FIRST + 7;
     pub(crate) const SPACE: u32 = FIRST + 8;
     pub(crate) const MOVE: u32 = FIRST + 9;
+    pub(crate) const TENANTS: u32 = FIRST + 10;
 }

@@ -3,8 +3,9 @@
 //!
 //! Start with [`api`] (what a front end sees), then [`node`] (one node's share of the cluster).
 //! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
-//! shards, asks and parks; `fifo` places what must keep its order; `formation` makes a cluster of
-//! empty nodes; `janitor` keeps house; `moves` brings dead letters back; `space` foresees full disks.
+//! shards, asks and parks; `fifo` places what must keep its order; `fairness` judges who floods a
+//! queue; `formation` makes a cluster of empty nodes; `janitor` keeps house; `moves` brings dead
+//! letters back; `space` foresees full disks.
 //!
 //! Invariants:
 //! - A command that may be repeated carries an id, so that it is applied once.
@@ -21,10 +22,12 @@ pub mod polling;
 mod catalog;
 mod counters;
 mod decide;
+mod fairness;
 mod fifo;
 mod formation;
 mod forward;
 mod gathering;
+mod gauges;
 mod janitor;
 mod moves;
 mod peer;
@@ -34,5 +37,6 @@ mod space;
 mod status;
 
 pub use counters::NodeCounters;
+pub use gauges::QueueGauges;
 pub use polling::deck::{SampleSize, Weights};
 pub use status::{GroupStatus, Status};

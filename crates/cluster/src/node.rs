@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::api::{Counts, Queue};
 use crate::catalog::{Catalog, Command, Facts, ShardPlace};
 use crate::counters::NodeCounters;
+use crate::fairness::{self, Heard};
 use crate::formation::{Arrival, Founding};
 use crate::janitor;
 use crate::moves;
@@ -110,6 +111,7 @@ pub struct Node {
     pub(crate) clock: Arc<dyn Clock>,
     /// Keeps the limit on messages in flight.
     pub(crate) crowd: Crowd,
+    pub(crate) heard: Heard,
     pub(crate) space: Space,
     /// Sends that this front end's clients wait for.
     pub(crate) sends_in_work: AtomicUsize,
@@ -171,6 +173,7 @@ impl Node {
             session,
             clock: options.clock,
             crowd: Crowd::new(options.in_flight_max),
+            heard: Heard::default(),
             space: Space::open(options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),
             send_turn: AtomicU64::new(0),
@@ -227,6 +230,7 @@ impl Node {
         // The only place that sets it.
         let _ = self.catalog_group.set(catalog);
         tokio::spawn(janitor::run(self.clone()));
+        tokio::spawn(fairness::run(self.clone()));
         if founds {
             self.found().await?;
         }
@@ -318,7 +322,6 @@ impl Node {
                 in_flight: counts.in_flight,
                 delayed: counts.delayed,
                 oldest_entered_ms,
-                groups_in_flight: 0,
             };
             Some((shard.group().id(), counts))
         };
@@ -338,22 +341,6 @@ impl Node {
     /// Counters of this node.
     pub fn counters(&self) -> &NodeCounters {
         &self.counters
-    }
-
-    /// Queues with the counts of the shards that are led here: summed over the nodes they are the
-    /// queue's.
-    pub fn queue_counts(&self) -> Vec<(Arc<Queue>, Counts)> {
-        let queues = self.catalog.queues().into_values();
-        let sum = |queue: Arc<Queue>| {
-            let counts = self.counts_here(queue.id).into_iter().map(|(_, counts)| counts);
-            let mut total = counts.fold(Counts::default(), Counts::plus);
-            if queue.attributes.fifo.is_some() {
-                let shards = self.router.all_here().into_iter();
-                total.groups_in_flight = shards.map(|shard| shard.groups_in_flight(queue.id)).sum();
-            }
-            (queue, total)
-        };
-        queues.map(sum).collect()
     }
 
     /// The cluster's id; empty before there is one.

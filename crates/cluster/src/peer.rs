@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 
 use crate::catalog;
+use crate::fairness;
 use crate::forward::method;
 use crate::moves;
 use crate::node::Node;
@@ -47,6 +48,7 @@ impl Handler for Peers {
                     arm::serve_arm(&node.router, &node.hub, from, payload).map_err(malformed)
                 }
                 method::WAKE => arm::serve_wake(&node.hub, payload).map_err(malformed),
+                method::TENANTS => fairness::serve_tenants(&node, payload).map_err(malformed),
                 method::COUNT => count(&node, payload).map_err(malformed),
                 method::DECIDE => decide(&node, payload).await.map_err(malformed),
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),

@@ -9,6 +9,8 @@
 //!   the same state and the same replies on every replica; time comes in as the leader's stamp.
 //! - In a FIFO queue no message is handed out while an earlier one of its group is hidden, and none
 //!   is stored twice under one deduplication key within its interval.
+//! - What the leader was told of noisy tenants changes the order in which it offers messages, and
+//!   nothing else.
 //! - Every row of the store is written under its key once and removed once (`remove_*` may
 //!   become a SingleDelete), except the per-queue and dedup rows, which are overwritten.
 //! - Memory does not grow with the backlog: a message that was never received and is not delayed
@@ -26,5 +28,7 @@ pub mod mem_store;
 mod queue_state;
 pub mod ready;
 pub mod store;
+mod tenants;
 
 pub use queue_state::QueueCounts;
+pub use tenants::{Shares, TenantShare};

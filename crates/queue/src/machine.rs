@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use flotilla_types::ids::{DedupKey, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::apply::{self, Context, Queues};
 use crate::command::{Accepted, Batch, Command, Identified, Reply, Send};
@@ -12,6 +12,7 @@ use crate::effect::Effect;
 use crate::hash::IdSet;
 use crate::queue_state::{QueueCounts, QueueState};
 use crate::store::{Hidden, MessageHead, QueueRow, Read, ShardRow, Write};
+use crate::tenants::{Shares, TenantShare};
 
 /// Heads that one read of [`Machine::oldest`] asks for.
 const OLDEST_READ: usize = 1;
@@ -117,6 +118,28 @@ impl Machine {
     pub fn groups_in_flight(&self, queue: QueueId, now_ms: u64) -> u64 {
         let now_ms = now_ms.max(self.shard.clock_ms);
         self.queues.get(&queue).map_or(0, |state| state.groups_in_flight(now_ms))
+    }
+
+    /// Whether messages of tenants of a standard queue are in flight or were lately.
+    pub fn is_shared(&self, queue: QueueId, now_ms: u64) -> bool {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        let tenants = self.queues.get(&queue).and_then(QueueState::tenants);
+        tenants.is_some_and(|tenants| !tenants.is_over(now_ms))
+    }
+
+    /// What tenants use of a standard queue, naming those with more than a `part`-th; `None` when
+    /// it has none. Looks at every tenant.
+    pub fn shares(&self, queue: QueueId, part: u64, now_ms: u64) -> Option<Shares> {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        self.queues.get(&queue)?.tenants()?.shares(part, now_ms)
+    }
+
+    /// One tenant's part of a standard queue.
+    pub fn share(&self, queue: QueueId, group: GroupKey, now_ms: u64) -> TenantShare {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        let none = TenantShare { group, in_flight: 0, busy_ms: 0 };
+        let tenants = self.queues.get(&queue).and_then(QueueState::tenants);
+        tenants.map_or(none, |tenants| tenants.share(group, now_ms))
     }
 
     /// The messages of a FIFO queue that a receive under this attempt key handed out and that are

@@ -7,6 +7,7 @@ use flotilla_types::ids::{GroupKey, Seq};
 
 use crate::hash::IdMap;
 use crate::store::{Hidden, QueueRow};
+use crate::tenants::{Kind, Tenants};
 
 /// Orders messages by the end of their delay or lease.
 pub(crate) type DueKey = (u64, Seq);
@@ -26,7 +27,7 @@ pub struct QueueCounts {
 ///
 /// Invariants: `waiting` and `returned` together hold exactly one key per entry of `hidden`;
 /// every key of `returned` is at or before `promoted_ms`, every key of `waiting` after it;
-/// `in_flight` and `delayed` count `waiting`.
+/// `in_flight` and `delayed` count `waiting`, and so does `tenants`.
 #[derive(Debug)]
 pub(crate) struct QueueState {
     pub(crate) row: QueueRow,
@@ -38,6 +39,8 @@ pub(crate) struct QueueState {
     delayed: u64,
     /// FIFO queues: the messages of `hidden` by group, in order.
     groups: BTreeMap<GroupKey, BTreeSet<Seq>>,
+    /// Standard queues, from the first hidden message with a group on.
+    tenants: Option<Box<Tenants>>,
     /// No message at all lies below this place. Volatile: it only saves expiry from walking over
     /// what it removed before.
     pub(crate) floor: Seq,
@@ -65,6 +68,7 @@ impl QueueState {
             in_flight: 0,
             delayed: 0,
             groups: BTreeMap::new(),
+            tenants: None,
             floor: row.purged_below,
             stored: false,
             dirty: false,
@@ -88,6 +92,11 @@ impl QueueState {
         self.hidden.get(&seq)
     }
 
+    /// All hidden messages, in no particular order.
+    pub(crate) fn all_hidden(&self) -> impl Iterator<Item = (Seq, &Hidden)> {
+        self.hidden.iter().map(|(seq, row)| (*seq, row))
+    }
+
     /// Messages that are visible and were never received: those without a hidden row.
     pub(crate) fn fresh_count(&self) -> u64 {
         self.row.messages - self.hidden.len() as u64
@@ -106,8 +115,9 @@ impl QueueState {
             }
             self.waiting.pop_first();
             self.returned.insert(key);
-            let received = self.hidden.get(&key.1).is_some_and(|row| row.receive_count > 0);
-            *self.counter(received) -= 1;
+            if let Some(row) = self.hidden.get(&key.1).copied() {
+                self.left(&row, key.0);
+            }
         }
     }
 
@@ -124,7 +134,7 @@ impl QueueState {
         let key = (row.visible_at_ms, seq);
         if row.visible_at_ms > self.promoted_ms {
             self.waiting.insert(key);
-            *self.counter(row.receive_count > 0) += 1;
+            self.entered(&row);
         } else {
             self.returned.insert(key);
         }
@@ -199,19 +209,51 @@ impl QueueState {
             .take_while(move |&(at_ms, _)| at_ms <= now_ms)
     }
 
-    fn counter(&mut self, received: bool) -> &mut u64 {
-        if received { &mut self.in_flight } else { &mut self.delayed }
+    /// Standard queues: who has how much in flight; `None` when no message had a group.
+    pub(crate) fn tenants(&self) -> Option<&Tenants> {
+        self.tenants.as_deref()
+    }
+
+    /// The message with this row is waiting now.
+    fn entered(&mut self, row: &Hidden) {
+        if self.tenants.is_none() && row.group.is_some() && !self.row.fifo {
+            let tenants = Tenants::new(self.in_flight, self.delayed, self.promoted_ms);
+            self.tenants = Some(Box::new(tenants));
+        }
+        *self.counter(kind(row)) += 1;
+        if let Some(tenants) = &mut self.tenants {
+            tenants.entered(row.group, kind(row), self.promoted_ms);
+        }
+    }
+
+    /// The message with this row does not wait any more, since `at_ms`.
+    fn left(&mut self, row: &Hidden, at_ms: u64) {
+        *self.counter(kind(row)) -= 1;
+        if let Some(tenants) = &mut self.tenants {
+            tenants.left(row.group, kind(row), at_ms);
+        }
+    }
+
+    fn counter(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::InFlight => &mut self.in_flight,
+            Kind::Delayed => &mut self.delayed,
+        }
     }
 
     fn remove_key(&mut self, seq: Seq, row: &Hidden) {
         let key = (row.visible_at_ms, seq);
         if row.visible_at_ms > self.promoted_ms {
             self.waiting.remove(&key);
-            *self.counter(row.receive_count > 0) -= 1;
+            self.left(row, self.promoted_ms);
         } else {
             self.returned.remove(&key);
         }
     }
+}
+
+fn kind(row: &Hidden) -> Kind {
+    if row.receive_count > 0 { Kind::InFlight } else { Kind::Delayed }
 }
 
 /// Equal when the replicated part is: what only saves work is not compared.

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 use std::io;
 
-use common::{Rig, change, delete, receive, send, seqs};
+use common::{Rig, change, delete, receive, send, seqs, wanted};
 use flotilla_queue::command::Command;
 use flotilla_queue::effect::Effect;
 use flotilla_queue::ready::ReadyWindow;
@@ -96,7 +96,7 @@ fn a_deep_backlog_is_read_once_and_in_order() {
     let mut window = ReadyWindow::new();
     let mut all = Vec::new();
     loop {
-        let found = window.reserve(&rig.machine, &store, Q, 10, 1_000).unwrap();
+        let found = window.reserve(&rig.machine, &store, Q, wanted(10, 1_000)).unwrap();
         assert_eq!(found.fresh_from, Seq(0), "nothing was received yet");
         assert!(!found.unfinished);
         if found.seqs.is_empty() {
@@ -134,13 +134,13 @@ fn an_empty_or_caught_up_queue_is_answered_from_memory() {
     assert_eq!(seqs(&rig.receive(1_000, Q, 10, 60_000)), [0]);
     for number in 1..200 {
         let store = Counting::new(&rig.store);
-        let found = rig.window.reserve(&rig.machine, &store, Q, 10, 1_000).unwrap();
+        let found = rig.window.reserve(&rig.machine, &store, Q, wanted(10, 1_000)).unwrap();
         assert!(found.seqs.is_empty());
         assert_eq!(store.scans.get(), 0);
         rig.run(1_000, vec![send(Q, 1, 0)]);
         assert_eq!(rig.effects, [Effect::Arrived { queue: Q, seq: Seq(number), group: None }]);
         let store = Counting::new(&rig.store);
-        let found = rig.window.reserve(&rig.machine, &store, Q, 10, 1_000).unwrap();
+        let found = rig.window.reserve(&rig.machine, &store, Q, wanted(10, 1_000)).unwrap();
         assert_eq!((found.seqs.clone(), found.fresh_from), (vec![Seq(number)], Seq(number)));
         assert_eq!(store.scans.get(), 0, "the arrival went straight into the window");
         rig.one(1_000, receive(Q, &[number], 60_000));
@@ -163,7 +163,7 @@ fn arrivals_beyond_the_window_are_found_by_a_scan() {
     let store = Counting::new(&rig.store);
     let mut all = Vec::new();
     while all.last() != Some(&last) {
-        let found = rig.window.reserve(&rig.machine, &store, Q, 1_000, 1_000).unwrap();
+        let found = rig.window.reserve(&rig.machine, &store, Q, wanted(1_000, 1_000)).unwrap();
         assert!(!found.seqs.is_empty());
         all.extend(found.seqs.into_iter().map(|seq| seq.0));
     }

@@ -10,11 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_cluster::NodeCounters;
 use flotilla_cluster::Status;
-use flotilla_cluster::api::Counts;
 use flotilla_cluster::node::Node;
 use flotilla_storage::log::{BATCH_RECORDS_BOUNDS, SYNC_US_BOUNDS};
 use flotilla_types::clock::{Clock as _, SystemClock};
-use flotilla_types::limits::QUEUE_SERIES_MAX;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -22,16 +20,16 @@ use prometheus_client::registry::Registry;
 use crate::status;
 
 mod page;
+mod queues;
 
 use page::Page;
+use queues::Queues;
 
 /// What all names begin with.
 pub(crate) const PREFIX: &str = "flotilla";
 /// Of the page.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Queues beyond the bound on series count together under this name, which no queue can have.
-const OTHER_QUEUES: &str = "(other)";
 const SECOND_US: f64 = 1e6;
 
 /// All that is read at one moment.
@@ -39,18 +37,18 @@ const SECOND_US: f64 = 1e6;
 struct Reading {
     status: Status,
     counters: Vec<(&'static str, &'static str, u64)>,
-    queues: Vec<(String, Counts)>,
+    queues: Queues,
     now_ms: u64,
     resident_bytes: Option<u64>,
 }
 
 impl Reading {
     fn of(node: &Node) -> Self {
-        let queues = node.queue_counts().into_iter();
+        let queues = node.queue_gauges().into_iter();
         Self {
             status: node.status(),
             counters: counters(node.counters()),
-            queues: queues.map(|(queue, counts)| (queue.name.to_string(), counts)).collect(),
+            queues: queues.map(|(queue, gauges)| (queue.name.to_string(), gauges)).collect(),
             now_ms: SystemClock.now_ms(),
             resident_bytes: resident_bytes(),
         }
@@ -70,7 +68,7 @@ impl Collector for NodeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let reading = (self.0)();
         let mut page = Page(encoder);
-        queues(&mut page, reading.queues, reading.now_ms)?;
+        queues::write(&mut page, reading.queues, reading.now_ms)?;
         for (name, help, value) in reading.counters {
             page.counter(name, help, value)?;
         }
@@ -129,53 +127,6 @@ fn counters(counters: &NodeCounters) -> Vec<(&'static str, &'static str, u64)> {
             read(&counters.low_on_space),
         ),
     ]
-}
-
-fn queues(page: &mut Page<'_>, mut queues: Vec<(String, Counts)>, now_ms: u64) -> fmt::Result {
-    queues.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    if queues.len() > QUEUE_SERIES_MAX {
-        let others = queues.split_off(QUEUE_SERIES_MAX).into_iter();
-        let total = others.map(|(_, counts)| counts).fold(Counts::default(), Counts::plus);
-        queues.push((OTHER_QUEUES.to_owned(), total));
-    }
-    let age = |counts: &Counts| {
-        counts.oldest_entered_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest) / 1_000)
-    };
-    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Counts) -> u64| {
-        let values = queues.iter().map(|(queue, counts)| (queue.as_str(), value(counts)));
-        page.gauges(name, help, "queue_name", values)
-    };
-    gauge(
-        "sqs_ApproximateNumberOfMessagesVisible",
-        "Messages that can be received, in the shards led by this node (sum over nodes)",
-        &|counts| counts.visible,
-    )?;
-    gauge(
-        "sqs_ApproximateNumberOfMessagesNotVisible",
-        "Messages in flight, in the shards led by this node (sum over nodes)",
-        &|counts| counts.in_flight,
-    )?;
-    gauge(
-        "sqs_ApproximateNumberOfMessagesDelayed",
-        "Delayed messages, in the shards led by this node (sum over nodes)",
-        &|counts| counts.delayed,
-    )?;
-    let fifo = queues.iter().filter(|(queue, _)| queue.ends_with(".fifo"));
-    page.gauges(
-        "sqs_ApproximateNumberOfGroupsWithInflightMessages",
-        "Groups of FIFO queues with messages in flight, in the shards led by this node (sum over nodes)",
-        "queue_name",
-        fifo.map(|(queue, counts)| (queue.as_str(), counts.groups_in_flight)),
-    )?;
-    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Counts) -> u64| {
-        let values = queues.iter().map(|(queue, counts)| (queue.as_str(), value(counts)));
-        page.gauges(name, help, "queue_name", values)
-    };
-    gauge(
-        "sqs_ApproximateAgeOfOldestMessage",
-        "Seconds since the oldest message in the shards led by this node was sent (max over nodes)",
-        &age,
-    )
 }
 
 fn replicas(page: &mut Page<'_>, status: &Status) -> fmt::Result {

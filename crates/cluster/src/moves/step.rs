@@ -155,6 +155,7 @@ impl Work<'_> {
             redrive: None,
             attempt: None,
             only_again: false,
+            quiet_only: false,
         };
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {

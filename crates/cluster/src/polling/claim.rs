@@ -26,11 +26,13 @@ pub(crate) struct Claimed {
     pub(crate) leases: Option<Vec<Lease>>,
     /// About how many more it has.
     pub(crate) backlog: usize,
+    /// Some of the queue's tenants are noisy there.
+    pub(crate) noisy: bool,
 }
 
 impl Claimed {
     fn failed(shard: GroupId) -> Self {
-        Self { shard, leases: None, backlog: 0 }
+        Self { shard, leases: None, backlog: 0, noisy: false }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -70,8 +72,8 @@ pub(crate) async fn claim_here(
             Ok(None) => Some(Vec::new()),
             Err(()) => None,
         };
-        let counts = shard.and_then(|shard| shard.counts(spec.queue));
-        Claimed { shard: group, leases, backlog: counts.map_or(0, |c| c.visible as usize) }
+        let left = shard.and_then(|shard| shard.backlog(spec.queue)).unwrap_or_default();
+        Claimed { shard: group, leases, backlog: left.visible as usize, noisy: left.noisy }
     });
     join_all(finish).await
 }
@@ -92,6 +94,7 @@ pub(crate) async fn claim_at(
         redrive: spec.redrive.as_ref().map(redrive_to_pb),
         attempt: spec.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
         only_again: spec.only_again,
+        quiet_only: spec.quiet_only,
     };
     let payload: Bytes = message.encode_to_vec().into();
     let group = shards.first().copied().unwrap_or_default();
@@ -108,7 +111,8 @@ fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
             return Ok(Claimed::failed(shard));
         }
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
-        Ok(Claimed { shard, leases: Some(leases), backlog: claimed.backlog as usize })
+        let backlog = claimed.backlog as usize;
+        Ok(Claimed { shard, leases: Some(leases), backlog, noisy: claimed.noisy })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }
@@ -125,11 +129,13 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         redrive: claim.redrive.map(redrive_from_pb),
         attempt: claim.attempt.map(|key| dedup_key(&key)).transpose()?,
         only_again: claim.only_again,
+        quiet_only: claim.quiet_only,
     };
     let shards = claim_here(router, &shards, spec).await.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,
         failed: claimed.leases.is_none(),
         backlog: claimed.backlog as u64,
+        noisy: claimed.noisy,
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });
     Ok(pb::ClaimAnswer { shards: shards.collect() }.encode_to_vec().into())

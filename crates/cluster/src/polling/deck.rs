@@ -98,6 +98,8 @@ struct Slot {
     passed_over: u32,
     /// Messages it is thought to have.
     backlog: u32,
+    /// Some tenants of the queue are noisy there.
+    noisy: bool,
 }
 
 /// One gateway's memory of one queue's shards.
@@ -191,6 +193,18 @@ impl Deck {
         if let Some(slot) = self.slots.get_mut(shard) {
             slot.backlog = messages.min(u32::MAX as usize) as u32;
         }
+    }
+
+    /// Whether a shard said that some tenants are noisy.
+    pub fn note_noise(&mut self, shard: usize, noisy: bool) {
+        if let Some(slot) = self.slots.get_mut(shard) {
+            slot.noisy = noisy;
+        }
+    }
+
+    /// Whether any shard said so last.
+    pub fn is_noisy(&self) -> bool {
+        self.slots.iter().any(|slot| slot.noisy)
     }
 
     /// Messages were sent to a shard through this node.

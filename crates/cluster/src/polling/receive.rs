@@ -89,6 +89,7 @@ pub(crate) async fn receive(
         redrive: redrive(node, queue),
         attempt: request.attempt,
         only_again: false,
+        quiet_only: false,
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
@@ -153,10 +154,25 @@ impl Poll<'_> {
             self.look_here_first()
         };
         let shards: Vec<GroupId> = drawn.iter().map(|shard| self.groups[*shard]).collect();
+        if self.node.decks.with(self.spec.queue, n, |deck| deck.is_noisy()) {
+            self.ask_for_quiet(&shards).await;
+        }
         let asked = self.ask(&shards).await;
         let asked: Vec<usize> =
             drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
         self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
+    }
+
+    /// While some tenants are noisy: what the others have, before anything is taken of the noisy
+    /// ones. A short poll asks its sample for that, a long poll all shards, these first.
+    async fn ask_for_quiet(&mut self, shards: &[GroupId]) {
+        let mut order = shards.to_vec();
+        if self.request.wait_seconds > 0 {
+            order.extend(self.groups.iter().filter(|group| !shards.contains(group)));
+        }
+        self.spec.quiet_only = true;
+        self.ask(&order).await;
+        self.spec.quiet_only = false;
     }
 
     /// What an earlier receive was given under the same attempt, wherever that was.
@@ -268,16 +284,24 @@ impl Poll<'_> {
         self.reached |= claimed.leases.is_some();
         if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
             let n = self.groups.len();
-            self.node
-                .decks
-                .with(self.spec.queue, n, |deck| deck.note_backlog(place, claimed.backlog));
+            self.node.decks.with(self.spec.queue, n, |deck| {
+                deck.note_backlog(place, claimed.backlog);
+                deck.note_noise(place, claimed.noisy && claimed.leases.is_some());
+            });
         }
         if self.request.explain {
-            let answer = match &claimed.leases {
-                Some(_) => ShardAnswer::Messages(count),
+            let asked = &mut self.received.asked;
+            // It may have been asked for quiet tenants' messages before.
+            let before = match asked.iter().position(|(shard, _)| *shard == claimed.shard) {
+                Some(at) => asked.remove(at).1,
                 None => ShardAnswer::Unreachable,
             };
-            self.received.asked.push((claimed.shard, answer));
+            let answer = match (before, &claimed.leases) {
+                (ShardAnswer::Messages(before), _) => ShardAnswer::Messages(before + count),
+                (_, Some(_)) => ShardAnswer::Messages(count),
+                (before, None) => before,
+            };
+            asked.push((claimed.shard, answer));
         }
         let queue = self.spec.queue;
         let shard = claimed.shard;

@@ -9,15 +9,16 @@ use bytes::Bytes;
 use flotilla_queue::QueueCounts;
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
-use flotilla_queue::ready::ReadyWindow;
+use flotilla_queue::ready::{Noise, ReadyWindow, Wanted};
+use flotilla_queue::store::Read as _;
 use flotilla_storage::state::GroupState;
 use flotilla_types::clock::Clock;
-use flotilla_types::ids::{GroupId, QueueId, Seq};
+use flotilla_types::ids::{GroupId, GroupKey, QueueId, Seq};
 use flotilla_wire::command::decode_batch;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{ReceiveSpec, Reserved, ShardEvents};
+use super::{Backlog, ReceiveSpec, Reserved, ShardEvents, ShardNoise, ShardTenants};
 use crate::codec::invalid;
 use crate::state_machine::Application;
 use crate::types::Answer;
@@ -133,13 +134,14 @@ impl Core {
             return Ok(None);
         }
         loop {
-            let reservation =
-                leading.window.reserve(machine, state, spec.queue, spec.max, now_ms)?;
+            let wanted = Wanted { max: spec.max, now_ms, quiet_only: spec.quiet_only };
+            let reservation = leading.window.reserve(machine, state, spec.queue, wanted)?;
             if !reservation.seqs.is_empty() {
                 let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);
                 return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: false }));
             }
-            if !reservation.unfinished {
+            // Whoever wants only quiet tenants' messages has others to fall back on, and comes again.
+            if !reservation.unfinished || spec.quiet_only {
                 return Ok(None);
             }
         }
@@ -191,6 +193,63 @@ impl Core {
     pub(crate) fn counts(&self, queue: QueueId) -> QueueCounts {
         let now_ms = self.now_ms();
         self.inner.lock().machine().counts(queue, now_ms)
+    }
+
+    pub(crate) fn backlog(&self, queue: QueueId) -> Backlog {
+        let now_ms = self.now_ms();
+        let inner = self.inner.lock();
+        let visible = inner.machine().counts(queue, now_ms).visible;
+        let leading = inner.leading.as_ref();
+        Backlog { visible, noisy: leading.is_some_and(|leading| leading.window.is_noisy(queue)) }
+    }
+
+    pub(crate) fn shared_queues(&self) -> Vec<QueueId> {
+        let now_ms = self.now_ms();
+        let inner = self.inner.lock();
+        let machine = inner.machine();
+        let queues = machine.queues().map(|(queue, _)| queue);
+        queues.filter(|queue| machine.is_shared(*queue, now_ms)).collect()
+    }
+
+    pub(crate) fn set_noisy(&self, queue: QueueId, groups: &[GroupKey]) {
+        let mut inner = self.inner.lock();
+        let Inner { machine: Some(machine), leading: Some(leading), .. } = &mut *inner else {
+            return;
+        };
+        leading.window.set_noisy(machine, queue, groups);
+    }
+
+    pub(crate) fn tenants(&self, queue: QueueId, part: u64) -> ShardTenants {
+        let now_ms = self.now_ms();
+        let inner = self.inner.lock();
+        let Some(leading) = &inner.leading else { return ShardTenants::default() };
+        let noisy = leading.window.noisy(queue).into_iter();
+        let noisy =
+            noisy.map(|(group, waits)| (inner.machine().share(queue, group, now_ms), waits));
+        ShardTenants { shares: inner.machine().shares(queue, part, now_ms), noisy: noisy.collect() }
+    }
+
+    pub(crate) fn noise(
+        &self,
+        state: &GroupState,
+        queue: QueueId,
+    ) -> io::Result<Option<ShardNoise>> {
+        let now_ms = self.now_ms();
+        let inner = self.inner.lock();
+        let Some(leading) = &inner.leading else { return Ok(None) };
+        let Some(noise) = leading.window.noise(inner.machine(), queue, now_ms) else {
+            return Ok(None);
+        };
+        let Noise { groups, visible, in_flight, delayed, oldest_quiet } = noise;
+        let oldest = match oldest_quiet {
+            Some(seq) => state.message(queue, seq)?,
+            None => None,
+        };
+        Ok(Some(ShardNoise {
+            groups,
+            counts: QueueCounts { visible, in_flight, delayed },
+            oldest_quiet_ms: oldest.map(|message| message.entered_ms()),
+        }))
     }
 
     pub(crate) fn groups_in_flight(&self, queue: QueueId) -> u64 {

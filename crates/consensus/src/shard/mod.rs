@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use flotilla_queue::command::{Command, Identified, Lease, Redrive, Reply};
 use flotilla_types::clock::Clock;
-use flotilla_types::ids::{DedupKey, GroupId, NodeId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, NodeId, QueueId, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::core::Core;
@@ -25,7 +25,7 @@ use crate::group::{Group, Leadership};
 use crate::state_machine::Application;
 
 pub use self::moving::{MoveOutcome, MoveSpec, MoveTarget};
-pub use flotilla_queue::QueueCounts;
+pub use flotilla_queue::{QueueCounts, Shares, TenantShare};
 
 /// What a shard tells the node it is on. Called with the shard's lock held: must be quick and
 /// must not call back.
@@ -68,6 +68,37 @@ pub struct ReceiveSpec {
     pub attempt: Option<DedupKey>,
     /// Only what a receive under this attempt was given before.
     pub only_again: bool,
+    /// Nothing of noisy tenants.
+    pub quiet_only: bool,
+}
+
+/// What a shard has of a queue besides what it just gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that can be received.
+    pub visible: u64,
+    /// Some tenants of the queue are noisy here.
+    pub noisy: bool,
+}
+
+/// What is known in a shard of a standard queue's tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardTenants {
+    /// `None`: nothing of it was in flight lately.
+    pub shares: Option<Shares>,
+    /// Who counts as noisy here, and whether messages of theirs wait to be received.
+    pub noisy: Vec<(TenantShare, bool)>,
+}
+
+/// What a queue's noisy tenants have in a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardNoise {
+    /// Who is noisy.
+    pub groups: Vec<GroupKey>,
+    /// Their messages.
+    pub counts: QueueCounts,
+    /// Since when everybody else's oldest message is there.
+    pub oldest_quiet_ms: Option<u64>,
 }
 
 /// A shard before its group runs: first made, then given to the group as its application, then
@@ -180,6 +211,39 @@ impl Shard {
     pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
         self.check_leader().ok()?;
         Some(self.core.counts(queue))
+    }
+
+    /// What is left of the queue here; `None` when this replica does not lead.
+    pub fn backlog(&self, queue: QueueId) -> Option<Backlog> {
+        self.check_leader().ok()?;
+        Some(self.core.backlog(queue))
+    }
+
+    /// The standard queues of which messages of tenants are or were lately in flight.
+    pub fn shared_queues(&self) -> Vec<QueueId> {
+        self.check_leader().map_or_else(|_| Vec::new(), |()| self.core.shared_queues())
+    }
+
+    /// Says whose messages of a standard queue are handed out only when there are no others, until
+    /// the next word or the end of this leadership.
+    pub fn set_noisy(&self, queue: QueueId, groups: &[GroupKey]) {
+        self.core.set_noisy(queue, groups);
+    }
+
+    /// Who uses a standard queue how much, naming those with more than a `part`-th of this shard's
+    /// part of it, and those that are noisy. Looks at every tenant.
+    pub fn tenants(&self, queue: QueueId, part: u64) -> ShardTenants {
+        self.check_leader()
+            .map_or_else(|_| ShardTenants::default(), |()| self.core.tenants(queue, part))
+    }
+
+    /// What the noisy tenants of a standard queue have here; `None` when there are none or when
+    /// this replica does not lead. Looks at every message that was received or delayed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn noise(&self, queue: QueueId) -> io::Result<Option<ShardNoise>> {
+        self.core.noise(self.group.state(), queue)
     }
 
     /// Groups of a FIFO queue with messages in flight in this shard; 0 when this replica does not

@@ -80,6 +80,7 @@ impl Shard {
             redrive: None,
             attempt: None,
             only_again: false,
+            quiet_only: false,
         };
         let unreadable = |error: io::Error| {
             self.group.fatal(format!("the state cannot be read: {error}"));

@@ -401,7 +401,6 @@ impl Cluster for Fake {
             in_flight: count(&|m| m.in_flight(now)),
             delayed: count(&|m| m.receives == 0 && m.visible_ms > now),
             oldest_entered_ms: messages.iter().map(|m| m.sent_ms).min(),
-            groups_in_flight: 0,
         })
     }
 

@@ -10,7 +10,7 @@ use flotilla_queue::command::{
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
 use flotilla_queue::mem_store::{MemBatch, MemStore};
-use flotilla_queue::ready::{ReadyWindow, Reservation};
+use flotilla_queue::ready::{ReadyWindow, Reservation, Wanted};
 use flotilla_types::ids::{MessageId, QueueId, Seq};
 
 /// Long enough that nothing expires by accident.
@@ -56,7 +56,7 @@ impl Rig {
     }
 
     pub fn reserve(&mut self, queue: QueueId, max: usize, now_ms: u64) -> Reservation {
-        self.window.reserve(&self.machine, &self.store, queue, max, now_ms).unwrap()
+        self.window.reserve(&self.machine, &self.store, queue, wanted(max, now_ms)).unwrap()
     }
 
     pub fn settle(&mut self, queue: QueueId, seqs: &[Seq]) {
@@ -85,6 +85,10 @@ impl Rig {
         self.settle(queue, &reservation.seqs);
         leases(reply)
     }
+}
+
+pub fn wanted(max: usize, now_ms: u64) -> Wanted {
+    Wanted { max, now_ms, quiet_only: false }
 }
 
 pub fn leases(reply: Reply) -> Vec<Lease> {

@@ -1,6 +1,8 @@
-use flotilla_cluster::GroupStatus;
+use flotilla_cluster::api::Counts;
+use flotilla_cluster::{GroupStatus, QueueGauges};
 use flotilla_storage::log::LogMetrics;
 use flotilla_types::ids::{GroupId, NodeId};
+use flotilla_types::limits::QUEUE_SERIES_MAX;
 
 use super::*;
 
@@ -19,14 +21,10 @@ fn reading() -> Reading {
     log.sync_us_buckets[3] = 2;
     log.sync_us_buckets[12] = 1;
     log.batch_records_buckets[1] = 3;
-    let counts = Counts {
-        visible: 5,
-        in_flight: 2,
-        delayed: 1,
-        oldest_entered_ms: Some(7_000),
-        groups_in_flight: 0,
-    };
-    let fifo = Counts { groups_in_flight: 3, ..Counts::default() };
+    let all = Counts { visible: 5, in_flight: 2, delayed: 1, oldest_entered_ms: Some(7_000) };
+    let quiet = Counts { visible: 4, in_flight: 1, delayed: 0, oldest_entered_ms: Some(8_500) };
+    let standard = QueueGauges { all, groups_in_flight: 0, noisy_groups: 1, quiet };
+    let fifo = QueueGauges { groups_in_flight: 3, ..QueueGauges::default() };
     Reading {
         status: Status {
             groups: vec![group(1, Some(1)), group(0, None)],
@@ -40,7 +38,7 @@ fn reading() -> Reading {
             low_on_space_elsewhere: Vec::new(),
         },
         counters: counters(&NodeCounters::default()),
-        queues: vec![("orders".to_owned(), counts), ("idle.fifo".to_owned(), fifo)],
+        queues: vec![("orders".to_owned(), standard), ("idle.fifo".to_owned(), fifo)],
         now_ms: 10_500,
         resident_bytes: Some(1_024),
     }
@@ -59,6 +57,11 @@ fn the_page_has_every_kind_of_number() {
         "flotilla_sqs_ApproximateAgeOfOldestMessage{queue_name=\"orders\"} 3",
         "flotilla_sqs_ApproximateAgeOfOldestMessage{queue_name=\"idle.fifo\"} 0",
         "flotilla_sqs_ApproximateNumberOfGroupsWithInflightMessages{queue_name=\"idle.fifo\"} 3",
+        "flotilla_sqs_ApproximateNumberOfNoisyGroups{queue_name=\"orders\"} 1",
+        "flotilla_sqs_ApproximateNumberOfMessagesVisibleInQuietGroups{queue_name=\"orders\"} 4",
+        "flotilla_sqs_ApproximateNumberOfMessagesNotVisibleInQuietGroups{queue_name=\"orders\"} 1",
+        "flotilla_sqs_ApproximateNumberOfMessagesDelayedInQuietGroups{queue_name=\"orders\"} 0",
+        "flotilla_sqs_ApproximateAgeOfOldestMessageInQuietGroups{queue_name=\"orders\"} 2",
         "# TYPE flotilla_group_commands counter",
         "flotilla_group_leader{group=\"catalog\"} 0",
         "flotilla_group_leader{group=\"shard-1\"} 1",
@@ -88,7 +91,8 @@ fn the_page_has_every_kind_of_number() {
 #[test]
 fn queues_beyond_the_bound_count_together() {
     let registry = registry_of(|| {
-        let one = Counts { visible: 1, ..Counts::default() };
+        let all = Counts { visible: 1, ..Counts::default() };
+        let one = QueueGauges { all, ..QueueGauges::default() };
         let queues = (0..QUEUE_SERIES_MAX + 3).map(|n| (format!("q{n:06}"), one)).collect();
         Reading { queues, ..reading() }
     });

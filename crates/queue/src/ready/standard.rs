@@ -1,0 +1,371 @@
+//! The leader's view of one standard queue.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use flotilla_types::ids::{GroupKey, QueueId, Seq};
+use flotilla_types::limits::READY_WINDOW_MAX;
+
+use super::noisy::NoisyTenants;
+use super::{FIRST_SCAN, Noise, Reservation, SCANNED_MAX, Wanted};
+use crate::hash::{IdMap, IdSet};
+use crate::machine::Machine;
+use crate::queue_state::{DueKey, QueueState};
+use crate::store::Read;
+
+/// One queue's window. *Fresh* are messages that are visible and were never received.
+#[derive(Debug)]
+pub(super) struct QueueWindow {
+    /// Fresh, free and not of a noisy tenant. All of them are fresh for the machine too.
+    fresh: BTreeSet<Seq>,
+    /// Reserved and still fresh: a part of `reserved`.
+    reserved_fresh: BTreeSet<Seq>,
+    reserved: IdSet<Seq>,
+    /// The groups of the known fresh messages that have one.
+    groups: IdMap<Seq, GroupKey>,
+    noisy: NoisyTenants,
+    /// Every fresh message below is in `fresh`, `reserved_fresh` or `noisy`, or was skipped.
+    scan_from: Seq,
+    scan_limit: usize,
+    /// There is no fresh message from `scan_from` on: the next one to arrive is the next one.
+    caught_up: bool,
+    /// The first fresh message of a noisy tenant for which there was no room, and how many there
+    /// are about. Below `scan_from`.
+    skipped_from: Option<Seq>,
+    skipped: u64,
+    /// How far the machine's order of due times was walked.
+    cursor: Option<DueKey>,
+    /// Every free message with a due time at or before the cursor, unless `noisy` has it. May also
+    /// hold keys that are no longer true, or of reserved messages.
+    passed: BTreeSet<DueKey>,
+}
+
+impl QueueWindow {
+    pub(super) fn new(state: &QueueState) -> QueueWindow {
+        QueueWindow {
+            fresh: BTreeSet::new(),
+            reserved_fresh: BTreeSet::new(),
+            reserved: IdSet::default(),
+            groups: IdMap::default(),
+            noisy: NoisyTenants::default(),
+            scan_from: state.row.fresh_from,
+            scan_limit: FIRST_SCAN,
+            caught_up: false,
+            skipped_from: None,
+            skipped: 0,
+            cursor: None,
+            passed: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn has_reservations(&self) -> bool {
+        !self.reserved.is_empty()
+    }
+
+    pub(super) fn reserve(
+        &mut self,
+        machine: &Machine,
+        state: &QueueState,
+        read: &impl Read,
+        queue: QueueId,
+        wanted: Wanted,
+    ) -> io::Result<Reservation> {
+        let Wanted { max, now_ms, .. } = wanted;
+        let mut seqs = Vec::new();
+        self.take_due(state, now_ms, max, &mut seqs);
+        let mut unfinished = self.take_fresh(machine, state, read, queue, max, &mut seqs)?;
+        if seqs.len() < max && !wanted.quiet_only {
+            unfinished |= self.take_noisy(state, read, queue, wanted, &mut seqs)?;
+        }
+        Ok(Reservation { seqs, fresh_from: self.fresh_from(), unfinished })
+    }
+
+    /// Says who is noisy from now on.
+    pub(super) fn set_noisy(&mut self, noisy: &[GroupKey]) {
+        let (left, entered) = self.noisy.set(noisy);
+        for held in left {
+            self.fresh.extend(held.fresh);
+            self.passed.extend(held.due);
+        }
+        if entered.is_empty() {
+            return;
+        }
+        let Self { fresh, groups, noisy, .. } = self;
+        for (&seq, &group) in groups.iter() {
+            if entered.contains(&group) && fresh.remove(&seq) {
+                noisy.hold_fresh(group, seq);
+            }
+        }
+    }
+
+    /// Noisy tenants, and whether they have something that waits. What was skipped may be anyone's.
+    pub(super) fn noisy(&self) -> Vec<(GroupKey, bool)> {
+        let skipped = self.skipped_from.is_some();
+        self.noisy.holding().map(|(group, holds)| (group, holds || skipped)).collect()
+    }
+
+    /// Takes from the order of due times; what noisy tenants have there is put aside.
+    fn take_due(&mut self, state: &QueueState, now_ms: u64, max: usize, seqs: &mut Vec<Seq>) {
+        while seqs.len() < max
+            && let Some(&key) = self.passed.first()
+            && key.0 <= now_ms
+        {
+            self.passed.pop_first();
+            let Some(row) = state.hidden(key.1).filter(|row| row.visible_at_ms == key.0) else {
+                continue;
+            };
+            if !self.noisy.hold_due(row.group, key) && self.reserved.insert(key.1) {
+                seqs.push(key.1);
+            }
+        }
+        if seqs.len() >= max {
+            return;
+        }
+        for key in state.due_after(self.cursor, now_ms) {
+            self.cursor = Some(key);
+            let group = || state.hidden(key.1).and_then(|row| row.group);
+            if !self.noisy.is_empty() && self.noisy.hold_due(group(), key) {
+                continue;
+            }
+            // One that is reserved already is looked at again when it is settled.
+            if self.reserved.insert(key.1) {
+                seqs.push(key.1);
+            }
+            if seqs.len() >= max {
+                break;
+            }
+        }
+    }
+
+    /// Returns whether the scan stopped at its bound.
+    fn take_fresh(
+        &mut self,
+        machine: &Machine,
+        state: &QueueState,
+        read: &impl Read,
+        queue: QueueId,
+        max: usize,
+        seqs: &mut Vec<Seq>,
+    ) -> io::Result<bool> {
+        // While there is something else to hand out, the search for quiet tenants' messages may
+        // take its time.
+        let scanned_max = if self.noisy.is_empty() { SCANNED_MAX } else { READY_WINDOW_MAX };
+        let mut scanned = 0;
+        loop {
+            if self.knows_all(state) {
+                (self.caught_up, self.scan_from) = (true, machine.next_seq());
+                (self.skipped_from, self.skipped) = (None, 0);
+            }
+            while seqs.len() < max
+                && let Some(seq) = self.fresh.pop_first()
+            {
+                self.reserve_fresh(seq);
+                seqs.push(seq);
+            }
+            if seqs.len() >= max || self.caught_up {
+                return Ok(false);
+            }
+            if scanned >= scanned_max {
+                return Ok(true);
+            }
+            let heads = self.scan(state, read, queue)?;
+            scanned += heads;
+            if heads == 0 {
+                debug_assert!(
+                    self.skipped_from.is_some() || self.knows_all(state),
+                    "the store shows less than the machine counts"
+                );
+                (self.caught_up, self.scan_from) = (true, machine.next_seq());
+                return Ok(false);
+            }
+        }
+    }
+
+    /// What noisy tenants have: whoever has the fewest messages in flight comes first. Returns
+    /// whether the search for skipped ones stopped at its bound.
+    fn take_noisy(
+        &mut self,
+        state: &QueueState,
+        read: &impl Read,
+        queue: QueueId,
+        wanted: Wanted,
+        seqs: &mut Vec<Seq>,
+    ) -> io::Result<bool> {
+        let mut refilled = false;
+        while seqs.len() < wanted.max {
+            let Some(group) = self.noisy.next(state.tenants(), wanted.now_ms) else {
+                if refilled || self.skipped_from.is_none() {
+                    return Ok(self.skipped_from.is_some());
+                }
+                refilled = true;
+                self.refill(state, read, queue)?;
+                while seqs.len() < wanted.max
+                    && let Some(seq) = self.fresh.pop_first()
+                {
+                    self.reserve_fresh(seq);
+                    seqs.push(seq);
+                }
+                continue;
+            };
+            while seqs.len() < wanted.max
+                && let Some(key) = self.noisy.take_due(group, wanted.now_ms)
+            {
+                let is_due = state.hidden(key.1).is_some_and(|row| row.visible_at_ms == key.0);
+                if is_due && self.reserved.insert(key.1) {
+                    seqs.push(key.1);
+                }
+            }
+            while seqs.len() < wanted.max
+                && let Some(seq) = self.noisy.take_fresh(group)
+            {
+                self.reserve_fresh(seq);
+                seqs.push(seq);
+            }
+        }
+        Ok(false)
+    }
+
+    fn reserve_fresh(&mut self, seq: Seq) {
+        self.reserved_fresh.insert(seq);
+        self.reserved.insert(seq);
+    }
+
+    /// Reads on from the scan's place; returns how many messages it saw.
+    fn scan(&mut self, state: &QueueState, read: &impl Read, queue: QueueId) -> io::Result<usize> {
+        let from = self.scan_from.max(state.row.fresh_from);
+        let heads = read.messages_from(queue, from, self.scan_limit)?;
+        for head in &heads {
+            self.scan_from = head.seq.next();
+            // A reserved message lies behind the scan's place and is not seen here again.
+            if !head.delayed && state.hidden(head.seq).is_none() {
+                self.came_across(head.seq, head.group);
+            }
+        }
+        self.scan_limit = (2 * self.scan_limit).min(READY_WINDOW_MAX);
+        Ok(heads.len())
+    }
+
+    /// Reads again from the first skipped message on, as many as there is room for.
+    fn refill(&mut self, state: &QueueState, read: &impl Read, queue: QueueId) -> io::Result<()> {
+        let Some(from) = self.skipped_from.take() else { return Ok(()) };
+        let heads = read.messages_from(queue, from, READY_WINDOW_MAX)?;
+        let mut more = None;
+        for head in heads.iter().take_while(|head| head.seq < self.scan_from) {
+            more = Some(head.seq.next());
+            let known = self.reserved.contains(&head.seq) || self.fresh.contains(&head.seq);
+            if !known && !head.delayed && state.hidden(head.seq).is_none() {
+                self.skipped = self.skipped.saturating_sub(1);
+                if !self.noisy.hold(head.group, head.seq) {
+                    self.fresh.insert(head.seq);
+                }
+                self.groups.extend(head.group.map(|group| (head.seq, group)));
+            }
+        }
+        self.skipped_from = more.filter(|place| *place < self.scan_from);
+        if self.skipped_from.is_none() {
+            self.skipped = 0;
+        }
+        Ok(())
+    }
+
+    /// A fresh message at the scan's place or beyond all known ones.
+    fn came_across(&mut self, seq: Seq, group: Option<GroupKey>) {
+        if let Some(group) = group.filter(|group| self.noisy.contains(*group)) {
+            if self.skipped_from.is_some() || self.noisy.fresh_count() >= READY_WINDOW_MAX {
+                self.skipped_from.get_or_insert(seq);
+                self.skipped += 1;
+                return;
+            }
+            self.noisy.hold_fresh(group, seq);
+        } else {
+            self.fresh.insert(seq);
+        }
+        self.groups.extend(group.map(|group| (seq, group)));
+    }
+
+    fn knows_all(&self, state: &QueueState) -> bool {
+        let known = self.fresh.len() + self.noisy.fresh_count() + self.reserved_fresh.len();
+        known as u64 >= state.fresh_count()
+    }
+
+    /// What is reserved counts as never received until its receive is applied.
+    fn fresh_from(&self) -> Seq {
+        let first = [self.fresh.first(), self.reserved_fresh.first(), self.noisy.first_fresh()];
+        let first = first.into_iter().chain([self.skipped_from.as_ref()]);
+        first.flatten().copied().fold(self.scan_from, Seq::min)
+    }
+
+    pub(super) fn settle(&mut self, state: &QueueState, seq: Seq) {
+        if !self.reserved.remove(&seq) {
+            return;
+        }
+        if self.reserved_fresh.remove(&seq) {
+            if !self.noisy.hold(self.groups.get(&seq).copied(), seq) {
+                self.fresh.insert(seq);
+            }
+        } else if let Some(row) = state.hidden(seq) {
+            self.pass((row.visible_at_ms, seq));
+        }
+    }
+
+    pub(super) fn arrived(&mut self, seq: Seq, group: Option<GroupKey>) {
+        if !self.caught_up {
+            return;
+        }
+        if self.fresh.len() < READY_WINDOW_MAX {
+            self.came_across(seq, group);
+            self.scan_from = seq.next();
+        } else {
+            self.caught_up = false;
+        }
+    }
+
+    /// A key of a message that is reserved does no harm: it is dropped when it is met, and settling
+    /// looks again.
+    pub(super) fn hidden(&mut self, key: DueKey) {
+        self.not_fresh(key.1);
+        self.pass(key);
+    }
+
+    pub(super) fn not_fresh(&mut self, seq: Seq) {
+        if !self.groups.is_empty()
+            && let Some(group) = self.groups.remove(&seq)
+        {
+            self.noisy.forget_fresh(group, seq);
+        }
+        if !self.fresh.remove(&seq) {
+            self.reserved_fresh.remove(&seq);
+        }
+    }
+
+    /// The cursor will not come by this key again.
+    fn pass(&mut self, key: DueKey) {
+        if self.cursor.is_some_and(|cursor| key <= cursor) {
+            self.passed.insert(key);
+        }
+    }
+
+    pub(super) fn is_noisy(&self) -> bool {
+        !self.noisy.is_empty()
+    }
+
+    pub(super) fn noise(&self, state: &QueueState, now_ms: u64) -> Option<Noise> {
+        if self.noisy.is_empty() {
+            return None;
+        }
+        let quiet = |group: Option<GroupKey>| group.is_none_or(|it| !self.noisy.contains(it));
+        let hidden = state.all_hidden().filter(|(_, row)| quiet(row.group)).map(|(seq, _)| seq);
+        let reserved = self.reserved_fresh.iter().copied();
+        let reserved = reserved.filter(|seq| quiet(self.groups.get(seq).copied()));
+        let oldest = self.fresh.first().copied().into_iter().chain(reserved).chain(hidden).min();
+        let tenants = state.tenants();
+        let sum = |of: &dyn Fn(GroupKey) -> u64| self.noisy.groups().map(of).sum();
+        Some(Noise {
+            groups: self.noisy.groups().collect(),
+            visible: self.noisy.visible(now_ms) + self.skipped,
+            in_flight: sum(&|group| tenants.map_or(0, |it| it.share(group, now_ms).in_flight)),
+            delayed: sum(&|group| tenants.map_or(0, |it| it.delayed(group))),
+            oldest_quiet: oldest,
+        })
+    }
+}
