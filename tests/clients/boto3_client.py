@@ -761,6 +761,31 @@ def many_groups_of_a_spread_queue_keep_their_order():
         equal([b for b in seen if b.startswith(mine)], [b for b in sent if b.startswith(mine)])
 
 
+@test
+def groups_keep_their_order_when_the_scope_changes():
+    """Messages that wait go first, whatever shard later ones go to."""
+    url = create_fifo("scopes")
+    attributes = [
+        {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"},
+        {"DeduplicationScope": "queue", "FifoThroughputLimit": "perQueue"},
+    ]
+    for at in range(4):
+        sent = [f"g{group}-{at}{number}" for number in range(2) for group in range(6)]
+        send_fifo(url, *sent[:6])
+        SQS.set_queue_attributes(QueueUrl=url, Attributes=attributes[at % 2])
+        shown = SQS.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        equal({name: shown[name] for name in attributes[0]}, attributes[at % 2])
+        send_fifo(url, *sent[6:])
+        seen = []
+        while len(seen) < len(sent):
+            for message in receive(url, MaxNumberOfMessages=10):
+                seen.append(message["Body"])
+                SQS.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        for group in range(6):
+            mine = f"g{group}-"
+            equal([b for b in seen if b.startswith(mine)], [b for b in sent if b.startswith(mine)])
+
+
 def arn_of(name):
     return f"arn:aws:sqs:us-east-1:000000000000:{name}"
 

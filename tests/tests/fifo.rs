@@ -155,14 +155,39 @@ async fn until_received(world: &World, more: usize) {
     }
 }
 
+fn scope(per_group: bool) -> Value {
+    let (scope, limit) =
+        if per_group { ("messageGroup", "perMessageGroupId") } else { ("queue", "perQueue") };
+    json!({ "DeduplicationScope": scope, "FifoThroughputLimit": limit })
+}
+
+/// Changes where groups live again and again.
+async fn change_scopes(world: Arc<World>) -> usize {
+    let mut changes = 0;
+    while !world.stop.load(Ordering::Relaxed) {
+        let attributes = scope(changes % 2 == 1);
+        let input = json!({ "QueueUrl": world.queue, "Attributes": attributes });
+        let changed = world.client(changes).call("SetQueueAttributes", &input).await;
+        changes += usize::from(changed.is_ok());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    changes
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_keep_their_order_while_each_node_is_killed() {
+    kill_each_node(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_keep_their_order_while_their_places_change_and_each_node_is_killed() {
+    kill_each_node(true).await;
+}
+
+async fn kill_each_node(scopes_change: bool) {
     let mut fleet = Fleet::start(3).await;
-    let attributes = json!({
-        "FifoQueue": "true",
-        "DeduplicationScope": "messageGroup",
-        "FifoThroughputLimit": "perMessageGroupId",
-    });
+    let mut attributes = scope(true);
+    attributes["FifoQueue"] = json!("true");
     let create = json!({ "QueueName": "groups.fifo", "Attributes": attributes });
     let created = fleet.client(1).call("CreateQueue", &create).await.unwrap();
     let world = Arc::new(World {
@@ -177,6 +202,7 @@ async fn groups_keep_their_order_while_each_node_is_killed() {
     (0..GROUPS).for_each(|group| drop(producers.spawn(world.clone().produce(group))));
     let mut consumers = JoinSet::new();
     (0..CONSUMERS).for_each(|me| drop(consumers.spawn(world.clone().consume(me))));
+    let changes = scopes_change.then(|| tokio::spawn(change_scopes(world.clone())));
     for id in fleet.ids() {
         until_received(&world, 200).await;
         fleet.kill9(id);
@@ -200,6 +226,9 @@ async fn groups_keep_their_order_while_each_node_is_killed() {
         stored += group.lock().await.stored;
     }
     assert_eq!(world.received.load(Ordering::Relaxed), stored);
+    if let Some(changes) = changes {
+        eprintln!("the scope was changed {} times", changes.await.unwrap());
+    }
     let again = world.duplicates.load(Ordering::Relaxed);
     eprintln!("{stored} messages of {GROUPS} groups, {again} handed out again");
 }

@@ -32,9 +32,23 @@ pub struct Queue {
     pub created_s: u64,
     /// Unix time in seconds of the last change of attributes.
     pub modified_s: u64,
-    /// For a FIFO queue: whether its groups are spread over the shards, which is decided when it is
-    /// created. One whose ids are unique in the whole queue lives on one shard.
+    /// For a FIFO queue: where its groups live.
+    pub placement: Placement,
+}
+
+/// Where the groups of a FIFO queue live. It follows the scope of deduplication, which can change
+/// while groups have messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Groups are spread over the shards. One queue whose ids are unique in the whole queue lives on
+    /// one shard.
     pub spread: bool,
+    /// Counts the changes.
+    pub epoch: u64,
+    /// Unix time in seconds of the last change; 0 without one.
+    pub changed_s: u64,
+    /// Shards that may still have groups that lived there before the last change.
+    pub unsettled: BTreeSet<GroupId>,
 }
 
 /// Why the cluster could not do something, for reasons that are not the caller's.
@@ -169,6 +183,15 @@ impl Counts {
     }
 }
 
+/// The keys of one deduplication id, by what it has to be unique in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupKeys {
+    /// Unique in the queue.
+    pub in_queue: DedupKey,
+    /// Unique in the message's group.
+    pub in_group: DedupKey,
+}
+
 /// A message on its way in; size, characters and attributes are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -180,7 +203,7 @@ pub struct Outgoing {
     /// tenants apart.
     pub group: Option<GroupKey>,
     /// Exactly for FIFO queues: a message with the key of an earlier one is not stored again.
-    pub dedup: Option<DedupKey>,
+    pub dedup: Option<DedupKeys>,
     /// Encoded `flotilla_wire::content::Content`.
     pub content: Bytes,
 }

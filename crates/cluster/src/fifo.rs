@@ -2,28 +2,57 @@
 //!
 //! A group lives on one shard, which decides its order; deduplication happens there too. So a queue
 //! whose deduplication ids count in the whole queue lives on one shard, and one whose ids count per
-//! group is spread. The number of shards never changes, so neither do the places.
+//! group is spread. When that changes, a group moves when it has no message where it was, never
+//! before: until each shard has said that it has no such group any more, a message goes first to
+//! where its group was, and is stored there if the group still is. Shards refuse what was placed by
+//! an earlier change than they have heard of, so at any time a group is in one shard.
+
+pub(crate) mod settle;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use flotilla_queue::command::{Command, Reply};
+use flotilla_queue::command::{Accepted, Command, Elsewhere, Placing, Reply, Send};
 use flotilla_types::ids::{GroupId, GroupKey};
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::api::{Outgoing, Queue, Sent, Trouble};
 use crate::node::Node;
+use crate::router::LOOK_AGAIN;
 
 /// Odd, with its bits spread: 2^64 divided by the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The shard of a group of the queue, among `shards` (at least one).
 pub(crate) fn shard_of(queue: &Queue, group: Option<GroupKey>, shards: &[GroupId]) -> GroupId {
+    place(queue, group.filter(|_| queue.placement.spread), shards)
+}
+
+/// Where the group was before the queue's placement changed, if it may still be there.
+fn shard_before(queue: &Queue, group: Option<GroupKey>, shards: &[GroupId]) -> Option<GroupId> {
+    let before = place(queue, group.filter(|_| !queue.placement.spread), shards);
+    let is_other = before != shard_of(queue, group, shards);
+    (is_other && queue.placement.unsettled.contains(&before)).then_some(before)
+}
+
+fn place(queue: &Queue, group: Option<GroupKey>, shards: &[GroupId]) -> GroupId {
     let of_queue = queue.id.0.wrapping_mul(SPREAD);
-    let of_group = group.filter(|_| queue.spread).map_or(0, |group| group.0.get());
+    let of_group = group.map_or(0, |group| group.0.get());
     // The high bits of both count.
     let mixed = (of_queue ^ of_group).wrapping_mul(SPREAD) >> 32;
     shards[(mixed % shards.len() as u64) as usize]
+}
+
+/// One answer per message, once it is known.
+type Results = Vec<Option<Result<Sent, Trouble>>>;
+
+/// Messages of one request, by their place in it.
+struct Sending<'a> {
+    node: &'a Node,
+    queue: Arc<Queue>,
+    messages: &'a [Outgoing],
+    deadline: Instant,
 }
 
 impl Node {
@@ -31,55 +60,136 @@ impl Node {
     pub(crate) async fn send_in_order(
         &self,
         queue: &Queue,
-        messages: Vec<Outgoing>,
-        commands: Vec<Command>,
+        messages: &[Outgoing],
         deadline: Instant,
     ) -> Vec<Result<Sent, Trouble>> {
-        let groups = self.router.groups();
-        if groups.is_empty() {
-            return vec![Err(Trouble::Unavailable { maybe_applied: false }); messages.len()];
+        let unavailable = Err(Trouble::Unavailable { maybe_applied: false });
+        let mut results: Results = vec![None; messages.len()];
+        let mut queue = Arc::new(queue.clone());
+        if self.router.groups().is_empty() {
+            return vec![unavailable; messages.len()];
         }
-        let low = self.shards_low_on_space();
-        let mut shards: BTreeMap<GroupId, Vec<(usize, Command)>> = BTreeMap::new();
-        for (place, (message, command)) in messages.iter().zip(commands).enumerate() {
-            let shard = shard_of(queue, message.group, &groups);
-            shards.entry(shard).or_default().push((place, command));
+        loop {
+            let sending = Sending { node: self, queue: queue.clone(), messages, deadline };
+            sending.run(&mut results).await;
+            if results.iter().all(Option::is_some) {
+                break;
+            }
+            // Somebody knows of a change that has not come here yet.
+            match self.queue_after(&queue, deadline).await {
+                Some(changed) => queue = changed,
+                None => break,
+            }
         }
-        let submits = shards.into_iter().map(|(shard, work)| {
+        results.into_iter().map(|result| result.unwrap_or_else(|| unavailable.clone())).collect()
+    }
+
+    /// The queue with a later placement, once it is known here.
+    async fn queue_after(&self, queue: &Queue, deadline: Instant) -> Option<Arc<Queue>> {
+        loop {
+            let known = self.catalog.queue_by_id(queue.id)?;
+            if known.placement.epoch > queue.placement.epoch {
+                return Some(known);
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return None;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+impl Sending<'_> {
+    /// Leaves those without an answer that were refused because the placement changed.
+    async fn run(&self, results: &mut Results) {
+        let shards = self.node.router.groups();
+        let left = |results: &Results| -> Vec<usize> {
+            (0..results.len()).filter(|at| results[*at].is_none()).collect()
+        };
+        let mut moved = Vec::new();
+        let mut before: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for at in left(results) {
+            match shard_before(&self.queue, self.messages[at].group, &shards) {
+                Some(shard) => before.entry(shard).or_default().push(at),
+                None => moved.push(at),
+            }
+        }
+        moved.extend(self.submit(before, true, results).await);
+        // The order within a request is that of its messages.
+        moved.sort_unstable();
+        let mut now: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for at in moved {
+            let shard = shard_of(&self.queue, self.messages[at].group, &shards);
+            now.entry(shard).or_default().push(at);
+        }
+        self.submit(now, false, results).await;
+    }
+
+    /// Returns the messages whose group is not there any more.
+    async fn submit(
+        &self,
+        shards: BTreeMap<GroupId, Vec<usize>>,
+        only_if_present: bool,
+        results: &mut Results,
+    ) -> Vec<usize> {
+        let low = self.node.shards_low_on_space();
+        let submits = shards.into_iter().map(|(shard, places)| {
             let low = low.contains(&shard);
+            let command = |at: &usize| self.command(&self.messages[*at], only_if_present);
+            let commands = places.iter().map(command).collect();
             async move {
-                let (places, commands): (Vec<_>, Vec<_>) = work.into_iter().unzip();
                 let replies = match low {
                     true => Err(Trouble::LowOnSpace),
-                    false => self.router.submit(shard, commands, deadline).await,
+                    false => self.node.router.submit(shard, commands, self.deadline).await,
                 };
                 (shard, places, replies)
             }
         });
-        let unknown = Err(Trouble::Unavailable { maybe_applied: true });
-        let mut results = vec![unknown; messages.len()];
+        let mut absent = Vec::new();
         for (shard, places, replies) in join_all(submits).await {
-            match replies {
-                Ok(replies) => {
-                    for (place, reply) in places.into_iter().zip(replies) {
-                        results[place] = Ok(sent(&messages[place], shard, &reply));
-                    }
+            let replies = match replies {
+                Ok(replies) => replies,
+                Err(trouble) => {
+                    places.iter().for_each(|at| results[*at] = Some(Err(trouble.clone())));
+                    continue;
                 }
-                Err(trouble) => places.into_iter().for_each(|place| {
-                    results[place] = Err(trouble.clone());
-                }),
+            };
+            for (at, reply) in places.into_iter().zip(replies) {
+                match reply {
+                    Reply::Elsewhere(Elsewhere::Stale) => {}
+                    Reply::Elsewhere(Elsewhere::Absent) => absent.push(at),
+                    reply => results[at] = Some(Ok(sent(&self.messages[at], shard, &reply))),
+                }
             }
         }
-        results
+        absent
+    }
+
+    fn command(&self, message: &Outgoing, only_if_present: bool) -> Command {
+        let placement = &self.queue.placement;
+        let keys = message.dedup.map(|keys| match placement.spread {
+            true => (keys.in_group, keys.in_queue),
+            false => (keys.in_queue, keys.in_group),
+        });
+        let dedup_before = keys.map(|(_, before)| before).filter(|_| only_if_present);
+        Command::Send(Send {
+            queue: self.queue.id,
+            message_id: message.message_id,
+            delay_ms: u64::from(message.delay_seconds) * 1_000,
+            group: message.group,
+            dedup: keys.map(|(now, _)| now),
+            placing: Placing { epoch: placement.epoch, only_if_present, dedup_before },
+            content: message.content.clone(),
+        })
     }
 }
 
 fn sent(message: &Outgoing, shard: GroupId, reply: &Reply) -> Sent {
     match reply {
-        Reply::Sent(Some(accepted)) => Sent {
-            message_id: accepted.message_id,
-            place: Some((shard, accepted.seq)),
-            duplicate: accepted.message_id != message.message_id,
+        Reply::Sent(Some(Accepted { seq, message_id })) => Sent {
+            message_id: *message_id,
+            place: Some((shard, *seq)),
+            duplicate: *message_id != message.message_id,
         },
         // Applied so long ago that its key is forgotten.
         _ => Sent { message_id: message.message_id, place: None, duplicate: false },
@@ -96,27 +206,52 @@ mod tests {
     use flotilla_types::names::QueueName;
 
     use super::*;
+    use crate::api::Placement;
 
-    fn places(spread: bool, queue: u64) -> BTreeSet<GroupId> {
-        let queue = Queue {
-            id: QueueId(queue),
+    const SHARDS: [GroupId; 4] = [GroupId(1), GroupId(2), GroupId(3), GroupId(4)];
+
+    fn queue(spread: bool, id: u64) -> Queue {
+        Queue {
+            id: QueueId(id),
             name: QueueName::new("q.fifo").unwrap(),
             attributes: QueueAttributes::default(),
             tags: BTreeMap::new(),
             created_s: 0,
             modified_s: 0,
-            spread,
-        };
-        let shards: Vec<_> = (1..=8).map(GroupId).collect();
-        let groups = (1..200).map(|key| NonZeroU64::new(key << 32 | key).map(GroupKey));
-        groups.map(|group| shard_of(&queue, group, &shards)).collect()
+            placement: Placement { spread, ..Placement::default() },
+        }
+    }
+
+    fn groups() -> impl Iterator<Item = Option<GroupKey>> {
+        (1..200).map(|key| NonZeroU64::new(key << 32 | key).map(GroupKey))
+    }
+
+    fn places(spread: bool, id: u64) -> BTreeSet<GroupId> {
+        groups().map(|group| shard_of(&queue(spread, id), group, &SHARDS)).collect()
     }
 
     #[test]
     fn groups_are_spread_if_the_queue_is_and_queues_always_are() {
-        assert_eq!(places(true, 1).len(), 8);
+        assert_eq!(places(true, 1).len(), 4);
         assert_eq!(places(false, 1).len(), 1);
         let homes: BTreeSet<_> = (1..100).flat_map(|queue| places(false, queue)).collect();
-        assert_eq!(homes.len(), 8);
+        assert_eq!(homes.len(), 4);
+    }
+
+    #[test]
+    fn a_group_may_be_where_it_lived_before_until_that_shard_has_settled() {
+        for spread in [false, true] {
+            let (before, mut now) = (queue(!spread, 1), queue(spread, 1));
+            assert!(groups().all(|group| shard_before(&now, group, &SHARDS).is_none()));
+            now.placement.unsettled = SHARDS.into();
+            for group in groups() {
+                let (was, is) = (shard_of(&before, group, &SHARDS), shard_of(&now, group, &SHARDS));
+                let expected = (was != is).then_some(was);
+                assert_eq!(shard_before(&now, group, &SHARDS), expected);
+                let mut settled = now.clone();
+                settled.placement.unsettled.remove(&was);
+                assert_eq!(shard_before(&settled, group, &SHARDS), None);
+            }
+        }
     }
 }

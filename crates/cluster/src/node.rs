@@ -23,6 +23,7 @@ use crate::api::{Counts, Queue};
 use crate::catalog::{Catalog, Command, Facts, ShardPlace};
 use crate::counters::NodeCounters;
 use crate::fairness::{self, Heard};
+use crate::fifo::settle;
 use crate::formation::{Arrival, Founding};
 use crate::janitor;
 use crate::moves;
@@ -231,6 +232,7 @@ impl Node {
         let _ = self.catalog_group.set(catalog);
         tokio::spawn(janitor::run(self.clone()));
         tokio::spawn(fairness::run(self.clone()));
+        tokio::spawn(settle::run(self.clone()));
         if founds {
             self.found().await?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_queue::command as queue_command;
-use flotilla_queue::command::Reply;
+use flotilla_queue::command::{Placing, Reply};
 use flotilla_types::attributes::AttributePatch;
 use flotilla_types::ids::{GroupId, TaskId};
 use flotilla_types::names::QueueName;
@@ -286,6 +286,10 @@ impl Cluster for Node {
                 Ok(Sent { message_id, place: None, duplicate: false })
             })
             .collect();
+        let deadline = Self::deadline();
+        if queue.attributes.fifo.is_some() {
+            return self.send_in_order(queue, &messages, deadline).await;
+        }
         let commands: Vec<_> = messages
             .iter()
             .map(|message| {
@@ -294,15 +298,12 @@ impl Cluster for Node {
                     message_id: message.message_id,
                     delay_ms: u64::from(message.delay_seconds) * 1_000,
                     group: message.group,
-                    dedup: message.dedup,
+                    dedup: None,
+                    placing: Placing::default(),
                     content: message.content.clone(),
                 })
             })
             .collect();
-        let deadline = Self::deadline();
-        if queue.attributes.fifo.is_some() {
-            return self.send_in_order(queue, messages, commands, deadline).await;
-        }
         let in_work = InWork::enter(&self.sends_in_work);
         let mut tried = Vec::new();
         loop {

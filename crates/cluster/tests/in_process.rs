@@ -1,28 +1,43 @@
 //! Whole nodes with real stores and sockets, in one process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster, Outgoing, Queue, Receipt, ReceiveError, ReceiveRequest, Received,
-    RemovePermissionError, TagError, Trouble,
+    AddPermissionError, Cluster, DedupKeys, Outgoing, Queue, Receipt, ReceiveError, ReceiveRequest,
+    Received, RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::attributes::{AttributePatch, GrantError, RevokeError};
-use flotilla_types::clock::SystemClock;
-use flotilla_types::ids::{MessageId, NodeId};
+use flotilla_types::clock::{Clock, SystemClock};
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId, NodeId};
 use flotilla_types::limits;
 use flotilla_types::names::{AccountId, QueueName};
 use flotilla_types::permission::{GrantableAction, Label, Permission};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+/// The machine's clock, and how far a test moved it on.
+#[derive(Debug, Default)]
+struct TestClock {
+    ahead_ms: AtomicU64,
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms() + self.ahead_ms.load(Ordering::Relaxed)
+    }
+}
+
 struct Fleet {
+    clock: Arc<TestClock>,
     nodes: BTreeMap<NodeId, Arc<Node>>,
     addresses: BTreeMap<NodeId, String>,
     dir: TempDir,
@@ -56,7 +71,8 @@ impl Fleet {
             listeners.insert(NodeId(id), listener);
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut fleet = Self { nodes: BTreeMap::new(), addresses, dir, settings };
+        let clock = Arc::default();
+        let mut fleet = Self { clock, nodes: BTreeMap::new(), addresses, dir, settings };
         for (id, listener) in listeners {
             fleet.run(id, listener);
         }
@@ -78,7 +94,7 @@ impl Fleet {
             state: StateOptions::default(),
             free_bytes_min: self.settings.free_bytes_min,
             in_flight_max: self.settings.in_flight_max,
-            clock: Arc::new(SystemClock),
+            clock: self.clock.clone(),
             on_fatal: Arc::new(|why| panic!("fatal: {why}")),
         };
         self.nodes.insert(id, Node::start(options, listener).unwrap());
@@ -443,4 +459,125 @@ async fn a_long_poll_at_the_in_flight_limit_ends_empty_if_the_number_stays() {
     let changed = fleet.node(1).change_visibility(&created, changes).await;
     assert!(changed.iter().all(Result::is_ok));
     assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
+}
+
+const GROUPS: u64 = 30;
+
+fn group(number: u64) -> GroupKey {
+    // Keys are digests: spread over all bits.
+    GroupKey(NonZeroU64::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap())
+}
+
+/// One more message of each group, each through another node; message `n` of group `g` is
+/// `1000 g + n`.
+async fn send_round(fleet: &Fleet, name: &QueueName, round: u64) {
+    for of in 1..=GROUPS {
+        let node = fleet.node(1 + (of + round) % 3);
+        let queue = node.queue(name).await.unwrap();
+        let number = 1_000 * of + round;
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        let (in_queue, in_group) = (
+            DedupKey(key),
+            DedupKey({
+                key[15] = 1;
+                key
+            }),
+        );
+        let dedup = Some(DedupKeys { in_queue, in_group });
+        let outgoing = Outgoing { group: Some(group(of)), dedup, ..message(number) };
+        let again = Outgoing { message_id: MessageId([0xff; 16]), ..outgoing.clone() };
+        let sent = node.send(&queue, vec![outgoing, again]).await;
+        let sent: Vec<_> = sent.into_iter().map(|sent| sent.unwrap().duplicate).collect();
+        assert_eq!(sent, [false, true]);
+    }
+}
+
+/// Receives everything; the shards where it was.
+async fn take_in_order(fleet: &Fleet, name: &QueueName, rounds: std::ops::Range<u64>) -> usize {
+    let mut next = vec![rounds.start; GROUPS as usize + 1];
+    let mut shards: BTreeSet<GroupId> = BTreeSet::new();
+    let mut left = GROUPS * (rounds.end - rounds.start);
+    while left > 0 {
+        let node = fleet.node(1 + left % 3);
+        let queue = node.queue(name).await.unwrap();
+        let received = node.receive(&queue, short_poll()).await.unwrap();
+        for message in &received.messages {
+            let number = u64::from_be_bytes(message.message_id.0[..8].try_into().unwrap());
+            let (of, round) = ((number / 1_000) as usize, number % 1_000);
+            assert_eq!(round, next[of], "group {of}");
+            next[of] += 1;
+            left -= 1;
+            shards.insert(message.receipt.shard);
+        }
+        let receipts = received.messages.iter().map(|message| message.receipt).collect();
+        assert!(node.delete(&queue, receipts).await.into_iter().all(|result| result.is_ok()));
+    }
+    shards.len()
+}
+
+async fn scope(fleet: &Fleet, name: &QueueName, scope: &str) {
+    use flotilla_types::attributes::PatchFor;
+    let node = fleet.node(2);
+    let queue = node.queue(name).await.unwrap();
+    let purpose = PatchFor::change(&queue.attributes);
+    let patch = AttributePatch::parse([("DeduplicationScope", scope)], purpose).unwrap();
+    node.set_attributes(&queue, &patch).await.unwrap();
+}
+
+/// Until a queue's shards have all said that no group lives where it should not.
+async fn settled(fleet: &Fleet, name: &QueueName) {
+    let begin = Instant::now();
+    while !fleet.node(3).queue(name).await.unwrap().placement.unsettled.is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_keep_their_order_when_their_queue_is_placed_anew() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("groups.fifo").unwrap();
+    queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
+    send_round(&fleet, &name, 0).await;
+    send_round(&fleet, &name, 1).await;
+    scope(&fleet, &name, "messageGroup").await;
+    // While a group has messages, further ones go where they are.
+    send_round(&fleet, &name, 2).await;
+    assert_eq!(take_in_order(&fleet, &name, 0..3).await, 1);
+    // Now it moves.
+    send_round(&fleet, &name, 3).await;
+    // And back before those are received; what comes meanwhile stays with them.
+    scope(&fleet, &name, "queue").await;
+    send_round(&fleet, &name, 4).await;
+    assert_eq!(take_in_order(&fleet, &name, 3..5).await, 4);
+    send_round(&fleet, &name, 5).await;
+    // A shard settles when the last group has left it, and not within the time of duplicates.
+    assert_eq!(fleet.node(1).queue(&name).await.unwrap().placement.unsettled.len(), 4);
+    fleet.clock.ahead_ms.store(301_000, Ordering::Relaxed);
+    settled(&fleet, &name).await;
+    send_round(&fleet, &name, 6).await;
+    assert_eq!(take_in_order(&fleet, &name, 5..7).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_does_not_settle_while_a_group_stays() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("staying.fifo").unwrap();
+    queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
+    send_round(&fleet, &name, 0).await;
+    scope(&fleet, &name, "messageGroup").await;
+    fleet.clock.ahead_ms.store(301_000, Ordering::Relaxed);
+    // The three shards where nothing was settle, the fourth does not.
+    let begin = Instant::now();
+    let unsettled = async || fleet.node(3).queue(&name).await.unwrap().placement.unsettled.len();
+    while unsettled().await > 1 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(unsettled().await, 1);
+    send_round(&fleet, &name, 1).await;
+    assert_eq!(take_in_order(&fleet, &name, 0..2).await, 1);
+    settled(&fleet, &name).await;
 }

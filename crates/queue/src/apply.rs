@@ -1,9 +1,9 @@
 //! One file per command: what it does to its queue, and which rows that writes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use flotilla_types::ids::{DedupKey, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::effect::Effect;
 use crate::hash::{IdMap, IdSet};
@@ -17,6 +17,8 @@ pub(crate) mod delete;
 pub(crate) mod drop_queue;
 pub(crate) mod duplicate;
 pub(crate) mod expire;
+pub(crate) mod fence;
+pub(crate) mod group;
 pub(crate) mod move_messages;
 pub(crate) mod purge;
 pub(crate) mod receive;
@@ -47,6 +49,10 @@ pub(crate) struct Context<'a, R, W> {
     pub(crate) attempts: HashMap<(QueueId, DedupKey), AttemptRow>,
     /// Queues whose deduplication and attempt keys this batch forgot, all of them.
     pub(crate) originals_cleared: IdSet<QueueId>,
+    /// By how much this batch changed the numbers of messages of groups of FIFO queues.
+    pub(crate) groups: BTreeMap<(QueueId, GroupKey), i64>,
+    /// Queues of which this batch removed everything before that.
+    pub(crate) groups_cleared: IdSet<QueueId>,
     /// Queues whose row this batch changed.
     pub(crate) changed: Vec<QueueId>,
 }
@@ -73,8 +79,14 @@ impl<R: Read, W: Write> Context<'_, R, W> {
         self.effects.push(Effect::VisibleAt { queue, seq, at_ms, group });
     }
 
-    /// Removes a message that is there, and its hidden row.
-    pub(crate) fn remove(&mut self, queue: QueueId, state: &mut QueueState, seq: Seq) {
+    /// Removes a message that is there, and its hidden row. `group` is its group.
+    pub(crate) fn remove(
+        &mut self,
+        queue: QueueId,
+        state: &mut QueueState,
+        seq: Seq,
+        group: Option<GroupKey>,
+    ) {
         match state.unhide(seq) {
             Some(row) => {
                 self.write.remove_hidden(queue, seq, row.revision);
@@ -86,6 +98,7 @@ impl<R: Read, W: Write> Context<'_, R, W> {
         }
         self.write.remove_message(queue, seq);
         self.removed.insert(seq);
+        group::changed(self, queue, state, group, -1);
         state.row.messages -= 1;
         self.row_changed(queue, state);
     }

@@ -55,6 +55,13 @@ pub enum Command {
         /// Only messages at or after this place: where the command before stopped.
         from: Seq,
     },
+    /// From now on messages of a FIFO queue that were placed before this epoch are refused.
+    Fence {
+        /// Which queue.
+        queue: QueueId,
+        /// See [`Placing::epoch`].
+        epoch: u64,
+    },
     /// Does nothing. Its being applied proves that the group has a leader and a quorum, and that the
     /// replica that sees it holds everything before it.
     Barrier,
@@ -73,8 +80,24 @@ pub struct Send {
     pub group: Option<GroupKey>,
     /// Exactly for FIFO queues: not stored when a message with this key was accepted a moment ago.
     pub dedup: Option<DedupKey>,
+    /// FIFO queues: why the message comes to this shard.
+    pub placing: Placing,
     /// Body and attributes as the gateway encoded them; never looked into here.
     pub content: Bytes,
+}
+
+/// Where the groups of a FIFO queue live can be changed while they have messages. A group is in one
+/// shard at any time: it moves when it has nothing where it was, and never back by an old decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placing {
+    /// Counts the changes. A message that was placed by an earlier one than this shard has heard of
+    /// is refused.
+    pub epoch: u64,
+    /// The group's place before the change: the message is only stored if the group still has some
+    /// here.
+    pub only_if_present: bool,
+    /// The message's deduplication key as it was made before the change.
+    pub dedup_before: Option<DedupKey>,
 }
 
 /// See [`Command::Receive`]. Each candidate is checked again when this is applied.
@@ -164,6 +187,8 @@ pub enum Reply {
     /// For Send. A repeated command gets this too: it *is* stored. For a FIFO queue with what was
     /// accepted under the message's key, now or earlier (`None`: too long ago to be remembered).
     Sent(Option<Accepted>),
+    /// For Send: it was not stored, its place is another.
+    Elsewhere(Elsewhere),
     /// For Receive: those of the candidates that were handed out, in their order.
     Received(Vec<Lease>),
     /// For Move: how many of the candidates were moved.
@@ -181,11 +206,22 @@ pub enum Reply {
         /// A limit of one command was reached: another one is due, from this place.
         resume: Option<Seq>,
     },
-    /// For Barrier.
+    /// For Fence and Barrier.
     Passed,
     /// The command's id is older than the remembered window: it may or may not have been applied
     /// before, and was not applied now.
     IdForgotten,
+}
+
+/// Why a message of a FIFO queue was not stored in this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Elsewhere {
+    /// The place was changed since it was decided.
+    #[error("placed by an earlier decision")]
+    Stale,
+    /// The group has no messages here any more.
+    #[error("the group has nothing here")]
+    Absent,
 }
 
 /// The message that a FIFO queue has (or had) under a deduplication key.

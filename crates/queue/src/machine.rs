@@ -1,17 +1,17 @@
 //! The machine: replicated state in memory, and how each command changes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::apply::{self, Context, Queues};
-use crate::command::{Accepted, Batch, Command, Identified, Reply, Send};
+use crate::command::{Accepted, Batch, Command, Elsewhere, Identified, Reply, Send};
 use crate::dedup::{Admission, Dedup};
 use crate::effect::Effect;
 use crate::hash::IdSet;
 use crate::queue_state::{QueueCounts, QueueState};
-use crate::store::{Hidden, MessageHead, QueueRow, Read, ShardRow, Write};
+use crate::store::{Hidden, MessageHead, OriginalRow, QueueRow, Read, ShardRow, Write};
 use crate::tenants::{Shares, TenantShare};
 
 /// Heads that one read of [`Machine::oldest`] asks for.
@@ -68,6 +68,8 @@ impl Machine {
             originals: HashMap::new(),
             attempts: HashMap::new(),
             originals_cleared: IdSet::default(),
+            groups: BTreeMap::new(),
+            groups_cleared: IdSet::default(),
             removed: IdSet::default(),
             handed_out: IdSet::default(),
             changed: Vec::new(),
@@ -76,6 +78,7 @@ impl Machine {
         for command in &batch.commands {
             replies.push(self.apply_identified(&mut ctx, command)?);
         }
+        apply::group::stage(&mut ctx)?;
         self.shard = ShardRow { clock_ms: ctx.now_ms, next_seq: ctx.next_seq };
         let Context { changed, write, .. } = ctx;
         for queue in changed {
@@ -247,6 +250,10 @@ impl Machine {
             Command::Expire { queue, retention_ms, from } => {
                 apply::expire::apply(queues, ctx, *queue, *retention_ms, *from)?
             }
+            Command::Fence { queue, epoch } => {
+                apply::fence::apply(queues, ctx, *queue, *epoch);
+                Reply::Passed
+            }
             Command::Barrier => Reply::Passed,
         })
     }
@@ -261,8 +268,13 @@ fn reply_to_repeat<R: Read, W: Write>(
 ) -> io::Result<Reply> {
     Ok(match command {
         Command::Send(Send { queue, dedup: Some(key), .. }) => {
-            let row = apply::duplicate::find(ctx, *queue, *key)?;
-            Reply::Sent(row.map(|row| Accepted { seq: row.seq, message_id: row.message_id }))
+            match apply::duplicate::find(ctx, *queue, *key)? {
+                Some(OriginalRow { seq, message_id, .. }) => {
+                    Reply::Sent(Some(Accepted { seq, message_id }))
+                }
+                // Commands are repeated within seconds: it was not stored, unless it was purged.
+                None => Reply::Elsewhere(Elsewhere::Stale),
+            }
         }
         Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
@@ -271,6 +283,6 @@ fn reply_to_repeat<R: Read, W: Write>(
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
-        Command::Barrier => Reply::Passed,
+        Command::Fence { .. } | Command::Barrier => Reply::Passed,
     })
 }

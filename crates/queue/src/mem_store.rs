@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use flotilla_types::ids::{DedupKey, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::store::{
     AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
@@ -23,6 +23,7 @@ pub struct MemStore {
     dedup: BTreeMap<(u64, u64), DedupRow>,
     originals: BTreeMap<(QueueId, u64, DedupKey), OriginalRow>,
     attempts: BTreeMap<(QueueId, u64, DedupKey), AttemptRow>,
+    groups: BTreeMap<(QueueId, GroupKey), u64>,
     shard: Option<ShardRow>,
     messages_ever: HashSet<(QueueId, Seq)>,
     hidden_ever: HashSet<(QueueId, Seq, u32)>,
@@ -41,6 +42,9 @@ enum Row {
     PutOriginal(QueueId, u64, DedupKey, OriginalRow),
     PutAttempt(QueueId, u64, DedupKey, AttemptRow),
     ClearOriginals(QueueId, u64),
+    PutGroup(QueueId, GroupKey, u64),
+    RemoveGroup(QueueId, GroupKey),
+    ClearGroups(QueueId),
     PutDedup(u64, u64, DedupRow),
     RemoveDedup(u64, u64),
 }
@@ -133,6 +137,15 @@ impl MemStore {
                 self.originals.retain(|&(of, period, _), _| keep(of, period));
                 self.attempts.retain(|&(of, period, _), _| keep(of, period));
             }
+            Row::PutGroup(queue, group, messages) => {
+                assert!(messages > 0, "a group row of {queue} without messages");
+                self.groups.insert((queue, group), messages);
+            }
+            Row::RemoveGroup(queue, group) => {
+                let old = self.groups.remove(&(queue, group));
+                assert!(old.is_some(), "group row {queue}/{group:?} not there");
+            }
+            Row::ClearGroups(queue) => self.groups.retain(|&(of, _), _| of != queue),
             Row::PutDedup(session, block, row) => {
                 self.dedup.insert((session, block), row);
             }
@@ -146,6 +159,11 @@ impl MemStore {
     /// Rows about deduplication and attempt keys, for tests.
     pub fn originals(&self) -> usize {
         self.originals.len() + self.attempts.len()
+    }
+
+    /// How many messages each group has, for comparisons.
+    pub fn groups(&self) -> impl Iterator<Item = (QueueId, GroupKey, u64)> {
+        self.groups.iter().map(|(&(queue, group), &messages)| (queue, group, messages))
     }
 
     /// All messages, for comparisons.
@@ -198,6 +216,20 @@ impl Read for MemStore {
         key: DedupKey,
     ) -> io::Result<Option<OriginalRow>> {
         Ok(self.originals.get(&(queue, period, key)).copied())
+    }
+
+    fn group_messages(&self, queue: QueueId, group: GroupKey) -> io::Result<Option<u64>> {
+        Ok(self.groups.get(&(queue, group)).copied())
+    }
+
+    fn groups_after(
+        &self,
+        queue: QueueId,
+        after: Option<GroupKey>,
+        limit: usize,
+    ) -> io::Result<Vec<GroupKey>> {
+        let of_queue = self.groups.keys().filter(|(of, _)| *of == queue).map(|(_, group)| *group);
+        Ok(of_queue.filter(|group| after.is_none_or(|it| *group > it)).take(limit).collect())
     }
 
     fn attempt(
@@ -257,6 +289,18 @@ impl Write for MemBatch {
 
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
         self.rows.push(Row::ClearOriginals(queue, before_period));
+    }
+
+    fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64) {
+        self.rows.push(Row::PutGroup(queue, group, messages));
+    }
+
+    fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
+        self.rows.push(Row::RemoveGroup(queue, group));
+    }
+
+    fn clear_groups(&mut self, queue: QueueId) {
+        self.rows.push(Row::ClearGroups(queue));
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

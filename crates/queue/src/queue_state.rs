@@ -174,8 +174,9 @@ impl QueueState {
     /// Everything below `below` is gone, and that is everything the queue had.
     pub(crate) fn clear(&mut self, below: Seq) {
         let (stored, dirty, promoted_ms) = (self.stored, self.dirty, self.promoted_ms);
-        let fifo = self.row.fifo;
+        let QueueRow { fifo, epoch, .. } = self.row;
         *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below, fifo) };
+        self.row.epoch = epoch;
     }
 
     pub(crate) fn counts(&self, now_ms: u64) -> QueueCounts {

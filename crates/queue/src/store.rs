@@ -105,6 +105,8 @@ pub struct QueueRow {
     /// Periods of which [`OriginalRow`]s and [`AttemptRow`]s may be stored: from the first to the
     /// last of them.
     pub originals: Option<(u64, u64)>,
+    /// FIFO queues: see [`Placing::epoch`](crate::command::Placing::epoch).
+    pub epoch: u64,
 }
 
 /// The first message of a FIFO queue with a deduplication key. Kept per period of
@@ -209,6 +211,23 @@ pub trait Read {
         key: DedupKey,
     ) -> io::Result<Option<OriginalRow>>;
 
+    /// How many messages a group of a FIFO queue has: nothing is stored for one that has none.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn group_messages(&self, queue: QueueId, group: GroupKey) -> io::Result<Option<u64>>;
+
+    /// Up to `limit` groups of a FIFO queue that have messages, after one, in order.
+    ///
+    /// # Errors
+    /// As [`Read::message`].
+    fn groups_after(
+        &self,
+        queue: QueueId,
+        after: Option<GroupKey>,
+        limit: usize,
+    ) -> io::Result<Vec<GroupKey>>;
+
     /// What was handed out under an attempt key in a period.
     ///
     /// # Errors
@@ -249,6 +268,12 @@ pub trait Write {
     fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow);
     /// Removes the queue's original and attempt rows of all periods before one.
     fn clear_originals(&mut self, queue: QueueId, before_period: u64);
+    /// Overwrites.
+    fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64);
+    /// May name a row that was put several times.
+    fn remove_group(&mut self, queue: QueueId, group: GroupKey);
+    /// Removes the rows of all groups of a queue.
+    fn clear_groups(&mut self, queue: QueueId);
     /// May name a row that was put several times.
     fn remove_dedup(&mut self, session: u64, block: u64);
 }

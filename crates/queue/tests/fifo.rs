@@ -7,7 +7,8 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use common::{RETENTION_MS, Rig, change, delete, leases, receive, seqs};
 use flotilla_queue::command::{
-    Accepted, Command, HandleExpired, Receive, Redrive, Reply, Send, VisibilityError,
+    Accepted, Command, Elsewhere, HandleExpired, Placing, Receive, Redrive, Reply, Send,
+    VisibilityError,
 };
 use flotilla_queue::effect::Effect;
 use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
@@ -27,6 +28,7 @@ fn message(of: u64, number: u8, delay_ms: u64) -> Send {
         delay_ms,
         group: Some(group(of)),
         dedup: Some(DedupKey([number; 16])),
+        placing: Placing::default(),
         content: Bytes::from(vec![number]),
     }
 }
@@ -297,4 +299,63 @@ fn attempts_are_remembered_for_an_interval_and_until_a_purge() {
         Command::Expire { queue: Q, retention_ms: RETENTION_MS, from: Seq(0) },
     );
     assert_eq!(rig.store.originals(), 0);
+}
+
+/// A message placed by a later decision: to where its group was before, or to where it goes.
+fn placed(of: u64, number: u8, epoch: u64, only_if_present: bool) -> Command {
+    let placing = Placing { epoch, only_if_present, dedup_before: None };
+    Command::Send(Send { placing, ..message(of, number, 0) })
+}
+
+#[test]
+fn a_group_stays_where_it_has_messages_and_leaves_with_the_last() {
+    let mut rig = with(&[1, 1]);
+    assert!(matches!(rig.one(T, placed(1, 2, 1, true)), Reply::Sent(Some(_))));
+    assert_eq!(rig.one(T, placed(2, 3, 1, true)), Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(get(&mut rig, T, 10, 1_000), [0, 1, 2]);
+    rig.run(T, (0..3).map(|seq| delete(Q, seq, 1)).collect());
+    assert_eq!(rig.one(T, placed(1, 4, 1, true)), Reply::Elsewhere(Elsewhere::Absent));
+}
+
+#[test]
+fn within_a_batch_a_group_that_arrives_or_goes_counts_at_once() {
+    let mut rig = with(&[1]);
+    assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
+    let batch =
+        vec![delete(Q, 0, 1), placed(1, 1, 1, true), placed(1, 2, 1, false), placed(1, 3, 1, true)];
+    let replies = rig.run(T, batch);
+    assert_eq!(replies[1], Reply::Elsewhere(Elsewhere::Absent));
+    assert!(matches!(replies[2..], [Reply::Sent(Some(_)), Reply::Sent(Some(_))]));
+}
+
+#[test]
+fn earlier_decisions_are_refused_once_a_later_one_was_heard_of() {
+    let mut rig = with(&[1]);
+    // Even by a message that had its place elsewhere.
+    assert_eq!(rig.one(T, placed(2, 1, 2, true)), Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(rig.one(T, placed(1, 2, 1, false)), Reply::Elsewhere(Elsewhere::Stale));
+    assert_eq!(rig.one(T, Command::Fence { queue: Q, epoch: 1 }), Reply::Passed);
+    assert!(matches!(rig.one(T, placed(1, 3, 2, false)), Reply::Sent(Some(_))));
+    rig.one(T, Command::Fence { queue: Q, epoch: 5 });
+    rig.one(T, Command::Purge { queue: Q });
+    assert_eq!(rig.one(T, placed(1, 4, 4, false)), Reply::Elsewhere(Elsewhere::Stale));
+}
+
+#[test]
+fn a_fence_is_remembered_by_a_shard_that_never_had_the_queue() {
+    let mut rig = Rig::new();
+    rig.one(T, Command::Fence { queue: Q, epoch: 1 });
+    assert_eq!(rig.one(T, placed(1, 1, 0, false)), Reply::Elsewhere(Elsewhere::Stale));
+}
+
+#[test]
+fn a_duplicate_of_before_the_change_is_known_where_it_was_stored() {
+    let mut rig = with(&[1]);
+    assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
+    rig.one(T, delete(Q, 0, 1));
+    let placing =
+        Placing { epoch: 1, only_if_present: true, dedup_before: Some(DedupKey([0; 16])) };
+    let again = Send { placing, dedup: Some(DedupKey([99; 16])), ..message(1, 7, 0) };
+    let earlier = Accepted { seq: Seq(0), message_id: MessageId([0; 16]) };
+    assert_eq!(rig.one(T, Command::Send(again)), Reply::Sent(Some(earlier)));
 }

@@ -8,8 +8,8 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use common::{RETENTION_MS, Rig};
 use flotilla_queue::command::{
-    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Receive,
-    Redrive, Reply, Send, VisibilityError,
+    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Placing,
+    Receive, Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_queue::ready::ReadyWindow;
 use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
@@ -198,6 +198,7 @@ impl World {
                     delay_ms,
                     group: NonZeroU64::new(group).map(GroupKey),
                     dedup: Some(DedupKey([key; 16])),
+                    placing: Placing::default(),
                     content: Bytes::new(),
                 })
             }

@@ -12,7 +12,7 @@ use flotilla_queue::ready::ReadyWindow;
 use flotilla_queue::store::{
     AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
-use flotilla_types::ids::{DedupKey, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 use flotilla_types::limits::READY_WINDOW_MAX;
 
 const Q: QueueId = QueueId(7);
@@ -66,6 +66,19 @@ impl Read for Counting<'_> {
         key: DedupKey,
     ) -> io::Result<Option<OriginalRow>> {
         self.store.original(queue, period, key)
+    }
+
+    fn group_messages(&self, queue: QueueId, group: GroupKey) -> io::Result<Option<u64>> {
+        self.store.group_messages(queue, group)
+    }
+
+    fn groups_after(
+        &self,
+        queue: QueueId,
+        after: Option<GroupKey>,
+        limit: usize,
+    ) -> io::Result<Vec<GroupKey>> {
+        self.store.groups_after(queue, after, limit)
     }
 
     fn attempt(

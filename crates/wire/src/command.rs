@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Move,
-    MoveCandidate, Receive, Redrive, Reply, Send, VisibilityError,
+    Accepted, Batch, ChangeVisibility, Command, Delete, Elsewhere, HandleExpired, Identified,
+    Lease, Move, MoveCandidate, Placing, Receive, Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 use prost::Message as _;
@@ -58,6 +58,9 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             content: send.content.clone(),
             group: send.group.map_or(0, |group| group.0.get()),
             dedup: send.dedup.map(|key| Bytes::copy_from_slice(&key.0)),
+            epoch: send.placing.epoch,
+            only_if_present: send.placing.only_if_present,
+            dedup_before: send.placing.dedup_before.map(|key| Bytes::copy_from_slice(&key.0)),
         }),
         Command::Receive(receive) => Kind::Receive(pb::Receive {
             queue: receive.queue.0,
@@ -85,6 +88,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
         Command::Expire { queue, retention_ms, from } => {
             Kind::Expire(pb::Expire { queue: queue.0, retention_ms: *retention_ms, from: from.0 })
         }
+        Command::Fence { queue, epoch } => Kind::Fence(pb::Fence { queue: queue.0, epoch: *epoch }),
         Command::Barrier => Kind::Barrier(pb::Barrier {}),
     };
     let (session, counter) = identified.id.map_or((0, 0), |id| (id.session, id.counter));
@@ -102,6 +106,11 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             delay_ms: send.delay_ms,
             group: NonZeroU64::new(send.group).map(GroupKey),
             dedup: send.dedup.map(|key| dedup_key(&key)).transpose()?,
+            placing: Placing {
+                epoch: send.epoch,
+                only_if_present: send.only_if_present,
+                dedup_before: send.dedup_before.map(|key| dedup_key(&key)).transpose()?,
+            },
             content: send.content,
         }),
         Kind::Receive(receive) => Command::Receive(Receive {
@@ -132,6 +141,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             retention_ms: expire.retention_ms,
             from: Seq(expire.from),
         },
+        Kind::Fence(fence) => Command::Fence { queue: QueueId(fence.queue), epoch: fence.epoch },
         Kind::Barrier(pb::Barrier {}) => Command::Barrier,
     };
     let id = (message.counter > 0)
@@ -203,6 +213,13 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
             message_id: accepted
                 .map_or_else(Bytes::new, |accepted| Bytes::copy_from_slice(&accepted.message_id.0)),
         }),
+        Reply::Elsewhere(why) => Kind::Elsewhere(
+            match why {
+                Elsewhere::Stale => pb::Elsewhere::Stale,
+                Elsewhere::Absent => pb::Elsewhere::Absent,
+            }
+            .into(),
+        ),
         Reply::Received(leases) => {
             Kind::Received(pb::Leases { leases: leases.into_iter().map(lease_to_pb).collect() })
         }
@@ -234,6 +251,13 @@ fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
                 Ok(Accepted { seq: Seq(seq), message_id: message_id(&sent.message_id)? })
             };
             Reply::Sent(sent.seq.map(accepted).transpose()?)
+        }
+        Kind::Elsewhere(code) => {
+            let why = pb::Elsewhere::try_from(code).map_err(|_| DecodeError::Field("elsewhere"))?;
+            Reply::Elsewhere(match why {
+                pb::Elsewhere::Stale => Elsewhere::Stale,
+                pb::Elsewhere::Absent => Elsewhere::Absent,
+            })
         }
         Kind::Received(leases) => {
             let leases = leases.leases.into_iter().map(lease_from_pb);
@@ -302,6 +326,7 @@ mod tests {
                 delay_ms: 900_000,
                 group: None,
                 dedup: None,
+                placing: Placing::default(),
                 content: Bytes::from_static(b"content"),
             }),
             Command::Send(Send {
@@ -310,6 +335,11 @@ mod tests {
                 delay_ms: 0,
                 group: NonZeroU64::new(u64::MAX).map(GroupKey),
                 dedup: Some(DedupKey([7; 16])),
+                placing: Placing {
+                    epoch: 3,
+                    only_if_present: true,
+                    dedup_before: Some(DedupKey([6; 16])),
+                },
                 content: Bytes::new(),
             }),
             Command::Receive(Receive {
@@ -344,6 +374,7 @@ mod tests {
             Command::Purge { queue },
             Command::DropQueue { queue },
             Command::Expire { queue, retention_ms: 60_000, from: Seq(6) },
+            Command::Fence { queue, epoch: 4 },
             Command::Barrier,
         ]
     }
@@ -372,6 +403,8 @@ mod tests {
         let replies = vec![
             Reply::Sent(None),
             Reply::Sent(Some(Accepted { seq: Seq(0), message_id: MessageId([5; 16]) })),
+            Reply::Elsewhere(Elsewhere::Stale),
+            Reply::Elsewhere(Elsewhere::Absent),
             Reply::Received(vec![lease]),
             Reply::Received(vec![]),
             Reply::Moved(7),

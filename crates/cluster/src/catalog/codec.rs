@@ -21,7 +21,7 @@ use super::tasks::{
     self, Task, report_from_pb, report_to_pb, start_from_pb, start_to_pb, task_id_from_pb,
     task_id_to_pb,
 };
-use crate::api::Queue;
+use crate::api::{Placement, Queue};
 
 /// Format of entries and rows.
 const FORMAT: u32 = 1;
@@ -68,6 +68,9 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
         Command::StartMove(start) => Kind::StartMove(start_to_pb(start)),
         Command::ReportMove(report) => Kind::ReportMove(report_to_pb(report)),
         Command::CancelMove(task) => Kind::CancelMove(task_id_to_pb(*task)),
+        Command::Settle { queue, epoch, shard } => {
+            Kind::Settle(pb::Settle { queue: queue.0, epoch: *epoch, shard: shard.0 })
+        }
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
     };
     let (session, counter) = id.map_or((0, 0), |id| (id.session, id.counter));
@@ -116,6 +119,11 @@ pub(crate) fn command_from_bytes(
         Kind::StartMove(start) => Command::StartMove(start_from_pb(&start)?),
         Kind::ReportMove(report) => Command::ReportMove(report_from_pb(&report)?),
         Kind::CancelMove(task) => Command::CancelMove(task_id_from_pb(&task)?),
+        Kind::Settle(settle) => Command::Settle {
+            queue: QueueId(settle.queue),
+            epoch: settle.epoch,
+            shard: GroupId(settle.shard),
+        },
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
     };
     Ok((batch.now_ms, id, command))
@@ -299,7 +307,10 @@ fn queue_to_pb(queue: &Queue) -> pb::Queue {
         purge_session: 0,
         purge_counter: 0,
         changed_by: Vec::new(),
-        spread: queue.spread,
+        spread: queue.placement.spread,
+        epoch: queue.placement.epoch,
+        placed_s: queue.placement.changed_s,
+        unsettled: queue.placement.unsettled.iter().map(|shard| shard.0).collect(),
     }
 }
 
@@ -317,7 +328,12 @@ fn queue_from_pb(row: pb::Queue) -> Result<(Queue, u64), DecodeError> {
         tags: row.tags.into_iter().collect(),
         created_s: row.created_ms / 1_000,
         modified_s: row.modified_ms / 1_000,
-        spread: row.spread,
+        placement: Placement {
+            spread: row.spread,
+            epoch: row.epoch,
+            changed_s: row.placed_s,
+            unsettled: row.unsettled.into_iter().map(GroupId).collect(),
+        },
     };
     Ok((queue, row.purged_ms))
 }
@@ -362,6 +378,7 @@ mod tests {
                 },
             },
             Command::RemovePermission { queue: QueueId(1), label: Label::new("l").unwrap() },
+            Command::Settle { queue: QueueId(1), epoch: 2, shard: GroupId(3) },
             Command::MarkPurge { queue: QueueId(1) },
         ];
         let id = Some(CommandId { session: 3, counter: 4 });
@@ -378,7 +395,12 @@ mod tests {
             tags: BTreeMap::from([("a".into(), "b".into())]),
             created_s: 10,
             modified_s: 11,
-            spread: true,
+            placement: Placement {
+                spread: true,
+                epoch: 2,
+                changed_s: 12,
+                unsettled: [GroupId(3), GroupId(4)].into(),
+            },
         };
         let changed_by =
             vec![CommandId { session: 5, counter: 6 }, CommandId { session: 3, counter: 4 }];

@@ -14,10 +14,13 @@ use flotilla_types::permission::{Label, Permission};
 
 use super::sources::Sources;
 use super::tasks::{MoveReport, StartMove, Tasks};
-use crate::api::Queue;
+use crate::api::{Placement, Queue};
+
+use self::placing::is_spread;
 
 mod changes;
 mod moves;
+mod placing;
 
 /// Where a shard lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +93,12 @@ pub(crate) enum Command {
     StartMove(StartMove),
     ReportMove(MoveReport),
     CancelMove(TaskId),
+    /// A shard has no group any more that lived there before the queue's placement changed.
+    Settle {
+        queue: QueueId,
+        epoch: u64,
+        shard: GroupId,
+    },
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
@@ -174,6 +183,7 @@ impl Machine {
             Command::StartMove(start) => self.start_move(&start, changes),
             Command::ReportMove(report) => self.report_move(&report, changes),
             Command::CancelMove(task) => self.cancel_move(task, id, changes),
+            Command::Settle { queue, epoch, shard } => self.settle(queue, epoch, shard, changes),
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
         }
     }
@@ -219,7 +229,7 @@ impl Machine {
         let queue = Arc::new(Queue {
             id: QueueId(self.next_queue),
             name: name.clone(),
-            spread: attributes.fifo.is_some_and(|fifo| fifo.deduplicates_per_group),
+            placement: Placement { spread: is_spread(&attributes), ..Placement::default() },
             attributes,
             tags: tags.unwrap_or_default(),
             created_s: self.clock_ms / 1_000,

@@ -74,6 +74,13 @@ impl Catalog {
         machine.queues.values().map(|entry| (entry.queue.id, entry.queue.clone())).collect()
     }
 
+    /// Queues with shards that may have groups that live elsewhere.
+    pub(crate) fn unsettled(&self) -> Vec<Arc<Queue>> {
+        let machine = self.machine.read();
+        let queues = machine.queues.values().map(|entry| &entry.queue);
+        queues.filter(|queue| !queue.placement.unsettled.is_empty()).cloned().collect()
+    }
+
     pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<QueueName> {
         self.machine.read().list(prefix, after, limit)
     }

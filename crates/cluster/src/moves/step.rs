@@ -15,7 +15,7 @@ use flotilla_wire::proto::cluster as pb;
 use prost::Message as _;
 use tokio::time::timeout;
 
-use crate::api::{Cluster as _, MoveFailure, Outgoing, Queue, QueueError, Receipt};
+use crate::api::{Cluster as _, DedupKeys, MoveFailure, Outgoing, Queue, QueueError, Receipt};
 use crate::catalog::tasks::Task;
 use crate::forward::method;
 use crate::node::Node;
@@ -184,11 +184,12 @@ impl Work<'_> {
     }
 
     async fn pass_on(&self, shard: GroupId, lease: Lease, target: &Queue) -> Result<(), Stop> {
+        let key = key_of(self.task.source, shard, lease.seq.0);
         let outgoing = Outgoing {
             message_id: draw(),
             delay_seconds: 0,
             group: lease.group,
-            dedup: Some(key_of(self.task.source, shard, lease.seq.0)),
+            dedup: Some(DedupKeys { in_queue: key, in_group: key }),
             content: lease.content,
         };
         let sent = self.node.send(target, vec![outgoing]).await;

@@ -94,7 +94,8 @@ pub(crate) async fn receive(
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
     let is_fifo = queue.attributes.fifo.is_some();
-    let home = (is_fifo && !queue.spread && !groups.is_empty())
+    let settled = queue.placement.unsettled.is_empty();
+    let home = (is_fifo && !queue.placement.spread && settled && !groups.is_empty())
         .then(|| fifo::shard_of(queue, None, &groups));
     let mut poll = Poll { node, groups, request, home, spec, received, reached: false };
     if node.too_many_in_flight(queue.id) {

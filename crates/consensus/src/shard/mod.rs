@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_queue::command::{Command, Identified, Lease, Redrive, Reply};
+use flotilla_queue::store::Read as _;
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{DedupKey, GroupId, GroupKey, NodeId, QueueId, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -250,6 +251,19 @@ impl Shard {
     /// lead. Looks at every message that was received or delayed.
     pub fn groups_in_flight(&self, queue: QueueId) -> u64 {
         self.check_leader().map_or(0, |()| self.core.groups_in_flight(queue))
+    }
+
+    /// Up to `limit` groups of a FIFO queue that have messages in this shard, after one, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn groups_after(
+        &self,
+        queue: QueueId,
+        after: Option<GroupKey>,
+        limit: usize,
+    ) -> io::Result<Vec<GroupKey>> {
+        self.group.state().groups_after(queue, after, limit)
     }
 
     /// The queues that have state in this shard.

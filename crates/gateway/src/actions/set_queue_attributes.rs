@@ -1,7 +1,7 @@
 //! SetQueueAttributes.
 
-use flotilla_cluster::api::{Cluster, Queue};
-use flotilla_types::attributes::{AttributeName, AttributePatch, PatchFor};
+use flotilla_cluster::api::Cluster;
+use flotilla_types::attributes::PatchFor;
 use serde::Deserialize;
 
 use super::queue_attributes;
@@ -26,20 +26,8 @@ pub(crate) async fn run<C: Cluster>(
     let attributes = request.attributes.ok_or_else(|| ApiError::missing("Attributes"))?;
     let purpose = PatchFor::change(&queue.attributes);
     let patch = queue_attributes::check(call, &queue.name, Some(&attributes), purpose).await?;
-    check_scope(&queue, &patch)?;
     if patch.is_empty() {
         return Ok(());
     }
     Ok(call.gateway.cluster.set_attributes(&queue, &patch).await?)
-}
-
-/// Ids that are unique in the whole queue need its groups on one shard.
-fn check_scope(queue: &Queue, patch: &AttributePatch) -> Result<(), ApiError> {
-    if queue.spread && patch.get(AttributeName::DeduplicationScope) == Some("queue") {
-        return Err(ApiError::unsupported(
-            "A queue that was created with DeduplicationScope messageGroup cannot change to \
-             queue. Please create another queue.",
-        ));
-    }
-    Ok(())
 }

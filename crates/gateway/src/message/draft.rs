@@ -1,7 +1,7 @@
 //! One message to send, checked.
 
-use flotilla_cluster::api::{Outgoing, Queue};
-use flotilla_types::ids::{DedupKey, GroupKey, MessageId};
+use flotilla_cluster::api::{DedupKeys, Outgoing, Queue};
+use flotilla_types::ids::{GroupKey, MessageId};
 use flotilla_types::limits;
 use flotilla_wire::content::{Attribute, Content, Value};
 
@@ -48,7 +48,7 @@ struct Names {
     group_id: Option<String>,
     group: Option<GroupKey>,
     deduplication_id: Option<String>,
-    dedup: Option<DedupKey>,
+    dedup: Option<DedupKeys>,
 }
 
 impl Fields<'_> {
@@ -157,7 +157,7 @@ fn names(
         names.group = Some(keys::of_group(&group_id));
         names.group_id = Some(group_id.into_owned());
     }
-    let Some(fifo) = &queue.attributes.fifo else {
+    if queue.attributes.fifo.is_none() {
         if deduplication_id.is_some() {
             return Err(ApiError::invalid(
                 "The request include parameter MessageDeduplicationId which is not valid for \
@@ -165,7 +165,7 @@ fn names(
             ));
         }
         return Ok(names);
-    };
+    }
     let deduplication_id = match deduplication_id {
         Some(Text(id)) => {
             keys::check_id(&id, "MessageDeduplicationId")?;
@@ -173,8 +173,10 @@ fn names(
         }
         None => keys::of_body(body),
     };
-    let scope = names.group_id.as_deref().filter(|_| fifo.deduplicates_per_group);
-    names.dedup = Some(keys::of_deduplication(scope, &deduplication_id));
+    names.dedup = Some(DedupKeys {
+        in_queue: keys::of_deduplication(None, &deduplication_id),
+        in_group: keys::of_deduplication(names.group_id.as_deref(), &deduplication_id),
+    });
     names.deduplication_id = Some(deduplication_id);
     Ok(names)
 }
@@ -190,6 +192,7 @@ fn text_of(attribute: Attribute) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use flotilla_cluster::api::Placement;
     use flotilla_types::attributes::{FifoAttributes, QueueAttributes};
     use flotilla_types::ids::QueueId;
     use flotilla_types::names::QueueName;
@@ -205,7 +208,7 @@ mod tests {
             tags: BTreeMap::new(),
             created_s: 0,
             modified_s: 0,
-            spread: false,
+            placement: Placement::default(),
         }
     }
 
@@ -248,18 +251,18 @@ mod tests {
     fn messages_of_fifo_queues_have_keys() {
         let fifo = FifoAttributes { content_based_deduplication: true, ..Default::default() };
         let (outgoing, content) = check(Some(fifo), Some("g"), Some("once"));
-        let key = keys::of_deduplication(None, "once");
-        assert_eq!((outgoing.group, outgoing.dedup), (Some(keys::of_group("g")), Some(key)));
+        let keys_of = |id: &str| DedupKeys {
+            in_queue: keys::of_deduplication(None, id),
+            in_group: keys::of_deduplication(Some("g"), id),
+        };
+        let expected = (Some(keys::of_group("g")), Some(keys_of("once")));
+        assert_eq!((outgoing.group, outgoing.dedup), expected);
         assert_eq!(outgoing.delay_seconds, 7, "zero does not override the queue's delay");
         assert_eq!(content.deduplication_id.as_deref(), Some("once"));
 
         let of_body = keys::of_body("same");
         let (outgoing, content) = check(Some(fifo), Some("g"), None);
-        assert_eq!(outgoing.dedup, Some(keys::of_deduplication(None, &of_body)));
+        assert_eq!(outgoing.dedup, Some(keys_of(&of_body)));
         assert_eq!(content.deduplication_id, Some(of_body));
-
-        let per_group = FifoAttributes { deduplicates_per_group: true, ..fifo };
-        let (outgoing, _) = check(Some(per_group), Some("g"), Some("once"));
-        assert_eq!(outgoing.dedup, Some(keys::of_deduplication(Some("g"), "once")));
     }
 }

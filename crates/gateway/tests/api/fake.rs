@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_cluster::api::{
     AddPermissionError, CancelMoveError, Cluster, Counts, CreateError, DeleteError, Incoming,
-    MoveFailure, MoveStatus, MoveTask, Outgoing, PurgeError, Queue, QueueError, Receipt,
+    MoveFailure, MoveStatus, MoveTask, Outgoing, Placement, PurgeError, Queue, QueueError, Receipt,
     ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent, ShardAnswer,
     StartMoveError, TagError, Trouble, VisibilityError,
 };
@@ -147,14 +147,16 @@ impl Fake {
 impl Entry {
     /// Stores a message, unless it is the duplicate of one.
     fn send(&mut self, outgoing: Outgoing, seq: Seq, now: u64) -> Sent {
-        if let Some((sent, at_ms)) = outgoing.dedup.and_then(|key| self.sent.get(&key))
+        let per_group = self.queue.attributes.fifo.is_some_and(|fifo| fifo.deduplicates_per_group);
+        let key = outgoing.dedup.map(|keys| if per_group { keys.in_group } else { keys.in_queue });
+        if let Some((sent, at_ms)) = key.and_then(|key| self.sent.get(&key))
             && now < at_ms + REMEMBERED_MS
         {
             return Sent { duplicate: true, ..*sent };
         }
-        let place = outgoing.dedup.map(|_| (SHARD, seq));
+        let place = key.map(|_| (SHARD, seq));
         let sent = Sent { message_id: outgoing.message_id, place, duplicate: false };
-        if let Some(key) = outgoing.dedup {
+        if let Some(key) = key {
             self.sent.insert(key, (sent, now));
         }
         self.messages.push(Message {
@@ -265,7 +267,7 @@ impl Cluster for Fake {
         let queue = Arc::new(Queue {
             id: QueueId(state.ids),
             name: name.clone(),
-            spread: attributes.fifo.is_some_and(|fifo| fifo.deduplicates_per_group),
+            placement: Placement::default(),
             attributes,
             tags: tags.cloned().unwrap_or_default(),
             created_s: now / 1_000,

@@ -122,13 +122,6 @@ async fn changes_that_are_refused() {
                   DeduplicationScope is messageGroup";
     let both = json!({"DeduplicationScope": "queue", "FifoThroughputLimit": "perMessageGroupId"});
     assert_eq!(value(set(both).await), beyond);
-    let answer = set(json!({"DeduplicationScope": "queue"})).await;
-    let code = "AWS.SimpleQueueService.UnsupportedOperation";
-    assert_eq!(
-        answer.sqs(400, "UnsupportedOperation", code),
-        "A queue that was created with DeduplicationScope messageGroup cannot change to queue. \
-         Please create another queue."
-    );
     assert_eq!(set(json!({"FifoThroughputLimit": "perMessageGroupId"})).await.status, 200);
     assert_eq!(value(set(json!({"DeduplicationScope": "queue"})).await), beyond);
 

@@ -34,7 +34,7 @@ pub(crate) fn leave<R: Read, W: Write>(
 ) -> DeadLetter {
     let (receives, first_received_ms) =
         state.hidden(seq).map_or((0, 0), |row| (row.receive_count, row.first_received_ms));
-    ctx.remove(queue, state, seq);
+    ctx.remove(queue, state, seq, message.group);
     let source = redrive.source.clone();
     let moved = Some(Moved { source, receives, first_received_ms, at_ms: ctx.now_ms });
     let fifo = state.row.fifo;

@@ -19,7 +19,8 @@ pub(crate) fn apply<R: Read, W: Write>(
         if state.row.fifo && !row.holds(command.receive, ctx.now_ms) {
             return Reply::Deleted(Err(HandleExpired));
         }
-        ctx.remove(command.queue, state, command.seq);
+        let group = row.group;
+        ctx.remove(command.queue, state, command.seq, group);
     }
     Reply::Deleted(Ok(()))
 }

@@ -2,7 +2,7 @@
 
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues, duplicate};
+use crate::apply::{Context, Queues, duplicate, group};
 use crate::command::Reply;
 use crate::effect::Effect;
 use crate::store::{Read, Write};
@@ -18,6 +18,9 @@ pub(crate) fn apply<R: Read, W: Write>(
     duplicate::forget_all(&mut state, ctx, queue);
     if state.row.messages > 0 {
         ctx.write.clear_below(queue, ctx.next_seq);
+        if state.row.fifo {
+            group::cleared(ctx, queue);
+        }
     }
     if state.stored {
         ctx.write.remove_queue(queue);

@@ -80,7 +80,7 @@ fn remove_expired<R: Read, W: Write>(
             let is_there = !ctx.removed.contains(&head.seq);
             if is_there && is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
                 removable -= 1;
-                ctx.remove(queue, state, head.seq);
+                ctx.remove(queue, state, head.seq, head.group);
             } else if is_there {
                 first_left.get_or_insert(head.seq);
                 if !state.row.mixed_ages {

@@ -21,7 +21,7 @@ pub(crate) fn apply<R: Read, W: Write>(
         let Some(message) = receive::receivable(state, ctx, queue, candidate.seq)? else {
             continue;
         };
-        ctx.remove(queue, state, candidate.seq);
+        ctx.remove(queue, state, candidate.seq, message.group);
         if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
             continue;
         }

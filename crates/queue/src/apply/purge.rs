@@ -2,7 +2,7 @@
 
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues, duplicate};
+use crate::apply::{Context, Queues, duplicate, group};
 use crate::command::Reply;
 use crate::effect::Effect;
 use crate::store::{Read, Write};
@@ -19,6 +19,9 @@ pub(crate) fn apply<R: Read, W: Write>(
     // A range removal costs every later read something: none for nothing.
     if removed > 0 {
         ctx.write.clear_below(queue, ctx.next_seq);
+        if state.row.fifo {
+            group::cleared(ctx, queue);
+        }
     }
     duplicate::forget_all(state, ctx, queue);
     state.clear(ctx.next_seq);

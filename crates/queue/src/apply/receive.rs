@@ -35,7 +35,7 @@ pub(crate) fn apply<R: Read, W: Write>(
             continue;
         }
         if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
-            ctx.remove(queue, state, seq);
+            ctx.remove(queue, state, seq, message.group);
             continue;
         }
         let redrive = command.redrive.as_ref();

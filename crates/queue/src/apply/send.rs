@@ -4,7 +4,7 @@ use std::io;
 
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, duplicate};
+use crate::apply::{Context, Queues, duplicate, fence, group};
 use crate::command::{Accepted, Reply, Send};
 use crate::effect::Effect;
 use crate::queue_state::QueueState;
@@ -18,12 +18,15 @@ pub(crate) fn apply<R: Read, W: Write>(
     command: &Send,
 ) -> io::Result<Reply> {
     let Send { queue, message_id, .. } = *command;
-    let earlier = match command.dedup {
-        Some(key) => duplicate::find(ctx, queue, key)?,
-        None => None,
-    };
-    if let Some(OriginalRow { seq, message_id, .. }) = earlier {
-        return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
+    for key in command.dedup.into_iter().chain(command.placing.dedup_before) {
+        if let Some(OriginalRow { seq, message_id, .. }) = duplicate::find(ctx, queue, key)? {
+            return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
+        }
+    }
+    if command.dedup.is_some()
+        && let Err(elsewhere) = fence::admit(queues, ctx, command)?
+    {
+        return Ok(Reply::Elsewhere(elsewhere));
     }
     let message = Message {
         sent_ms: ctx.now_ms,
@@ -68,6 +71,7 @@ pub(crate) fn store<'q, R: Read, W: Write>(
     } else {
         ctx.effects.push(Effect::Arrived { queue, seq, group: message.group });
     }
+    group::changed(ctx, queue, state, message.group, 1);
     state.row.messages += 1;
     state.row.mixed_ages |= message.sent_ms < ctx.now_ms;
     ctx.row_changed(queue, state);

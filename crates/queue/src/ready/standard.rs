@@ -74,7 +74,8 @@ impl QueueWindow {
         let mut seqs = Vec::new();
         self.take_due(state, now_ms, max, &mut seqs);
         let mut unfinished = self.take_fresh(machine, state, read, queue, max, &mut seqs)?;
-        if seqs.len() < max && !wanted.quiet_only {
+        // Without noisy tenants there may still be what was skipped of earlier ones.
+        if seqs.len() < max && (!wanted.quiet_only || self.noisy.is_empty()) {
             unfinished |= self.take_noisy(state, read, queue, wanted, &mut seqs)?;
         }
         Ok(Reservation { seqs, fresh_from: self.fresh_from(), unfinished })

@@ -3,9 +3,12 @@
 
 pub mod model;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Receive, Redrive, Reply, Send,
+    Batch, ChangeVisibility, Command, Delete, Identified, Lease, Placing, Receive, Redrive, Reply,
+    Send,
 };
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
@@ -42,7 +45,21 @@ impl Rig {
         self.store.commit(staged);
         self.window.observe(&self.effects);
         assert_eq!(Machine::load(&self.store).unwrap(), self.machine);
+        self.check_groups();
         replies
+    }
+
+    /// The numbers of messages of the groups of FIFO queues are those of the messages.
+    fn check_groups(&self) {
+        let is_fifo = |queue| self.machine.queue(queue).is_some_and(|row| row.fifo);
+        let mut counted = BTreeMap::new();
+        for (queue, _, message) in self.store.messages().filter(|(queue, ..)| is_fifo(*queue)) {
+            if let Some(group) = message.group {
+                *counted.entry((queue, group)).or_insert(0) += 1;
+            }
+        }
+        let stored = self.store.groups().map(|(queue, group, messages)| ((queue, group), messages));
+        assert_eq!(stored.collect::<BTreeMap<_, u64>>(), counted);
     }
 
     pub fn run(&mut self, now_ms: u64, commands: Vec<Command>) -> Vec<Reply> {
@@ -109,6 +126,7 @@ pub fn send(queue: QueueId, number: u8, delay_ms: u64) -> Command {
         delay_ms,
         group: None,
         dedup: None,
+        placing: Placing::default(),
         content: Bytes::from(vec![number]),
     })
 }

@@ -226,7 +226,7 @@ impl Model {
                 // Whether and where to go on is the machine's business.
                 Reply::Expired { removed, resume: None }
             }
-            Command::Barrier => Reply::Passed,
+            Command::Fence { .. } | Command::Barrier => Reply::Passed,
         }
     }
 
@@ -290,6 +290,6 @@ fn repeated(command: &Command) -> Reply {
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
-        Command::Barrier => Reply::Passed,
+        Command::Fence { .. } | Command::Barrier => Reply::Passed,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flotilla_queue::store::{
     AttemptRow, DedupRow, Hidden, Message, OriginalRow, QueueRow, ShardRow, Write,
 };
-use flotilla_types::ids::{DedupKey, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 use rocksdb::WriteBatch;
 
 use super::db::Shared;
@@ -122,6 +122,21 @@ impl Write for GroupBatch {
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
         self.clear(Table::Meta, &self.space.originals_before(queue, before_period));
         self.clear(Table::Meta, &self.space.attempts_before(queue, before_period));
+    }
+
+    fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64) {
+        let key = self.space.message_group(queue, group.0.get());
+        let value = values::encode_message_group(messages);
+        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+    }
+
+    fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
+        let key = self.space.message_group(queue, group.0.get());
+        self.writes.delete_cf(self.shared.cf(Table::Meta), key);
+    }
+
+    fn clear_groups(&mut self, queue: QueueId) {
+        self.clear(Table::Meta, &self.space.message_groups(queue, None));
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flotilla_queue::store::{
     AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
-use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, QueueId, Seq};
 use parking_lot::Mutex;
 use rocksdb::ReadOptions;
 
@@ -287,6 +287,29 @@ impl Read for GroupState {
     ) -> io::Result<Option<OriginalRow>> {
         let key = self.space().original(queue, period, key);
         self.get(Table::Meta, &key, values::decode_original)
+    }
+
+    fn group_messages(&self, queue: QueueId, group: GroupKey) -> io::Result<Option<u64>> {
+        let key = self.space().message_group(queue, group.0.get());
+        self.get(Table::Meta, &key, values::decode_message_group)
+    }
+
+    fn groups_after(
+        &self,
+        queue: QueueId,
+        after: Option<GroupKey>,
+        limit: usize,
+    ) -> io::Result<Vec<GroupKey>> {
+        let mut groups = Vec::new();
+        let range = self.space().message_groups(queue, after);
+        self.scan(Table::Meta, range, limit, |suffix, _| {
+            let Some(MetaKey::MessageGroup(_, group)) = keys::decode_meta(suffix) else {
+                return Err(BadValue::Field);
+            };
+            groups.push(group);
+            Ok(())
+        })?;
+        Ok(groups)
     }
 
     fn attempt(

@@ -202,6 +202,7 @@ fn is_meta_row(key: MetaKey<'_>, value: &[u8]) -> Result<(), BadValue> {
         MetaKey::Dedup { .. } => values::decode_dedup(value).map(drop),
         MetaKey::Original => values::decode_original(value).map(drop),
         MetaKey::Attempt => values::decode_attempt(value).map(drop),
+        MetaKey::MessageGroup(..) => values::decode_message_group(value).map(drop),
         // Opaque here; the catalog checks its own rows.
         MetaKey::Catalog(_) => Ok(()),
     }

@@ -3,13 +3,15 @@
 //! | Column family | Key |
 //! | --- | --- |
 //! | `meta` | group u32, 0u32, tag: 1 applied record, 2 incarnation row |
-//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, 6 attempt row, each: queue u64, period u64, key 16 bytes |
+//! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, 6 attempt row, each: queue u64, period u64, key 16 bytes; 7 message group row, queue u64, message group u64 |
 //! | `message` | group u32, incarnation u32, queue u64, seq u64 |
 //! | `hidden` | group u32, incarnation u32, queue u64, seq u64, revision u32 |
 //!
 //! Incarnation 0 holds what says which incarnation counts; real incarnations start at 1.
 
-use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq};
+use std::num::NonZeroU64;
+
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, QueueId, Seq};
 
 const TAG_APPLIED: u8 = 1;
 const TAG_INCARNATION: u8 = 2;
@@ -20,6 +22,7 @@ const TAG_DEDUP: u8 = 3;
 const TAG_CATALOG: u8 = 4;
 const TAG_ORIGINAL: u8 = 5;
 const TAG_ATTEMPT: u8 = 6;
+const TAG_MESSAGE_GROUP: u8 = 7;
 
 /// Bytes of group and incarnation in front of every key.
 pub(super) const SPACE_BYTES: usize = 8;
@@ -47,6 +50,7 @@ pub(super) enum MetaKey<'a> {
     Catalog(&'a [u8]),
     Original,
     Attempt,
+    MessageGroup(QueueId, GroupKey),
 }
 
 /// Where a group's applied record lies. Outside the incarnations, so that one write changes it
@@ -96,6 +100,23 @@ impl KeySpace {
 
     pub(super) fn attempt(self, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
         self.periodic(TAG_ATTEMPT, queue, period, key)
+    }
+
+    pub(super) fn message_group(self, queue: QueueId, of: u64) -> [u8; 25] {
+        let tag = [TAG_MESSAGE_GROUP];
+        join([&self.prefix(), &tag, &queue.0.to_be_bytes(), &of.to_be_bytes()])
+    }
+
+    /// The message group rows of a queue after one, or all.
+    pub(super) fn message_groups(self, queue: QueueId, after: Option<GroupKey>) -> KeyRange {
+        // No group is 0; one byte more than the largest key lies before the next queue's.
+        let from = after.map_or(0, |after| after.0.get());
+        let from = match from.checked_add(1) {
+            Some(from) => self.message_group(queue, from).to_vec(),
+            None => [&self.message_group(queue, u64::MAX), &[0xff][..]].concat(),
+        };
+        let to = [&self.message_group(queue, u64::MAX), &[0xff][..]].concat();
+        KeyRange { from, to }
     }
 
     fn periodic(self, tag: u8, queue: QueueId, period: u64, key: DedupKey) -> [u8; 41] {
@@ -202,6 +223,10 @@ pub(super) fn decode_meta(suffix: &[u8]) -> Option<MetaKey<'_>> {
         (TAG_CATALOG, _) => Some(MetaKey::Catalog(rest)),
         (TAG_ORIGINAL, 32) => Some(MetaKey::Original),
         (TAG_ATTEMPT, 32) => Some(MetaKey::Attempt),
+        (TAG_MESSAGE_GROUP, 16) => {
+            let group = GroupKey(NonZeroU64::new(u64_at(rest, 8)?)?);
+            Some(MetaKey::MessageGroup(QueueId(u64_at(rest, 0)?), group))
+        }
         _ => None,
     }
 }
@@ -272,6 +297,10 @@ mod tests {
             hex(&SPACE.original(QUEUE, 0x41, DedupKey([0xee; 16]))),
             format!("010203040a0b0c0d0511121314151617180000000000000041{}", "ee".repeat(16))
         );
+        assert_eq!(
+            hex(&SPACE.message_group(QUEUE, 0x51)),
+            "010203040a0b0c0d0711121314151617180000000000000051"
+        );
     }
 
     #[test]
@@ -290,6 +319,12 @@ mod tests {
         let attempt = SPACE.attempt(QUEUE, 1, DedupKey([2; 16]));
         assert_eq!(decode_meta(&attempt[8..]), Some(MetaKey::Attempt));
         assert_eq!(decode_meta(&SPACE.catalog(b"")[8..]), Some(MetaKey::Catalog(b"")));
+        let group = GroupKey(NonZeroU64::new(9).unwrap());
+        assert_eq!(
+            decode_meta(&SPACE.message_group(QUEUE, 9)[8..]),
+            Some(MetaKey::MessageGroup(QUEUE, group))
+        );
+        assert_eq!(decode_meta(&SPACE.message_group(QUEUE, 0)[8..]), None);
     }
 
     #[test]
@@ -333,6 +368,15 @@ mod tests {
         let range = SPACE.originals_before(low, 7);
         assert!(inside(&range, &SPACE.original(low, 6, DedupKey([0xff; 16]))));
         assert!(!inside(&range, &SPACE.original(low, 7, DedupKey([0; 16]))));
+        let group = |number| NonZeroU64::new(number).map(GroupKey);
+        let range = SPACE.message_groups(low, group(5));
+        assert!(!inside(&range, &SPACE.message_group(low, 5)));
+        assert!(inside(&range, &SPACE.message_group(low, 6)));
+        assert!(inside(&range, &SPACE.message_group(low, u64::MAX)));
+        assert!(!inside(&range, &SPACE.message_group(next, 1)));
+        assert!(inside(&SPACE.message_groups(low, None), &SPACE.message_group(low, 1)));
+        let range = SPACE.message_groups(low, group(u64::MAX));
+        assert_eq!(range.from, range.to);
         let range = SPACE.all();
         assert!(inside(&range, &SPACE.catalog(&[0xff; 9])));
         let later = KeySpace { incarnation: SPACE.incarnation + 1, ..SPACE };

@@ -6,9 +6,10 @@
 //! | --- | --- |
 //! | message | flags u8 (bit 0: delayed, 1: moved, 2: grouped), sent_ms u64, message id 16 bytes, if grouped: group u64, if moved: at_ms u64, receives u32, first_received_ms u64, source u8 length and bytes; content |
 //! | hidden | visible_at_ms u64, receive_count u32, first_received_ms u64, received_ms u64, group u64 (0: none) |
-//! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages, 1: FIFO, 2: originals), first and last period of originals u64 each |
+//! | queue | messages u64, purged_below u64, fresh_from u64, flags u8 (bit 0: mixed ages, 1: FIFO, 2: originals), first and last period of originals u64 each, epoch u64 |
 //! | original | seq u64, message id 16 bytes, sent_ms u64 |
 //! | attempt | at_ms u64, per message: seq u64, receive u32, revision u32 |
+//! | message group | messages u64 |
 //! | shard | clock_ms u64, next_seq u64 |
 //! | dedup | changed_ms u64, bits 64 bytes |
 //! | incarnation | current u32, next u32 |
@@ -198,8 +199,8 @@ pub(super) fn decode_hidden(revision: u32, value: &[u8]) -> Result<Hidden, BadVa
     Ok(row)
 }
 
-pub(super) fn encode_queue(row: &QueueRow) -> [u8; 42] {
-    let mut value = [VERSION; 42];
+pub(super) fn encode_queue(row: &QueueRow) -> [u8; 50] {
+    let mut value = [VERSION; 50];
     value[1..9].copy_from_slice(&row.messages.to_be_bytes());
     value[9..17].copy_from_slice(&row.purged_below.0.to_be_bytes());
     value[17..25].copy_from_slice(&row.fresh_from.0.to_be_bytes());
@@ -208,6 +209,7 @@ pub(super) fn encode_queue(row: &QueueRow) -> [u8; 42] {
     let (first, last) = row.originals.unwrap_or_default();
     value[26..34].copy_from_slice(&first.to_be_bytes());
     value[34..42].copy_from_slice(&last.to_be_bytes());
+    value[42..50].copy_from_slice(&row.epoch.to_be_bytes());
     value
 }
 
@@ -218,9 +220,23 @@ pub(super) fn decode_queue(value: &[u8]) -> Result<QueueRow, BadValue> {
     let fresh_from = Seq(fields.u64()?);
     let [mixed_ages, fifo, has_originals] = decode_flags(fields.take()?, QUEUE_FLAGS)?;
     let periods = (fields.u64()?, fields.u64()?);
+    let epoch = fields.u64()?;
     fields.end()?;
     let originals = has_originals.then_some(periods);
-    Ok(QueueRow { messages, purged_below, fresh_from, mixed_ages, fifo, originals })
+    Ok(QueueRow { messages, purged_below, fresh_from, mixed_ages, fifo, originals, epoch })
+}
+
+pub(super) fn encode_message_group(messages: u64) -> [u8; 9] {
+    let mut value = [VERSION; 9];
+    value[1..9].copy_from_slice(&messages.to_be_bytes());
+    value
+}
+
+pub(super) fn decode_message_group(value: &[u8]) -> Result<u64, BadValue> {
+    let mut fields = Fields::new(value)?;
+    let messages = fields.u64()?;
+    fields.end()?;
+    Ok(messages)
 }
 
 pub(super) fn encode_original(row: &OriginalRow) -> [u8; 33] {
@@ -350,6 +366,7 @@ mod tests {
         mixed_ages: true,
         fifo: true,
         originals: Some((4, 5)),
+        epoch: 6,
     };
 
     const ORIGINAL: OriginalRow =
@@ -378,7 +395,7 @@ mod tests {
         assert_eq!(
             hex(&encode_queue(&QUEUE)),
             "01000000000000000100000000000000020000000000000003070000000000000004\
-             0000000000000005"
+             00000000000000050000000000000006"
         );
         assert_eq!(
             hex(&encode_original(&ORIGINAL)),
@@ -415,6 +432,7 @@ mod tests {
         let plain = QueueRow::default();
         assert_eq!(decode_queue(&encode_queue(&plain)), Ok(plain));
         assert_eq!(decode_original(&encode_original(&ORIGINAL)), Ok(ORIGINAL));
+        assert_eq!(decode_message_group(&encode_message_group(7)), Ok(7));
         let plain = Hidden { group: None, ..HIDDEN };
         assert_eq!(decode_hidden(4, &encode_hidden(&plain)), Ok(plain));
         let one = Attempted { seq: Seq(1), receive: 2, revision: 3 };
@@ -433,7 +451,8 @@ mod tests {
     #[test]
     fn every_shorter_or_longer_row_is_refused() {
         type Refusal = fn(&[u8]) -> Option<BadValue>;
-        let fixed: [(&[u8], Refusal); 6] = [
+        let fixed: [(&[u8], Refusal); 7] = [
+            (&encode_message_group(3), |v| decode_message_group(v).err()),
             (&encode_original(&ORIGINAL), |v| decode_original(v).err()),
             (&encode_hidden(&HIDDEN), |v| decode_hidden(1, v).err()),
             (&encode_queue(&QueueRow::default()), |v| decode_queue(v).err()),

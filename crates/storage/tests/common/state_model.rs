@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use flotilla_queue::store::{
     AttemptRow, Attempted, DedupRow, Hidden, Message, OriginalRow, QueueRow, Read, ShardRow, Write,
 };
 use flotilla_storage::state::{GroupBatch, GroupState};
-use flotilla_types::ids::{DedupKey, MessageId, QueueId, Seq};
+use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -33,6 +34,7 @@ pub(crate) struct Model {
     /// By period and key.
     pub(crate) originals: BTreeMap<(u64, DedupKey), OriginalRow>,
     pub(crate) attempts: BTreeMap<(u64, DedupKey), AttemptRow>,
+    pub(crate) groups: BTreeMap<(QueueId, GroupKey), u64>,
 }
 
 impl Model {
@@ -68,6 +70,10 @@ impl Model {
                 if let Some(row) = group.attempt(queue, period, key).expect("reads") {
                     model.attempts.insert((period, key), row);
                 }
+            }
+            for of in group.groups_after(queue, None, usize::MAX).expect("reads") {
+                let messages = group.group_messages(queue, of).expect("reads");
+                model.groups.insert((queue, of), messages.expect("was listed"));
             }
             for (seq, row) in group.hidden_rows(queue).expect("reads") {
                 model.hidden.insert((queue, seq, row.revision), row);
@@ -123,6 +129,15 @@ impl Write for Model {
         self.originals.retain(|(period, _), _| *period >= before_period);
         self.attempts.retain(|(period, _), _| *period >= before_period);
     }
+    fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64) {
+        self.groups.insert((queue, group), messages);
+    }
+    fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
+        self.groups.remove(&(queue, group));
+    }
+    fn clear_groups(&mut self, queue: QueueId) {
+        self.groups.retain(|(of, _), _| *of != queue);
+    }
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
         self.dedup.insert((session, block), *row);
     }
@@ -169,6 +184,8 @@ enum Op {
     Original(u64, DedupKey, OriginalRow),
     Attempt(u64, DedupKey, AttemptRow),
     ClearOriginals(u64),
+    Group(QueueId, GroupKey, Option<u64>),
+    ClearGroups(QueueId),
 }
 
 impl Op {
@@ -190,6 +207,9 @@ impl Op {
             Op::Original(period, key, row) => to.put_original(FIFO, *period, *key, row),
             Op::Attempt(period, key, row) => to.put_attempt(FIFO, *period, *key, row),
             Op::ClearOriginals(before) => to.clear_originals(FIFO, *before),
+            Op::Group(queue, group, Some(messages)) => to.put_group(*queue, *group, *messages),
+            Op::Group(queue, group, None) => to.remove_group(*queue, *group),
+            Op::ClearGroups(queue) => to.clear_groups(*queue),
         }
     }
 }
@@ -215,6 +235,7 @@ fn decide(model: &Model, number: u64, rng: &mut SmallRng) -> Vec<Op> {
         mixed_ages: number % 2 == 1,
         fifo: number % 3 == 1,
         originals: (number % 5 == 1).then_some((number, number + 1)),
+        epoch: number % 11,
     };
     ops.push(Op::Queue(queue, (!rng.random_bool(0.05)).then_some(row)));
     ops.push(Op::Shard(ShardRow { clock_ms: number * 10, next_seq }));
@@ -228,6 +249,12 @@ fn decide(model: &Model, number: u64, rng: &mut SmallRng) -> Vec<Op> {
     ops.push(Op::Attempt(number % PERIODS, key, attempt));
     if rng.random_bool(0.01) {
         ops.push(Op::ClearOriginals(rng.random_range(0..=PERIODS)));
+    }
+    if let Some(group) = NonZeroU64::new(number % 13).map(GroupKey) {
+        ops.push(Op::Group(queue, group, (!rng.random_bool(0.3)).then_some(number)));
+    }
+    if rng.random_bool(0.01) {
+        ops.push(Op::ClearGroups(queue));
     }
     ops.push(Op::Dedup(number % 5, number / 100 % 9, (!rng.random_bool(0.1)).then_some(dedup)));
     ops

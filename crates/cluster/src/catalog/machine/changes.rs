@@ -8,6 +8,7 @@ use flotilla_types::ids::{CommandId, QueueId};
 use flotilla_types::limits::{QUEUE_CHANGES_REMEMBERED_MAX, TAGS_MAX};
 use flotilla_types::permission::{Label, Permission};
 
+use super::placing::place_anew;
 use super::{Change, Machine, Reply};
 use crate::api::Queue;
 
@@ -47,9 +48,11 @@ impl Machine {
         changes: &mut Vec<Change>,
     ) -> Reply {
         let modified_s = self.clock_ms / 1_000;
+        let shards = self.shards();
         self.change(queue, id, changes, |queue| {
             queue.attributes = queue.attributes.with(patch);
             queue.modified_s = modified_s;
+            place_anew(queue, shards, modified_s);
             Ok(())
         })
     }

@@ -1,0 +1,47 @@
+//! Fence: earlier decisions about where the groups of a queue live do not count any more.
+
+use std::io;
+
+use flotilla_types::ids::QueueId;
+
+use crate::apply::{Context, Queues, group};
+use crate::command::{Elsewhere, Send};
+use crate::queue_state::QueueState;
+use crate::store::{Read, Write};
+
+/// A queue that this shard does not know starts here: it has to remember the epoch.
+pub(crate) fn apply<R: Read, W: Write>(
+    queues: &mut Queues,
+    ctx: &mut Context<'_, R, W>,
+    queue: QueueId,
+    epoch: u64,
+) {
+    let next_seq = ctx.next_seq;
+    let state = queues.entry(queue).or_insert_with(|| QueueState::new(next_seq, true));
+    if epoch > state.row.epoch {
+        state.row.epoch = epoch;
+        ctx.row_changed(queue, state);
+    }
+}
+
+/// Whether a message of a FIFO queue has its place in this shard. A later epoch than any before is
+/// remembered, so that what is answered here stays true.
+pub(crate) fn admit<R: Read, W: Write>(
+    queues: &mut Queues,
+    ctx: &mut Context<'_, R, W>,
+    send: &Send,
+) -> io::Result<Result<(), Elsewhere>> {
+    let Send { queue, placing, .. } = *send;
+    let known = queues.get(&queue).map_or(0, |state| state.row.epoch);
+    if placing.epoch < known {
+        return Ok(Err(Elsewhere::Stale));
+    }
+    if placing.epoch > known {
+        apply(queues, ctx, queue, placing.epoch);
+    }
+    let present = match send.group.filter(|_| placing.only_if_present) {
+        Some(group) => group::messages(ctx, queue, group)? > 0,
+        None => true,
+    };
+    Ok(if present { Ok(()) } else { Err(Elsewhere::Absent) })
+}
