@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use flotilla_types::ids::{DedupKey, GroupId, GroupKey, Seq};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, shown};
 
 const ID_CHARS_MAX: usize = 128;
 
@@ -25,12 +25,11 @@ enum Kind {
 /// `InvalidParameterValue`, which names the parameter.
 pub(crate) fn check_id(id: &str, parameter: &str) -> Result<(), ApiError> {
     if id.is_empty() || id.len() > ID_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        let shown: String = id.chars().take(ID_CHARS_MAX).collect();
         let reason = format!(
             "{parameter} can only include alphanumeric and punctuation characters. \
              1 to 128 in length."
         );
-        return Err(ApiError::invalid_value(shown, parameter, &reason));
+        return Err(ApiError::invalid_value(shown(id), parameter, &reason));
     }
     Ok(())
 }
@@ -100,8 +99,11 @@ mod tests {
         for bad in ["", " ", "a b", "é", "\u{7f}", &"x".repeat(129)] {
             assert!(check_id(bad, "P").is_err(), "{bad}");
         }
-        let text = check_id(&"é".repeat(1_000), "P").unwrap_err().message;
-        assert!(text.starts_with("Value éé") && text.chars().count() < 300);
+        let text = |id: &str| check_id(id, "P").unwrap_err().message;
+        // What is a little too long is repeated whole.
+        assert!(text(&"x".repeat(129)).starts_with(&format!("Value {} for", "x".repeat(129))));
+        let long = text(&"é".repeat(1_000));
+        assert!(long.starts_with("Value éé") && long.chars().count() < 450);
     }
 
     #[test]
