@@ -21,6 +21,7 @@ use crate::error::{ApiError, ErrorKind, Outcome};
 use crate::gateway::Gateway;
 use crate::ids::{self, UuidText};
 use crate::protocol::{Protocol, Wire, json_action, query_request};
+use crate::query::Format;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +51,7 @@ pub(crate) async fn answer<C: Cluster>(
     let mut reply = match head.method {
         Method::POST | Method::GET => act(gateway, stopping, &head, &mut body, request_id).await,
         Method::OPTIONS => preflight(&head.headers),
-        _ => failure(&ApiError::no_action(), Protocol::Query, request_id),
+        _ => failure(&ApiError::no_action(), Protocol::Query(Format::Xml), request_id),
     };
     let headers = reply.headers_mut();
     if !headers.contains_key(header::CONNECTION) && !body.skip().await {
@@ -135,7 +136,7 @@ async fn carry_out<C: Cluster>(
             let query = head.uri.query().unwrap_or_default();
             let (action, asked) = query_request(head.uri.path(), query, &body)?;
             form = asked;
-            (action, Wire::Query { form: &form, request_id })
+            (action, Wire::Query { form: &form, format: Format::accepted(headers), request_id })
         }
     };
     extra.action = Some(action);

@@ -9,39 +9,44 @@ use serde::{Deserialize, Serialize};
 use crate::action::ActionName;
 use crate::error::{ApiError, ErrorKind, shown};
 use crate::ids::UuidText;
-use crate::query::Form;
-use crate::{json, query};
+use crate::json;
+use crate::query::{self, Form, Format};
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
-/// AWS JSON 1.0, or Query.
+/// AWS JSON 1.0, or Query with what its answers are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Json,
-    Query,
+    Query(Format),
 }
 
 impl Protocol {
     pub(crate) fn of(head: &Parts) -> Self {
         let kind = head.headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
         let is_form = kind.starts_with(b"application/x-www-form-urlencoded");
-        if head.method == Method::GET || is_form { Self::Query } else { Self::Json }
+        if head.method == Method::GET || is_form {
+            Self::Query(Format::accepted(&head.headers))
+        } else {
+            Self::Json
+        }
     }
 
     pub(crate) fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json => "application/x-amz-json-1.0",
-            Self::Query => "text/xml",
+            Self::Query(format) => format.content_type(),
         })
     }
 
     pub(crate) fn encode_error(self, error: &ApiError, request_id: UuidText) -> Bytes {
         match (self, error.kind) {
             (Self::Json, _) => json::encode_error(error),
-            (Self::Query, ErrorKind::NoAction) => {
+            // Whatever is accepted.
+            (Self::Query(_), ErrorKind::NoAction) => {
                 Bytes::from_static(b"<UnknownOperationException/>\n")
             }
-            (Self::Query, _) => query::encode_error(error, request_id),
+            (Self::Query(format), _) => format.encode_error(error, request_id),
         }
     }
 }
@@ -90,7 +95,7 @@ pub(crate) fn query_request<'a>(
 /// What a request asks with, and what its response is written to.
 pub(crate) enum Wire<'a> {
     Json(&'a [u8]),
-    Query { form: &'a Form<'a>, request_id: UuidText },
+    Query { form: &'a Form<'a>, format: Format, request_id: UuidText },
 }
 
 impl<'a> Wire<'a> {
@@ -114,8 +119,8 @@ impl<'a> Wire<'a> {
     ) -> Bytes {
         match self {
             Self::Json(_) => json::encode(response, capacity),
-            Self::Query { request_id, .. } => {
-                query::encode(action.as_str(), Some(response), *request_id, capacity)
+            Self::Query { format, request_id, .. } => {
+                format.encode(action.as_str(), Some(response), *request_id, capacity)
             }
         }
     }
@@ -124,8 +129,8 @@ impl<'a> Wire<'a> {
     pub(crate) fn done(&self, action: ActionName) -> Bytes {
         match self {
             Self::Json(_) => Bytes::new(),
-            Self::Query { request_id, .. } => {
-                query::encode::<()>(action.as_str(), None, *request_id, 0)
+            Self::Query { format, request_id, .. } => {
+                format.encode::<()>(action.as_str(), None, *request_id, 0)
             }
         }
     }

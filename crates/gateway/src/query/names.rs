@@ -47,3 +47,37 @@ pub(crate) fn element(member: &str) -> Element<'_> {
         other => Element::Named(other),
     }
 }
+
+/// How a member of a response is called when the response is JSON.
+pub(crate) fn json_member(member: &str) -> &str {
+    match member {
+        "Messages" => "messages",
+        "QueueUrls" => "queueUrls",
+        other => other,
+    }
+}
+
+/// Members of a structure, or of the items of a list, that are `null` in JSON when there is nothing
+/// in them, where the service is known to do so.
+pub(crate) fn always(name: &str) -> &[&'static str] {
+    match name {
+        "ReceiveMessageResult" => &["messages"],
+        "messages" => &[
+            "Attributes",
+            "Body",
+            "MD5OfBody",
+            "MD5OfMessageAttributes",
+            "MessageAttributes",
+            "MessageId",
+            "ReceiptHandle",
+        ],
+        "SendMessageResult" => &[
+            "MD5OfMessageAttributes",
+            "MD5OfMessageBody",
+            "MD5OfMessageSystemAttributes",
+            "MessageId",
+            "SequenceNumber",
+        ],
+        _ => &[],
+    }
+}

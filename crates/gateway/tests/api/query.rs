@@ -231,3 +231,41 @@ async fn tags_permissions_and_sources() {
     ok(&sources, "ListDeadLetterSourceQueues");
     assert_eq!(element(&sources, "QueueUrl"), "http://sqs.test:9324/000000000000/q");
 }
+
+#[tokio::test]
+async fn answers_are_json_where_that_is_accepted_first() {
+    let server = Server::with_queue(json!({})).await;
+    let ask = async |target: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: sqs.test:9324\r\n\
+             Accept: application/json, text/plain, */*\r\n\r\n"
+        );
+        let answer = server.raw(request.as_bytes()).await;
+        if answer.status != 404 {
+            assert_eq!(answer.headers["content-type"], "application/json");
+        }
+        answer
+    };
+    let listed = ask("/?Action=ListQueues&Version=2012-11-05").await;
+    let urls = &listed.json()["ListQueuesResponse"]["ListQueuesResult"]["queueUrls"];
+    assert_eq!(*urls, json!(["http://sqs.test:9324/000000000000/q"]));
+
+    let odd = "{\"foo\": \"ba\rr\"}&quot;";
+    server.ok("SendMessage", json!({"MessageBody": odd})).await;
+    let received = ask(&format!("{QUEUE}?Action=ReceiveMessage&WaitTimeSeconds=1")).await.json();
+    let message = &received["ReceiveMessageResponse"]["ReceiveMessageResult"]["messages"][0];
+    assert_eq!(message["Body"], odd);
+    let handle = message["ReceiptHandle"].as_str().unwrap();
+    let deleted = ask(&format!("{QUEUE}?Action=DeleteMessage&ReceiptHandle={handle}")).await;
+    let id = &deleted.json()["DeleteMessageResponse"]["ResponseMetadata"]["RequestId"];
+    assert_eq!(id.as_str().unwrap(), deleted.headers["x-amzn-requestid"]);
+
+    let refused = ask(&format!("{QUEUE}?Action=ListQueues")).await;
+    assert_eq!(refused.status, 400);
+    let error = &refused.json()["Error"];
+    assert_eq!(error["Code"], "InvalidAction");
+    assert_eq!(error["Message"], "The action ListQueues is not valid for this endpoint.");
+    // Without an action the answer is XML all the same.
+    let nothing = ask(QUEUE).await;
+    assert_eq!((nothing.status, nothing.body.trim()), (404, "<UnknownOperationException/>"));
+}
