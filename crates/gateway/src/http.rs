@@ -53,6 +53,9 @@ pub(crate) async fn answer<C: Cluster>(
         Method::OPTIONS => preflight(&head.headers),
         _ => failure(&ApiError::no_action(), Protocol::Query(Format::Xml), request_id),
     };
+    if reply.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        body.drain(head.headers.contains_key(header::EXPECT)).await;
+    }
     let headers = reply.headers_mut();
     if !headers.contains_key(header::CONNECTION) && !body.skip().await {
         // A caller that is not told loses its next request.
@@ -194,6 +197,30 @@ impl Body {
             true
         };
         tokio::time::timeout(BODY_TIMEOUT, skip_all).await.unwrap_or(false)
+    }
+
+    /// Reads on in a body that is too large, within bounds of bytes and time: a caller that looks
+    /// for the answer only when it has sent everything would not see it, but a broken pipe.
+    async fn drain(&mut self, waits_for_leave: bool) {
+        let announced = self.incoming.size_hint().lower();
+        let untouched = announced > limits::HTTP_BODY_BYTES_MAX as u64;
+        // Reading would be the leave that this caller waits for.
+        let waits = waits_for_leave && untouched;
+        let mut left = limits::HTTP_BODY_BYTES_DRAINED_MAX as u64;
+        if waits || announced > left {
+            return;
+        }
+        let drain_all = async {
+            while let Some(Ok(frame)) = self.incoming.frame().await {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match left.checked_sub(bytes) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+        };
+        // Out of time: the answer is sent all the same.
+        let _ = tokio::time::timeout(BODY_TIMEOUT, drain_all).await;
     }
 }
 

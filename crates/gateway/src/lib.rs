@@ -14,8 +14,7 @@
 //! - Connections, requests in work and their bytes are bounded; beyond a bound the answer is 503.
 //!
 //! Deliberately not here: where messages are, waiting for them, retention, redelivery, the order of
-//! groups, finding duplicates (the cluster's); the Query protocol's answers in JSON, signatures,
-//! policies (later versions).
+//! groups, finding duplicates (the cluster's); signatures, policies (later versions).
 
 mod action;
 mod actions;

@@ -14,6 +14,8 @@ pub const MESSAGE_ATTRIBUTES_MAX: usize = 10;
 pub const TRACE_HEADER_BYTES_MAX: usize = 4_096;
 /// HTTP request body: a full batch with every byte escaped as `\u00XX` and base64 blobs around it.
 pub const HTTP_BODY_BYTES_MAX: usize = 8 * 1_048_576;
+/// What is read and forgotten of an HTTP request body beyond that.
+pub const HTTP_BODY_BYTES_DRAINED_MAX: usize = 64 * 1_048_576;
 /// Messages of one queue that are received and neither deleted nor visible again.
 pub const IN_FLIGHT_MAX: u32 = 120_000;
 /// A node with less room than this on its disk takes no new messages, unless its configuration says

@@ -170,28 +170,57 @@ async fn other_methods() {
     assert!(answer.headers["access-control-expose-headers"].contains("x-amzn-query-error"));
 }
 
-#[tokio::test]
-async fn bodies_beyond_the_limit() {
-    let server = Server::start().await;
-    let mut connection = Connection::open(&server.address).await;
-    connection
-        .write(
-            b"POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonSQS.ListQueues\r\n\
-              Content-Length: 8388609\r\n\r\n{",
-        )
-        .await;
-    let answer = connection.read().await;
+/// The head of a request whose body is larger than any may be.
+fn too_large(headers: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonSQS.ListQueues\r\n{headers}\r\n")
+}
+
+#[track_caller]
+fn is_refused(answer: &Answer) {
     answer.refused(413, MALFORMED, "MalformedInput;Sender");
     assert_eq!(answer.headers["connection"], "close");
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_read_before_they_are_refused() {
+    const PIECE: &[u8] = &[b'x'; 1 << 20];
+    let server = Server::start().await;
+    // Written to its end before anything is read, which takes a server that takes it all.
+    let mut connection = Connection::open(&server.address).await;
+    connection.write(too_large("Content-Length: 33554432\r\n").as_bytes()).await;
+    for _ in 0..32 {
+        connection.write(PIECE).await;
+    }
+    is_refused(&connection.read().await);
     // A body that announces no length is counted as it comes.
     let mut connection = Connection::open(&server.address).await;
-    connection
-        .write(
-            b"POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonSQS.ListQueues\r\n\
-              Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
-        )
-        .await;
+    connection.write(too_large("Transfer-Encoding: chunked\r\n").as_bytes()).await;
+    for _ in 0..32 {
+        connection.write(b"100000\r\n").await;
+        connection.write(PIECE).await;
+        connection.write(b"\r\n").await;
+    }
+    connection.write(b"0\r\n\r\n").await;
+    is_refused(&connection.read().await);
+    let mut connection = Connection::open(&server.address).await;
+    connection.write(too_large("Transfer-Encoding: chunked\r\n").as_bytes()).await;
+    connection.write(b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n").await;
     assert_eq!(connection.read().await.body, "{}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_send_a_body_that_is_refused() {
+    let server = Server::start().await;
+    for headers in [
+        // It would be read to its end.
+        "Content-Length: 8388609\r\nExpect: 100-continue\r\n",
+        // It would not.
+        "Content-Length: 67108865\r\n",
+    ] {
+        let mut connection = Connection::open(&server.address).await;
+        connection.write(too_large(headers).as_bytes()).await;
+        is_refused(&connection.read().await);
+    }
 }
 
 #[tokio::test]
