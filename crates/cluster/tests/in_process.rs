@@ -234,6 +234,47 @@ async fn a_long_poll_is_woken_by_an_expiring_lease() {
     assert!(again.messages[0].receipt != first.messages[0].receipt);
 }
 
+fn fifo_message(number: u64) -> Outgoing {
+    let group = GroupKey(NonZeroU64::new(1 + number).unwrap());
+    let key = DedupKey(message(number).message_id.0);
+    let dedup = DedupKeys { in_queue: key, in_group: key };
+    Outgoing { group: Some(group), dedup: Some(dedup), ..message(number) }
+}
+
+/// Dead letters are where their queue had them. A consumer that always finds something where the
+/// dead-letter queue itself lives comes upon them too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_beside_sent_messages_are_not_passed_over() {
+    let fleet = Fleet::start(3).await;
+    let node = fleet.node(1);
+    let fifo = [("FifoQueue", "true"), ("VisibilityTimeout", "0")];
+    let dead = queue(node, "dead.fifo", &fifo).await;
+    let policy = "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:dead.fifo\",\
+                  \"maxReceiveCount\":1}";
+    let again = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
+    let mut wanted = BTreeSet::new();
+    for number in 0..8 {
+        let name = format!("source-{number}.fifo");
+        let redrive = [fifo[0], fifo[1], ("RedrivePolicy", policy)];
+        let source = queue(node, &name, &redrive).await;
+        let letter = fifo_message(number);
+        wanted.insert(letter.message_id);
+        node.send(&source, vec![letter]).await[0].clone().unwrap();
+        assert_eq!(node.receive(&source, again).await.unwrap().messages.len(), 1);
+        assert_eq!(node.receive(&source, again).await.unwrap().messages.len(), 0);
+    }
+    let sent = fifo_message(100);
+    wanted.insert(sent.message_id);
+    node.send(&dead, vec![sent]).await[0].clone().unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..100 {
+        let received = node.receive(&dead, again).await.unwrap();
+        assert!(!received.messages.is_empty());
+        seen.extend(received.messages.iter().map(|message| message.message_id));
+    }
+    assert_eq!(seen, wanted);
+}
+
 fn permission(label: &str) -> Permission {
     Permission {
         label: Label::new(label).unwrap(),

@@ -31,6 +31,9 @@ const DECKS_MAX: usize = 100_000;
 /// A long poll begins elsewhere than on its own node when a shard was passed over for so many
 /// rounds of all shards.
 const LONG_PATIENCE: usize = 16;
+/// After so many polls that found enough on the shard where a FIFO queue lives, the next one begins
+/// with the other shards.
+const HOME_PATIENCE: usize = 16;
 
 /// How this node samples.
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,7 +189,8 @@ impl Poll<'_> {
 
     /// What polls of a FIFO queue start with, short ones too: the shard where it lives, then all
     /// others, in another order each time. Dead letters stay on the shard on which their queue had
-    /// them, so even a queue that is not spread may have messages elsewhere.
+    /// them, so even a queue that is not spread may have messages elsewhere. Those must not wait
+    /// until there is nothing at home: that may never be.
     async fn look_for_groups(&mut self) {
         if self.request.attempt.is_some() {
             self.look_for_attempt().await;
@@ -194,16 +198,30 @@ impl Poll<'_> {
                 return;
             }
         }
+        let mut asked = Vec::new();
         if let Some(home) = self.home {
-            self.ask(&[home]).await;
+            let neglected = self.neglected(home);
+            asked.append(&mut self.ask(&neglected).await);
+            asked.append(&mut self.ask(&[home]).await);
         }
         if self.received.messages.is_empty() {
             let mut others: Vec<GroupId> = self.groups.to_vec();
-            others.retain(|group| Some(*group) != self.home);
+            others.retain(|group| !asked.contains(group));
             let turn = rand::rng().random_range(0..others.len().max(1));
             others.rotate_left(turn);
-            self.ask(&others).await;
+            asked.append(&mut self.ask(&others).await);
         }
+        let n = self.groups.len();
+        let places: Vec<usize> = (0..n).filter(|n| asked.contains(&self.groups[*n])).collect();
+        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&places));
+    }
+
+    /// Shards other than the one where the queue lives that were passed over for too long.
+    fn neglected(&self, home: GroupId) -> Vec<GroupId> {
+        let n = self.groups.len();
+        let places =
+            self.node.decks.with(self.spec.queue, n, |deck| deck.passed_over(HOME_PATIENCE));
+        places.into_iter().map(|place| self.groups[place]).filter(|shard| *shard != home).collect()
     }
 
     /// For a long poll: the shards that are led here, beginning with the one whose turn it is. A consumer that
