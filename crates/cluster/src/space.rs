@@ -182,8 +182,9 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// While the node is low on space: has the state store give back the room of removed messages,
-/// which it otherwise does at its leisure. Until the node ends.
+/// Has the state store give back the room of queues that were purged or deleted, and while the node
+/// is low on space that of all removed messages, which it otherwise does at its leisure. Until the
+/// node ends.
 pub(crate) async fn reclaim(node: Arc<Node>) {
     let mut rest = RECLAIM_REST;
     loop {
@@ -192,13 +193,21 @@ pub(crate) async fn reclaim(node: Arc<Node>) {
             () = node.stopped() => return,
         }
         rest = RECLAIM_REST;
-        if !node.space.low_here() {
+        let db = node.host.state_db().clone();
+        let low = node.space.low_here();
+        if !low && !db.has_cleared() {
             continue;
         }
         let began = Instant::now();
-        let db = node.host.state_db().clone();
-        // Only removals that are flushed can make room.
-        let done = tokio::task::spawn_blocking(move || db.flush().map(|()| db.reclaim()));
+        let done = tokio::task::spawn_blocking(move || {
+            db.reclaim_cleared()?;
+            if low {
+                // Only removals that are flushed can make room.
+                db.flush()?;
+                db.reclaim();
+            }
+            io::Result::Ok(())
+        });
         match done.await {
             Ok(Ok(())) => rest = rest.max(began.elapsed() * RECLAIM_REST_FACTOR),
             Ok(Err(error)) => node.host.fatal(&format!("the state was not flushed: {error}")),

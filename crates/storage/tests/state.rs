@@ -14,6 +14,8 @@ use flotilla_queue::store::{Hidden, Message, MessageHead, Read, ShardRow, Write}
 use flotilla_storage::state::{GroupState, StateDb, StateOptions};
 use flotilla_types::ids::{GroupId, MessageId, QueueId, Seq};
 use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use state_model::{Model, step};
 
 const GROUP: GroupId = GroupId(3);
@@ -161,6 +163,43 @@ fn scans_start_stop_and_count_as_asked() {
     group.commit(batch).unwrap();
     assert_eq!(seqs(0, 99), [4, 6, 7, 8, 9]);
     assert!(group.message(QueueId(0), Seq(3)).unwrap().is_some());
+}
+
+/// A purged backlog gives its room back without waiting for the store's leisure, and what is not
+/// purged stays.
+#[test]
+fn what_was_removed_all_at_once_gives_its_room_back() {
+    const MESSAGES: u64 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let group = db.group(GroupId(1)).unwrap();
+    let [purged, kept] = [QueueId(1), QueueId(2)];
+    // Not compressible, below and above the size that goes to a file of its own.
+    let mut rng = SmallRng::seed_from_u64(1);
+    for seq in 0..MESSAGES {
+        let mut content = vec![0; if seq % 10 == 0 { 60_000 } else { 2_000 }];
+        rng.fill(&mut content[..]);
+        let mut batch = group.batch();
+        batch.put_message(purged, Seq(seq), &message(&content));
+        batch.put_message(kept, Seq(seq), &message(b"kept"));
+        group.commit(batch).unwrap();
+    }
+    db.flush().unwrap();
+    db.compact();
+    let full = db.disk_bytes();
+    assert!(full > 10_000_000, "{full}");
+    assert!(!db.has_cleared());
+    let mut batch = group.batch();
+    batch.clear_below(purged, Seq(MESSAGES));
+    group.commit(batch).unwrap();
+    assert!(db.has_cleared());
+    db.reclaim_cleared().unwrap();
+    assert!(!db.has_cleared());
+    let left = db.disk_bytes();
+    assert!(left < full / 20, "{left} of {full}");
+    assert_eq!(group.messages_from(purged, Seq(0), 10).unwrap(), []);
+    let heads = group.messages_from(kept, Seq(0), usize::MAX).unwrap();
+    assert_eq!(heads.len() as u64, MESSAGES);
 }
 
 #[test]

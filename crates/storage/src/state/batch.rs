@@ -1,5 +1,6 @@
 //! Staging of one commit.
 
+use std::io;
 use std::sync::Arc;
 
 use flotilla_queue::store::{
@@ -22,6 +23,8 @@ pub struct GroupBatch {
     writes: WriteBatch,
     /// For the messages in memory.
     changes: Vec<Change>,
+    /// Where queues' messages were removed all at once.
+    cleared: Vec<(Table, KeyRange)>,
     /// A message's value is put together here: the library takes one slice.
     scratch: Vec<u8>,
 }
@@ -29,12 +32,22 @@ pub struct GroupBatch {
 impl GroupBatch {
     pub(super) fn new(shared: Arc<Shared>, space: KeySpace) -> GroupBatch {
         let writes = WriteBatch::default();
-        GroupBatch { shared, space, writes, changes: Vec::new(), scratch: Vec::new() }
+        let (changes, cleared, scratch) = Default::default();
+        GroupBatch { shared, space, writes, changes, cleared, scratch }
     }
 
-    /// The incarnation it was staged for, the writes, and what follows for messages in memory.
-    pub(super) fn into_parts(self) -> (KeySpace, WriteBatch, Vec<Change>) {
-        (self.space, self.writes, self.changes)
+    /// The incarnation it was staged for.
+    pub(super) fn space(&self) -> KeySpace {
+        self.space
+    }
+
+    /// Writes it; what follows for messages in memory.
+    pub(super) fn commit(self) -> io::Result<Vec<Change>> {
+        self.shared.write(self.writes)?;
+        if !self.cleared.is_empty() {
+            self.shared.note_cleared(self.cleared);
+        }
+        Ok(self.changes)
     }
 
     /// Overwrites the group's applied record: how far it is, whatever the caller puts in.
@@ -89,8 +102,12 @@ impl Write for GroupBatch {
 
     fn clear_below(&mut self, queue: QueueId, below: Seq) {
         self.changes.push(Change::Clear);
-        self.clear(Table::Message, &self.space.messages_below(queue, below));
-        self.clear(Table::Hidden, &self.space.hidden_below(queue, below));
+        let ranges = [
+            (Table::Message, self.space.messages_below(queue, below)),
+            (Table::Hidden, self.space.hidden_below(queue, below)),
+        ];
+        ranges.iter().for_each(|(table, range)| self.clear(*table, range));
+        self.cleared.extend(ranges);
     }
 
     fn put_shard(&mut self, row: &ShardRow) {

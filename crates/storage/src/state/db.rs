@@ -42,6 +42,8 @@ pub(super) struct Shared {
     /// Current incarnations of the groups that were asked for. The lock also orders changes of
     /// incarnation rows.
     incarnations: Mutex<HashMap<GroupId, Arc<Current>>>,
+    /// Ranges that were removed as such and whose room was not asked for yet.
+    cleared: Mutex<Vec<(Table, KeyRange)>>,
 }
 
 impl StateDb {
@@ -64,7 +66,8 @@ impl StateDb {
         no_wal.disable_wal(true);
         // A batch's keys are mostly neighbours: each insert starts from where the last one ended.
         no_wal.set_memtable_insert_hint_per_batch(true);
-        let shared = Shared { db, no_wal, incarnations: Mutex::default() };
+        let (incarnations, cleared) = (Mutex::default(), Mutex::default());
+        let shared = Shared { db, no_wal, incarnations, cleared };
         let store = StateDb { shared: Arc::new(shared) };
         store.check_format(dir)?;
         store.shared.remove_leftovers()?;
@@ -157,11 +160,34 @@ impl StateDb {
     /// beside what the store compacts by itself. The store notices single removals, but what a
     /// removed range covers may otherwise stay for a day. Blocks for as long as that takes.
     pub fn reclaim(&self) {
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
-        // What only the last level holds is not removed: to rewrite it would win nothing.
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
-        self.compact_all(&options);
+        self.compact_all(&gentle());
+    }
+
+    /// Whether messages of a queue were removed all at once since the last
+    /// [`StateDb::reclaim_cleared`].
+    pub fn has_cleared(&self) -> bool {
+        !self.shared.cleared.lock().is_empty()
+    }
+
+    /// Gives back the room of messages of queues that were removed all at once, which would
+    /// otherwise stay for up to a day. Blocks for as long as a flush and the compaction of these
+    /// ranges take.
+    ///
+    /// # Errors
+    /// As [`StateDb::flush`].
+    pub fn reclaim_cleared(&self) -> io::Result<()> {
+        // Taken first: what comes later may not be flushed here.
+        let ranges = std::mem::take(&mut *self.shared.cleared.lock());
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
+        let options = gentle();
+        for (table, KeyRange { from, to }) in &ranges {
+            let cf = self.shared.cf(*table);
+            self.shared.db.compact_range_cf_opt(cf, Some(from), Some(to), &options);
+        }
+        Ok(())
     }
 
     fn compact_all(&self, options: &CompactOptions) {
@@ -217,7 +243,20 @@ impl StateDb {
     }
 }
 
+/// Beside what the store compacts by itself, and no more than needed.
+fn gentle() -> CompactOptions {
+    let mut options = CompactOptions::default();
+    options.set_exclusive_manual_compaction(false);
+    // What only the last level holds is not removed: to rewrite it would win nothing.
+    options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
+    options
+}
+
 impl Shared {
+    pub(super) fn note_cleared(&self, ranges: Vec<(Table, KeyRange)>) {
+        self.cleared.lock().extend(ranges);
+    }
+
     pub(super) fn db(&self) -> &DB {
         &self.db
     }

@@ -70,14 +70,14 @@ impl GroupState {
     /// When an earlier flush failed (nothing can be committed any more; the process must stop), or
     /// the batch is from before an import or a wipe, or of another group (`InvalidInput`).
     pub fn commit(&self, batch: GroupBatch) -> io::Result<()> {
-        let (space, writes, changes) = batch.into_parts();
+        let space = batch.space();
         if space != self.space() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("state store, group {}: the batch was staged for {space:?}", self.id),
             ));
         }
-        self.shared.write(writes)?;
+        let changes = batch.commit()?;
         if !changes.is_empty() {
             self.current.recent.lock().apply(changes);
         }
