@@ -25,13 +25,36 @@ use crate::catalog::Command;
 use crate::catalog::tasks::StartMove;
 use crate::gathering;
 use crate::node::Node;
+use crate::polling::deck::Deck;
 use crate::polling::receive;
 use crate::router::PATIENCE;
 
 /// How much likelier a send takes a shard that is led here, when it has the choice.
 const LOCAL_SHARE: f64 = 0.9;
 
+/// What short polls through this node find again.
+fn note_sent(deck: &mut Deck, place: usize, messages: &[Outgoing], now_ms: u64) {
+    for message in messages {
+        match message.delay_seconds {
+            0 => deck.note_sent(place, 1),
+            seconds => deck.note_due(place, now_ms + u64::from(seconds) * 1_000),
+        }
+    }
+}
+
 impl Node {
+    /// When messages of a queue become visible that are said to.
+    fn note_due(&self, queue: &Queue, changes: &[(Receipt, u32)]) {
+        let (groups, now_ms) = (self.router.groups(), self.clock.now_ms());
+        self.decks.with(queue.id, groups.len(), |deck| {
+            for (receipt, seconds) in changes {
+                if let Some(place) = groups.iter().position(|group| *group == receipt.shard) {
+                    deck.note_due(place, now_ms + u64::from(*seconds) * 1_000);
+                }
+            }
+        });
+    }
+
     /// The shard for one send: while others are in work where they gather. The first one of a
     /// turn has the choice, so that a queue does not live on one node's shards alone.
     fn shard_for_send(&self, sends: usize, not: &[GroupId]) -> Option<GroupId> {
@@ -327,7 +350,9 @@ impl Cluster for Node {
                     let groups = self.router.groups();
                     if let Some(place) = groups.iter().position(|group| *group == shard) {
                         let n = groups.len();
-                        self.decks.with(queue.id, n, |deck| deck.note_sent(place, count));
+                        self.decks.with(queue.id, n, |deck| {
+                            note_sent(deck, place, &messages, self.clock.now_ms());
+                        });
                     }
                     return sent;
                 }
@@ -387,6 +412,7 @@ impl Cluster for Node {
             Ok(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
             Err(trouble) => Err(VisibilityError::Trouble(trouble)),
         };
+        self.note_due(queue, &changes);
         let results = self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await;
         self.let_in(queue.id);
         results

@@ -152,7 +152,8 @@ impl Poll<'_> {
         let drawn: Vec<usize> = if self.request.wait_seconds == 0 {
             let is_local = |shard: usize| router.leads(self.groups[shard]);
             self.node.decks.with(self.spec.queue, n, |deck| {
-                deck.sample(sampling.size.of(n), sampling.weights, is_local, &mut rand::rng())
+                let (size, now_ms) = (sampling.size.of(n), self.node.clock.now_ms());
+                deck.sample(size, sampling.weights, now_ms, is_local, &mut rand::rng())
             })
         } else {
             self.look_here_first()
@@ -302,9 +303,12 @@ impl Poll<'_> {
         let count = claimed.count();
         self.reached |= claimed.leases.is_some();
         if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
-            let n = self.groups.len();
+            let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
             self.node.decks.with(self.spec.queue, n, |deck| {
-                deck.note_backlog(place, claimed.backlog);
+                deck.note_backlog(place, claimed.backlog, now_ms);
+                if count > 0 {
+                    deck.note_due(place, now_ms + self.spec.visibility_ms);
+                }
                 deck.note_noise(place, claimed.noisy && claimed.leases.is_some());
             });
         }
