@@ -1,0 +1,131 @@
+//! What the checker is told: bounds of time, choices of the service, and what a run must have seen.
+
+use serde::{Deserialize, Serialize};
+
+use crate::invariant::Invariant;
+
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000 * MS;
+
+/// How exact times are, and how long what must happen may take. In microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bounds {
+    /// `e`: how far a server's timer may be from the harness's clock over the times in question, and
+    /// its wall clock from the harness's wall clock. 0 in a simulator.
+    pub clock_us: u64,
+    /// `L`: whatever must happen after a fault is healed happens within this.
+    pub liveness_us: u64,
+    /// A long poll answers by its wait plus this.
+    pub poll_slack_us: u64,
+    /// A message must not be visible for longer than this while a long poll that ends empty waits.
+    pub wakeup_us: u64,
+    /// The same when a fault fell into the poll or was healed less than `liveness_us` before.
+    pub wakeup_faulty_us: u64,
+    /// How old counts may be.
+    pub counts_us: u64,
+    /// How long after its retention a message may still be delivered.
+    pub retention_slack_us: u64,
+    /// How long after a queue's deletion or creation another node may not know of it.
+    pub queue_slack_us: u64,
+    /// A request whose client gave up takes effect within this after that, or never. Believed
+    /// only where a message must *not* have been taken meanwhile (S16, S17); for everything else
+    /// such a request is open for ever.
+    pub settle_us: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            clock_us: 500 * MS,
+            liveness_us: 10 * SECOND,
+            poll_slack_us: 5 * SECOND,
+            wakeup_us: SECOND,
+            wakeup_faulty_us: 10 * SECOND,
+            counts_us: 5 * SECOND,
+            retention_slack_us: 0,
+            queue_slack_us: 0,
+            settle_us: 30 * SECOND,
+        }
+    }
+}
+
+impl Bounds {
+    /// For a simulator: its one clock is everybody's clock.
+    pub fn exact() -> Self {
+        Self { clock_us: 0, ..Self::default() }
+    }
+}
+
+/// What a handle does after a newer receive of its message, in standard queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldHandles {
+    /// As much as the newest.
+    Act,
+    /// Nothing.
+    AreIgnored,
+    /// This or that: SQS itself.
+    Undefined,
+}
+
+/// Where SQS leaves a choice: what the service under test promises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Promises {
+    /// See [`OldHandles`].
+    pub old_handles: OldHandles,
+    /// A new `DelaySeconds` of a FIFO queue is for waiting messages too.
+    pub fifo_delay_retroactive: bool,
+    /// While a fault is there a receive may lease messages that no answer brings, although its own
+    /// answer is a success: an answer was lost between two nodes.
+    pub receives_lost_inside: bool,
+    /// So many short polls of one client, one after the other, see everything. `None`: short
+    /// polls are samples.
+    pub short_polls_for_all: Option<u32>,
+    /// Most messages of a queue in flight.
+    pub in_flight_max: Option<u64>,
+    /// Messages that went to a FIFO dead-letter queue have their message id as deduplication id.
+    pub dead_letter_dedup_is_message_id: bool,
+}
+
+impl Default for Promises {
+    fn default() -> Self {
+        Self {
+            old_handles: OldHandles::Act,
+            fifo_delay_retroactive: false,
+            receives_lost_inside: false,
+            short_polls_for_all: None,
+            in_flight_max: Some(120_000),
+            dead_letter_dedup_is_message_id: true,
+        }
+    }
+}
+
+/// What a run must have seen; otherwise nothing is proven and the verdict is *unknown*.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expect {
+    /// Each of these must have examined something.
+    pub invariants: Vec<Invariant>,
+    /// Acknowledged sends.
+    pub sends_min: u64,
+    /// Deliveries.
+    pub deliveries_min: u64,
+    /// Names of faults; each must have fired and be healed.
+    pub faults: Vec<String>,
+    /// The run is without a drain: nobody can say what was lost, and that is no fault.
+    pub no_drain: bool,
+}
+
+/// Everything that a check is told beyond the records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Times.
+    pub bounds: Bounds,
+    /// Choices.
+    pub promises: Promises,
+    /// What must have been seen.
+    pub expect: Expect,
+}
