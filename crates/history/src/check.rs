@@ -1,0 +1,119 @@
+//! Records in, verdict out.
+
+use std::io::BufRead;
+
+use crate::file::{Header, ReadError, Reader, Tail};
+use crate::index::{Builder, Index};
+use crate::invariants;
+use crate::record::Record;
+use crate::verdict::{Answer, Coverage, Tally, Verdict};
+
+/// Judges records in memory; `header` says how.
+pub fn check<'a>(header: &Header, records: impl IntoIterator<Item = &'a Record>) -> Verdict {
+    let mut checker = Checker::new(header.clone());
+    records.into_iter().for_each(|record| checker.add(record));
+    checker.finish(Tail::Whole)
+}
+
+/// Judges a history as it is read.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn check_reader<R: BufRead>(reader: &mut Reader<R>) -> Result<Verdict, ReadError> {
+    let mut checker = Checker::new(reader.header().clone());
+    while let Some(record) = reader.read()? {
+        checker.add(&record);
+    }
+    Ok(checker.finish(reader.tail().unwrap_or(Tail::Unfinished)))
+}
+
+/// Judges records as they come. It keeps some hundred bytes of each, not the records.
+pub struct Checker {
+    builder: Builder,
+}
+
+impl Checker {
+    /// With nothing yet.
+    pub fn new(header: Header) -> Self {
+        Self { builder: Builder::new(header) }
+    }
+
+    /// Takes the next record. They may come in any order.
+    pub fn add(&mut self, record: &Record) {
+        self.builder.add(record);
+    }
+
+    /// The verdict on all of them.
+    pub fn finish(self, tail: Tail) -> Verdict {
+        let index = self.builder.finish(tail);
+        let tallies = invariants::check_all(&index);
+        let losses = invariants::losses_by_place(&index);
+        let mut coverage = index.coverage.clone();
+        coverage.redeliveries = redeliveries(&index);
+        let doubts = doubts(&index, &coverage, &tallies);
+        let answer = match () {
+            () if tallies.iter().any(|tally| tally.found > 0) => Answer::Fail,
+            () if !doubts.is_empty() => Answer::Unknown,
+            () => Answer::Pass,
+        };
+        Verdict { answer, label: index.header.label, doubts, tail, coverage, losses, tallies }
+    }
+}
+
+fn redeliveries(index: &Index) -> u64 {
+    let messages = 0..index.messages.len() as u32;
+    let counts = messages.map(|it| index.deliveries_of_message.of(it).len() as u64);
+    counts.map(|count| count.saturating_sub(1)).sum()
+}
+
+/// Why "nothing found" would prove nothing.
+fn doubts(index: &Index, coverage: &Coverage, tallies: &[Tally]) -> Vec<String> {
+    let expect = &index.header.options.expect;
+    let mut doubts = Vec::new();
+    match index.tail {
+        Tail::Whole => {}
+        Tail::Unfinished => doubts.push("the history has no end: requests are missing".to_owned()),
+        Tail::Torn(bytes) => {
+            doubts
+                .push(format!("the history's last record is torn ({bytes} bytes of it are there)"));
+        }
+    }
+    if coverage.ok == 0 {
+        doubts.push("nothing went well in this run".to_owned());
+    }
+    if !expect.no_drain && index.drained.is_none() {
+        let why = match index.drain {
+            None => "there is no drain",
+            Some(_) => "the drain did not come to its end",
+        };
+        doubts.push(format!("{why}: nobody can say what was lost"));
+    }
+    let drain = index.drain.filter(|_| !expect.no_drain);
+    if drain.is_some_and(|drain| index.faults.iter().any(|fault| fault.to > drain)) {
+        doubts.push("a fault was still there in the drain".to_owned());
+    }
+    for (what, seen, wanted) in [
+        ("acknowledged sends", coverage.sends, expect.sends_min),
+        ("deliveries", coverage.deliveries, expect.deliveries_min),
+    ] {
+        if seen < wanted {
+            doubts.push(format!("{seen} {what}, and {wanted} were expected"));
+        }
+    }
+    for fault in &expect.faults {
+        if !index.fired.contains(fault) {
+            doubts.push(format!("the fault {fault} was expected and never fired"));
+        }
+    }
+    for fault in &index.unhealed {
+        doubts.push(format!("the fault {fault} was never healed"));
+    }
+    for tally in tallies.iter().filter(|it| expect.invariants.contains(&it.invariant)) {
+        if tally.examined == 0 {
+            let why = tally.skipped.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+            doubts
+                .push(format!("{} was expected and had nothing to examine{why}", tally.invariant));
+        }
+    }
+    doubts
+}

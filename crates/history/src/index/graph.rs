@@ -1,0 +1,76 @@
+//! How messages get from one queue to another.
+
+use std::collections::BTreeSet;
+
+/// Edges between queues. A queue is there once it was a row of the index.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    /// By a redrive policy that was in force at some time: the message keeps its id.
+    redrives: BTreeSet<(u32, u32)>,
+    /// By a move task that may have run: messages get new ids.
+    moves: BTreeSet<(u32, u32)>,
+}
+
+impl Graph {
+    pub(crate) fn add_redrive(&mut self, from: u32, to: u32) {
+        self.redrives.insert((from, to));
+    }
+
+    pub(crate) fn add_move(&mut self, from: u32, to: Option<u32>) {
+        match to {
+            Some(to) => {
+                self.moves.insert((from, to));
+            }
+            // Each goes where it came from.
+            None => {
+                let sources: Vec<u32> = self.sources(from).collect();
+                self.moves.extend(sources.into_iter().map(|to| (from, to)));
+            }
+        }
+    }
+
+    /// The queues whose dead letters may come here.
+    pub(crate) fn sources(&self, queue: u32) -> impl Iterator<Item = u32> + '_ {
+        self.redrives.iter().filter(move |edge| edge.1 == queue).map(|edge| edge.0)
+    }
+
+    /// The dead-letter queues of a queue, over time.
+    pub(crate) fn targets(&self, queue: u32) -> impl Iterator<Item = u32> + '_ {
+        self.redrives.range((queue, 0)..=(queue, u32::MAX)).map(|edge| edge.1)
+    }
+
+    pub(crate) fn has_moves(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
+    pub(crate) fn is_move_source(&self, queue: u32) -> bool {
+        self.moves.range((queue, 0)..=(queue, u32::MAX)).next().is_some()
+    }
+
+    pub(crate) fn is_move_target(&self, queue: u32) -> bool {
+        self.moves.iter().any(|edge| edge.1 == queue)
+    }
+
+    /// Whether messages only come by sends and only go by deletes, purges and age.
+    pub(crate) fn is_isolated(&self, queue: u32) -> bool {
+        let touches = |edge: &(u32, u32)| edge.0 == queue || edge.1 == queue;
+        !self.redrives.iter().any(touches) && !self.moves.iter().any(touches)
+    }
+
+    /// All queues where a message of this queue may be, with or without a new id.
+    pub(crate) fn reachable(&self, queue: u32) -> Vec<u32> {
+        let mut found = vec![queue];
+        let mut next = 0;
+        while next < found.len() {
+            let from = found[next];
+            let edges = [&self.redrives, &self.moves];
+            for edge in edges.iter().flat_map(|edges| edges.range((from, 0)..=(from, u32::MAX))) {
+                if !found.contains(&edge.1) {
+                    found.push(edge.1);
+                }
+            }
+            next += 1;
+        }
+        found
+    }
+}

@@ -1,0 +1,177 @@
+//! The history as the invariants look at it: flat tables, built in one pass over the records.
+//!
+//! Texts are 128-bit stand-ins, queues and groups are numbers, and a record is known by its place;
+//! whoever needs its text reads it again. So ten million requests fit into a few gigabytes.
+
+mod build;
+mod finish;
+mod graph;
+mod queue;
+mod rows;
+mod span;
+
+pub(crate) use build::Builder;
+pub(crate) use graph::Graph;
+pub(crate) use queue::{Access, Clearing, Existence, Probe, Queue};
+pub(crate) use rows::{
+    Attempt, Batch, Delivery, FaultWindow, Group, Groups, Key, Known, Message, NONE, Receive,
+    Recovery, Stay, Touch, TouchKind,
+};
+pub(crate) use span::{NEVER, Span};
+
+use crate::file::{Header, Tail};
+use crate::hash::{Id, IdMap};
+use crate::options::{Bounds, Promises};
+use crate::verdict::{Coverage, Finding};
+
+/// See the module.
+pub(crate) struct Index {
+    pub(crate) header: Header,
+    pub(crate) tail: Tail,
+    pub(crate) coverage: Coverage,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) receives: Vec<Receive>,
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) touches: Vec<Touch>,
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) faults: Vec<FaultWindow>,
+    pub(crate) unhealed: Vec<String>,
+    pub(crate) fired: Vec<String>,
+    /// When the last drain began.
+    pub(crate) drain: Option<u64>,
+    /// It came to its end, then.
+    pub(crate) drained: Option<u64>,
+    pub(crate) graph: Graph,
+    pub(crate) attempts_of_key: Groups,
+    pub(crate) attempts_of_message: Groups,
+    pub(crate) deliveries_of_message: Groups,
+    pub(crate) touches_of_message: Groups,
+    pub(crate) messages_of_key: Groups,
+    /// Messages of FIFO queues, in order of their sequence numbers within each group.
+    pub(crate) stays: Vec<Stay>,
+    pub(crate) stays_of_group: Groups,
+    /// Deliveries by handle; of several the first.
+    pub(crate) by_handle: IdMap<Id, u32>,
+    /// The earliest unknown send of a deduplication id.
+    pub(crate) info_by_dedup: IdMap<(u32, Id), u64>,
+    /// Receives of unknown outcome by queue and attempt id: each may have repeated another.
+    pub(crate) lost_attempts: IdMap<(u32, Id), Vec<u32>>,
+    /// What was tried after the last fault was healed.
+    pub(crate) recovery: Option<Recovery>,
+    pub(crate) last_us: u64,
+}
+
+impl Index {
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.header.options.bounds
+    }
+
+    pub(crate) fn promises(&self) -> &Promises {
+        &self.header.options.promises
+    }
+
+    /// Whether no request is missing from the history. Otherwise what seems to come from nowhere
+    /// may come from a request that was under way when the writing ended.
+    pub(crate) fn whole(&self) -> bool {
+        self.tail == Tail::Whole
+    }
+
+    /// Of a queue's attempts and deliveries: whether messages may leave it or come to it in other
+    /// ways than by sends and deletes.
+    pub(crate) fn is_isolated(&self, queue: u32) -> bool {
+        self.graph.is_isolated(queue)
+    }
+
+    /// The wall clock of a moment, in milliseconds.
+    pub(crate) fn wall_ms(&self, at_us: u64) -> Option<u64> {
+        Some(self.header.wall_zero_ms?.saturating_add(at_us / 1_000))
+    }
+
+    /// Whether a fault was there at some moment of a span, or so shortly before that not everything
+    /// need have recovered.
+    pub(crate) fn disturbed(&self, span: Span) -> bool {
+        let recovery = self.bounds().liveness_us;
+        self.faults
+            .iter()
+            .any(|it| it.from <= span.ret && span.inv <= it.to.saturating_add(recovery))
+    }
+
+    /// A finding about nothing in particular yet.
+    pub(crate) fn finding(&self, what: String, at_us: u64) -> Finding {
+        Finding {
+            invariant: crate::Invariant::S1,
+            what,
+            message: None,
+            writer: None,
+            queue: None,
+            group: None,
+            shard: None,
+            nodes: Vec::new(),
+            at_us,
+            records: Vec::new(),
+        }
+    }
+
+    /// A finding about a message and requests of it.
+    pub(crate) fn finding_of(
+        &self,
+        what: String,
+        message: u32,
+        deliveries: &[u32],
+        records: &[u32],
+    ) -> Finding {
+        let row = &self.messages[message as usize];
+        let sends = self.attempts_of_message.of(message);
+        let mut finding = self.finding(what, 0);
+        finding.message = Some(self.name_of(message));
+        finding.writer = (row.key != NONE).then(|| self.keys[row.key as usize].key.writer);
+        let mut queue = sends.first().map_or(NONE, |it| self.attempts[*it as usize].queue);
+        for send in sends {
+            let send = &self.attempts[*send as usize];
+            finding.records.push(send.record);
+            finding.nodes.push(send.node);
+            finding.at_us = finding.at_us.max(send.at.inv);
+            finding.shard = finding.shard.or((send.shard != NONE).then_some(send.shard));
+        }
+        for delivery in deliveries {
+            let delivery = &self.deliveries[*delivery as usize];
+            let receive = &self.receives[delivery.receive as usize];
+            queue = receive.queue;
+            finding.records.push(receive.record);
+            finding.nodes.push(receive.node);
+            finding.at_us = finding.at_us.max(receive.at.inv);
+            finding.shard = (delivery.shard != NONE).then_some(delivery.shard).or(finding.shard);
+        }
+        finding.records.extend_from_slice(records);
+        finding.queue = (queue != NONE).then(|| self.queues[queue as usize].name.clone());
+        finding.group = (row.group != NONE).then(|| self.groups[row.group as usize].name.clone());
+        finding.nodes.sort_unstable();
+        finding.nodes.dedup();
+        let mut seen = std::collections::HashSet::new();
+        finding.records.retain(|record| seen.insert(*record));
+        finding
+    }
+
+    /// What a message is called.
+    pub(crate) fn name_of(&self, message: u32) -> String {
+        let row = &self.messages[message as usize];
+        match row.key {
+            NONE => format!("id {:032x}", row.id),
+            key => self.keys[key as usize].key.to_string(),
+        }
+    }
+
+    /// When a delivery was asked for and answered.
+    pub(crate) fn at(&self, delivery: u32) -> Span {
+        self.receives[self.deliveries[delivery as usize].receive as usize].at
+    }
+
+    /// The queue that a delivery came from.
+    pub(crate) fn queue_of(&self, delivery: u32) -> u32 {
+        self.receives[self.deliveries[delivery as usize].receive as usize].queue
+    }
+}

@@ -1,0 +1,70 @@
+//! What a handle can do.
+
+use crate::index::{Index, Known, NONE, Touch};
+use crate::options::OldHandles;
+
+/// Whether a delete or change with a handle acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acts {
+    Surely,
+    Perhaps,
+    Never,
+}
+
+/// Whether the handle was the newest one of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Newest,
+    Old,
+    Unknown,
+}
+
+/// See [`Age`].
+pub(super) fn age(index: &Index, touch: &Touch) -> Age {
+    let own = &index.deliveries[touch.delivery as usize];
+    let own_at = index.at(touch.delivery);
+    let mut age = Age::Newest;
+    for &other in index.deliveries_of_message.of(own.message) {
+        let (row, at) = (&index.deliveries[other as usize], index.at(other));
+        if row.handle == own.handle {
+            continue;
+        }
+        if own_at.before(at) && at.before(touch.at) {
+            return Age::Old;
+        }
+        if at.inv <= touch.at.ret && at.ret >= own_at.inv && !at.before(own_at) {
+            age = Age::Unknown;
+        }
+    }
+    let queue = &index.queues[touch.queue as usize];
+    if age == Age::Newest && queue.lost_receives_until(touch.at.ret) > 0 {
+        age = Age::Unknown;
+    }
+    age
+}
+
+/// What was promised of this handle, when the answer was a success or unknown.
+pub(super) fn acts(index: &Index, touch: &Touch) -> Acts {
+    if touch.delivery == NONE || index.queue_of(touch.delivery) != touch.queue {
+        return Acts::Perhaps;
+    }
+    let fifo = index.queues[touch.queue as usize].fifo;
+    let old_handles = index.promises().old_handles;
+    let acts = match old_handles {
+        _ if fifo => Acts::Surely,
+        OldHandles::Act => Acts::Surely,
+        OldHandles::AreIgnored => match age(index, touch) {
+            Age::Newest => Acts::Surely,
+            Age::Old => Acts::Never,
+            Age::Unknown => Acts::Perhaps,
+        },
+        OldHandles::Undefined => match age(index, touch) {
+            Age::Newest => Acts::Surely,
+            Age::Old | Age::Unknown => Acts::Perhaps,
+        },
+    };
+    match acts {
+        Acts::Surely if touch.outcome != Known::Ok => Acts::Perhaps,
+        acts => acts,
+    }
+}
