@@ -1,0 +1,65 @@
+//! Histories of a service without faults are never flagged, whatever outcomes are unknown.
+
+mod common;
+
+use common::{Plan, World};
+use flotilla_history::{Answer, Invariant, check};
+use proptest::prelude::*;
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let retention = prop_oneof![3 => Just(345_600u64), 1 => 3u64..8];
+    let limit = prop_oneof![3 => Just(100_000usize), 1 => 3usize..12];
+    let chances = (prop_oneof![Just(0u64), 1u64..25], 0u64..8);
+    let parts = (any::<u64>(), chances, any::<(bool, bool)>(), retention, 0u64..2, limit);
+    parts.prop_map(|(seed, (info, fail), (redrive, moves), retention_s, fifo_delay_s, limit)| {
+        Plan {
+            info,
+            fail,
+            redrive,
+            moves,
+            retention_s,
+            fifo_delay_s,
+            limit,
+            seconds: 12,
+            ..Plan::new(seed)
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn nothing_is_found_where_nothing_is_wrong(plan in plan()) {
+        let world = World::run(plan);
+        let verdict = check(&world.header, &world.records);
+        prop_assert_eq!(verdict.answer, Answer::Pass, "{}", world.explain(&verdict));
+    }
+}
+
+/// A clean run that examined nothing would prove nothing: together a few of them examine
+/// everything that is promised.
+#[test]
+fn clean_runs_examine_everything() {
+    let mut examined = vec![0; Invariant::ALL.len()];
+    for seed in 0..12 {
+        let plan = Plan {
+            fifo_delay_s: seed % 2,
+            limit: if seed % 3 == 0 { 5 } else { 100_000 },
+            ..Plan::new(seed)
+        };
+        let world = World::run(plan);
+        let verdict = check(&world.header, &world.records);
+        assert_eq!(verdict.answer, Answer::Pass, "{}", world.explain(&verdict));
+        for (sum, tally) in examined.iter_mut().zip(&verdict.tallies) {
+            *sum += tally.examined;
+        }
+    }
+    let nothing: Vec<&Invariant> = Invariant::ALL
+        .iter()
+        .zip(&examined)
+        .filter(|(_, examined)| **examined == 0)
+        .map(|(invariant, _)| invariant)
+        .collect();
+    assert!(nothing.is_empty(), "never examined: {nothing:?}");
+}

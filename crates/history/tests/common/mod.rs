@@ -1,0 +1,74 @@
+//! Histories of a service that does what it must, or of one with a fault.
+
+#![allow(dead_code, unreachable_pub)]
+
+mod client;
+pub mod dice;
+mod handing;
+mod service;
+pub mod steady;
+mod world;
+
+pub use world::{Plan, World};
+
+use flotilla_history::around::Scenes;
+use flotilla_history::{Verdict, report};
+
+impl World {
+    /// A verdict with the requests around the first findings.
+    pub fn explain(&self, verdict: &Verdict) -> String {
+        let mut scenes = Scenes::new(verdict, 3);
+        self.records.iter().for_each(|record| scenes.add(record));
+        report(verdict, &scenes.finish())
+    }
+}
+
+/// What the service does wrong, now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    Loses,
+    Ghost,
+    Alters,
+    SendDigest,
+    ReceiveDigest,
+    TooMany,
+    Lease,
+    LeaseIgnored,
+    ExtensionIgnored,
+    DeleteIgnored,
+    OldHandleIgnored,
+    HandleTwice,
+    ForeignHandle,
+    CountStands,
+    CountJumps,
+    Restamps,
+    DelayIgnored,
+    RetentionIgnored,
+    MovedTooLate,
+    MovedTooEarly,
+    MovedAndKept,
+    LostInMove,
+    MovedTwice,
+    PurgeKeeps,
+    OldMessagesInNewQueue,
+    WorksAfterDeletion,
+    CounterLeak,
+    LostWakeup,
+    PollTooLong,
+    ShortPollBlind,
+    BatchAnsweredTwice,
+    BatchOutOfOrder,
+    LimitIgnored,
+    LimitTooEarly,
+    StaleAttributes,
+    SequenceFalls,
+    AnswerOutOfOrder,
+    Skips,
+    GroupUnlocked,
+    DedupForgets,
+    DedupForEver,
+    AttemptForgotten,
+    LateDelete,
+    DeadLettersTurned,
+    NeverRecovers,
+}

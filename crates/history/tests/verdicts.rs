@@ -1,0 +1,274 @@
+//! What is said beside findings: that too little was looked at, that a file is not whole, and how it
+//! all is shown.
+
+mod common;
+
+use std::io::Write;
+
+use common::{Bug, Plan, World, steady};
+use flotilla_history::record::*;
+use flotilla_history::{
+    Answer, Bounds, Content, Digests, Header, Invariant, MessageKey, Op, Options, Outcome, Record,
+    Recorder, Tail, Verdict, check, check_file,
+};
+
+const SECOND: u64 = 1_000_000;
+
+fn content(counter: u32) -> Content {
+    let key = MessageKey { writer: 1, counter };
+    Content { key, digests: Digests::of(&format!("{key} x"), &[]) }
+}
+
+fn at(process: u32, from: u64, to: u64, op: Op) -> Record {
+    let (status, request_id) = (Some(200), None);
+    Record { process, node: process, invoked_us: from, returned_us: to, status, request_id, op }
+}
+
+fn send(counter: u32, from: u64, to: u64) -> Record {
+    let sent = Sent {
+        message_id: format!("id-{counter}"),
+        sequence: None,
+        wrong_digests: None,
+        shard: Some(4),
+    };
+    let entry = SendEntry {
+        content: content(counter),
+        group: None,
+        dedup: None,
+        delay_ms: None,
+        result: Outcome::Ok(sent),
+    };
+    at(1, from, to, Op::Send(Send { queue: "q".to_owned(), entries: vec![entry], answered: None }))
+}
+
+fn receive(process: u32, counter: u32, count: u32, from: u64, to: u64) -> Record {
+    let delivered = Delivered {
+        content: Some(content(counter)),
+        message_id: format!("id-{counter}"),
+        handle: format!("handle-{counter}-{count}"),
+        wrong_digests: None,
+        receive_count: Some(count),
+        sent_ms: None,
+        first_received_ms: None,
+        group: None,
+        dedup: None,
+        sequence: None,
+        source: None,
+        shard: Some(4),
+    };
+    let receive = Receive {
+        queue: "q".to_owned(),
+        max: 1,
+        wait_ms: Some(0),
+        visibility_ms: Some(10_000),
+        attempt: None,
+        result: Outcome::Ok(vec![delivered]),
+    };
+    at(process, from, to, Op::Receive(receive))
+}
+
+fn mark(now: u64, mark: Mark) -> Record {
+    at(0, now, now, Op::Mark(mark))
+}
+
+fn drained(mut records: Vec<Record>, now: u64) -> Vec<Record> {
+    records.push(mark(now, Mark::DrainBegan));
+    records.push(mark(now + 1, Mark::DrainEnded { complete: true }));
+    records
+}
+
+fn exact() -> Header {
+    let options = Options { bounds: Bounds::exact(), ..Options::default() };
+    Header { options, ..Header::default() }
+}
+
+fn judge(records: &[Record]) -> Verdict {
+    check(&exact(), records)
+}
+
+#[test]
+fn a_finding_says_which_message_where_and_by_what() {
+    let records =
+        drained(vec![send(7, 1, 2), receive(2, 7, 1, 10, 20), receive(3, 7, 2, 30, 40)], SECOND);
+    let verdict = judge(&records);
+    assert_eq!(verdict.broken(), [Invariant::S1, Invariant::S4]);
+    let finding = &verdict.tally(Invariant::S4).findings[0];
+    assert_eq!(finding.message.as_deref(), Some("w1-7"));
+    assert_eq!((finding.writer, finding.shard), (Some(1), Some(4)));
+    assert_eq!(finding.queue.as_deref(), Some("q"));
+    assert_eq!(finding.nodes, [1, 2, 3]);
+    assert_eq!(finding.records, [0, 1, 2]);
+    assert_eq!(
+        verdict.losses,
+        [
+            "writer 1: 1 of 1 lost, all that it sent",
+            "queue q, shard 4, acknowledged by node 1: 1 lost"
+        ]
+    );
+}
+
+#[test]
+fn overlapping_deliveries_need_an_order_that_keeps_a_lease() {
+    let twice =
+        |from, to| vec![send(7, 1, 2), receive(2, 7, 1, 10, 20), receive(3, 7, 2, from, to)];
+    assert!(judge(&twice(15, 40)).broken().contains(&Invariant::S3));
+    // A long poll that began before the first delivery and ended after its lease.
+    assert!(judge(&twice(5, 10_000_010)).broken().is_empty());
+    assert!(judge(&twice(5, 10_000_009)).broken().contains(&Invariant::S3));
+}
+
+#[test]
+fn the_clock_bound_is_allowed_for() {
+    let records = [send(7, 1, 2), receive(2, 7, 1, 10, 20), receive(3, 7, 2, 9_600_000, 9_700_000)];
+    assert!(judge(&records).broken().contains(&Invariant::S4));
+    let header = Header::default();
+    assert_eq!(header.options.bounds.clock_us, 500_000);
+    assert!(check(&header, &records).broken().is_empty());
+}
+
+#[test]
+fn a_lost_receive_explains_a_gap_in_the_counts() {
+    let mut lost = receive(4, 7, 1, 3, 5);
+    let Op::Receive(op) = &mut lost.op else { unreachable!() };
+    op.result = Outcome::of_error(None, "reset");
+    let found = receive(2, 7, 2, 10_000_010, 10_000_020);
+    assert!(judge(&[send(7, 1, 2), found.clone()]).broken().contains(&Invariant::S8));
+    assert!(judge(&[send(7, 1, 2), lost.clone(), found.clone()]).broken().is_empty());
+    // What was proven not to be applied explains nothing.
+    let Op::Receive(op) = &mut lost.op else { unreachable!() };
+    op.result = Outcome::of_error(Some("not-applied"), "ServiceUnavailable");
+    assert!(judge(&[send(7, 1, 2), lost, found]).broken().contains(&Invariant::S8));
+}
+
+#[test]
+fn an_unknown_delete_accounts_for_a_message_and_decides_nothing() {
+    let delete = |result| {
+        let entry = DeleteEntry { handle: "handle-7-1".to_owned(), result };
+        let op = Delete { queue: "q".to_owned(), entries: vec![entry], answered: None };
+        at(2, 30, 40, Op::Delete(op))
+    };
+    let records =
+        |result| drained(vec![send(7, 1, 2), receive(2, 7, 1, 10, 20), delete(result)], SECOND);
+    let verdict = judge(&records(Outcome::Info("timeout".to_owned())));
+    assert_eq!((verdict.answer, verdict.tally(Invariant::S1).undecided), (Answer::Pass, 1));
+    assert_eq!(judge(&records(Outcome::Ok(()))).answer, Answer::Pass);
+    let refused = judge(&records(Outcome::Fail("ServiceUnavailable".to_owned())));
+    assert_eq!(refused.broken(), [Invariant::S1]);
+}
+
+#[test]
+fn nothing_proves_nothing() {
+    let verdict = judge(&[]);
+    assert_eq!((verdict.answer, verdict.exit_code()), (Answer::Unknown, 2));
+    let verdict = judge(&[send(7, 1, 2), receive(2, 7, 1, 10, 20)]);
+    assert_eq!(verdict.doubts, ["there is no drain: nobody can say what was lost"]);
+    let given_up = mark(9, Mark::DrainEnded { complete: false });
+    let verdict = judge(&[send(7, 1, 2), mark(8, Mark::DrainBegan), given_up]);
+    assert_eq!(verdict.doubts.len(), 1);
+}
+
+#[test]
+fn what_was_expected_and_not_seen_is_a_doubt() {
+    let mut header = exact();
+    let expect = &mut header.options.expect;
+    expect.invariants = vec![Invariant::S1, Invariant::F2];
+    (expect.sends_min, expect.deliveries_min) = (2, 1);
+    expect.faults = vec!["kill".to_owned(), "partition".to_owned()];
+    let fault = |phase, now| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![1], phase };
+        at(0, now, now, Op::Fault(fault))
+    };
+    let records = vec![send(7, 1, 2), fault(FaultPhase::Fired, 5)];
+    let verdict = check(&header, &drained(records, 90));
+    let doubts = verdict.doubts.join("\n");
+    for part in [
+        "a fault was still there in the drain",
+        "1 acknowledged sends, and 2 were expected",
+        "0 deliveries, and 1 were expected",
+        "partition was expected and never fired",
+        "kill was never healed",
+        "F2 was expected and had nothing to examine",
+    ] {
+        assert!(doubts.contains(part), "{part}: {doubts}");
+    }
+    assert!(!doubts.contains("S1 was"), "{doubts}");
+}
+
+fn write(records: &[Record], end: bool, file: &std::path::Path) {
+    let sink = std::io::BufWriter::new(std::fs::File::create(file).unwrap());
+    let recorder = Recorder::new(&exact(), sink).unwrap();
+    records.iter().for_each(|record| recorder.record(record));
+    if end {
+        recorder.finish().unwrap();
+    } else {
+        recorder.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_file_is_judged_and_its_findings_are_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.jsonl");
+    let world = World::run(Plan { bug: Some(Bug::LeaseIgnored), ..Plan::new(3) });
+    let evil = Mark::Note("</svg><script>alert(\"1\")</script>".to_owned());
+    let mut records = world.records;
+    let in_memory = check(&exact(), &records);
+    let middle = in_memory.findings().next().unwrap().at_us;
+    records.insert(0, mark(middle, evil));
+    write(&records, true, &path);
+    let checked = check_file(&path).unwrap();
+    assert_eq!(checked.verdict.answer, Answer::Fail);
+    assert_eq!(checked.verdict.broken(), in_memory.broken());
+    assert!(checked.report.starts_with("FAIL"));
+    assert!(checked.report.contains("S4 a leased message is handed to nobody else"));
+    let page = std::fs::read_to_string(checked.timeline.unwrap()).unwrap();
+    assert!(page.contains("<svg") && page.contains("&lt;script&gt;alert(&quot;1&quot;)"));
+    assert!(!page.contains("<script"), "nothing of the history is markup");
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    assert!(!page.contains("http"), "it needs nothing else");
+    let json = std::fs::read_to_string(checked.json).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["answer"], "fail");
+    let places: Vec<&str> = json["tallies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["invariant"].as_str().unwrap())
+        .collect();
+    assert!(places.contains(&"S1b") && places.contains(&"F11"));
+}
+
+#[test]
+fn a_history_without_its_end_is_judged_and_never_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.jsonl");
+    let world = World::run(Plan { seconds: 3, ..Plan::new(4) });
+    write(&world.records, false, &path);
+    let checked = check_file(&path).unwrap();
+    assert_eq!((checked.verdict.answer, checked.verdict.tail), (Answer::Unknown, Tail::Unfinished));
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"p\":1,").unwrap();
+    let checked = check_file(&path).unwrap();
+    assert_eq!((checked.verdict.exit_code(), checked.verdict.tail), (2, Tail::Torn(7)));
+    assert!(checked.report.contains("torn"), "{}", checked.report);
+    assert!(checked.timeline.is_none());
+}
+
+#[test]
+fn what_seems_to_come_from_nowhere_is_not_held_against_half_a_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.jsonl");
+    let records = [receive(2, 7, 3, 10, 20)];
+    assert_eq!(judge(&records).broken(), [Invariant::S2, Invariant::S8]);
+    write(&records, false, &path);
+    assert_eq!(check_file(&path).unwrap().verdict.answer, Answer::Unknown);
+}
+
+#[test]
+fn a_million_requests_are_judged() {
+    let mut checker = flotilla_history::Checker::new(exact());
+    steady::history(1_000_000 * 10 / 31, |record| checker.add(&record));
+    let verdict = checker.finish(Tail::Whole);
+    assert_eq!(verdict.answer, Answer::Pass, "{}", flotilla_history::report(&verdict, &[]));
+    assert!(verdict.coverage.records > 999_000);
+    assert!(verdict.tally(Invariant::S4).examined > 30_000);
+}
