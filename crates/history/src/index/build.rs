@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::file::Header;
 use crate::hash::{Id, IdMap, id};
+use crate::index::keys::KeyNumbers;
 use crate::index::queue::{Access, Clearing, Existence, Probe, Queue};
 use crate::index::rows::{
     Attempt, Batch, Delivery, FAILURES_KEPT_MAX, FaultWindow, Group, Key, Known, Message, NONE,
@@ -45,7 +46,7 @@ pub(crate) struct Builder {
     pub(super) last_us: u64,
     pub(super) open_faults: Vec<(String, Vec<u32>, u64)>,
     first_us: Option<u64>,
-    by_key: IdMap<u64, u32>,
+    by_key: KeyNumbers,
     by_id: IdMap<Id, u32>,
     by_group: IdMap<(u32, Id), u32>,
     by_queue: BTreeMap<String, u32>,
@@ -454,10 +455,12 @@ impl Builder {
     }
 
     fn key(&mut self, key: crate::MessageKey) -> u32 {
-        *self.by_key.entry(key.packed()).or_insert_with(|| {
+        let next = self.keys.len() as u32;
+        let number = self.by_key.number(key, next);
+        if number == next {
             self.keys.push(Key { key });
-            self.keys.len() as u32 - 1
-        })
+        }
+        number
     }
 
     fn message(&mut self, id: Id, queue: u32) -> u32 {

@@ -6,6 +6,7 @@
 mod build;
 mod finish;
 mod graph;
+mod keys;
 mod queue;
 mod rows;
 mod span;

@@ -78,12 +78,18 @@ fn untouched(index: &Index, first: &Receive, second: &Receive) -> bool {
         let message = index.deliveries[delivery as usize].message;
         let touches = index.touches_of_message.of(message).iter();
         let touched = touches.into_iter().any(|it| index.touches[*it as usize].at.inv <= end);
+        let handle = index.deliveries[delivery as usize].handle;
+        let received = index.deliveries_of_message.of(message).iter().any(|it| {
+            index.deliveries[*it as usize].handle != handle
+                && index.at(*it).inv <= end
+                && index.at(*it).ret >= first.at.inv
+        });
         setters(index, message, &mut found);
         let others = |it: &super::hiding::Setter| index.at(it.delivery).inv >= second.at.inv;
         let held = earliest_end(&found, second.at, others).is_some_and(|until| end < until);
         // Its retention ends a lease, too.
         let row = &index.messages[message as usize];
         let expires = row.entered.inv.saturating_add(queue.retention_us.min(second.at));
-        !touched && held && end < expires
+        !touched && !received && held && end < expires
     })
 }

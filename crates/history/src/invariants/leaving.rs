@@ -60,19 +60,21 @@ pub(super) fn redriven(index: &Index, message: u32, queue: u32) -> u64 {
     earliest
 }
 
-/// When a message had certainly left its queue, by an acknowledged delete, purge or deletion of the
-/// queue that came after it.
-pub(super) fn latest(index: &Index, message: u32) -> u64 {
+/// When a message had certainly left a queue where it was, by an acknowledged delete there, or by a
+/// purge or deletion of the queue after it was sent there.
+pub(super) fn latest(index: &Index, message: u32, queue: u32) -> u64 {
     let row = &index.messages[message as usize];
     let mut latest = NEVER;
     for touch in index.touches_of_message.of(message) {
         let touch = &index.touches[*touch as usize];
-        if touch.kind == TouchKind::Delete && acts(index, touch) == Acts::Surely {
+        // A handle of another queue does nothing to a message that was moved here.
+        let here = touch.queue == queue && touch.kind == TouchKind::Delete;
+        if here && acts(index, touch) == Acts::Surely {
             latest = latest.min(touch.at.ret);
         }
     }
-    for clearing in &index.queues[row.queue as usize].clearings {
-        if row.entered.before(clearing.at) {
+    for clearing in &index.queues[queue as usize].clearings {
+        if row.queue == queue && row.entered.before(clearing.at) {
             latest = latest.min(clearing.at.ret);
         }
     }

@@ -98,7 +98,7 @@ fn presence(index: &Index, queue: u32) -> (Ends, Ends) {
         }
         let gone = leaving::earliest(index, message, queue, row.entered.inv);
         certain.add(row.entered.ret, gone);
-        possible.add(row.entered.inv, leaving::latest(index, message));
+        possible.add(row.entered.inv, leaving::latest(index, message, queue));
         if !row.acknowledged && row.key != NONE {
             explained[row.key as usize] = true;
         }

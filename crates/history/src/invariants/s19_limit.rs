@@ -17,10 +17,13 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         return;
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    for queue in 0..index.queues.len() as u32 {
-        let of_queue = || index.receives.iter().filter(|it| it.queue == queue);
-        let delivered: usize = of_queue().map(|it| it.count as usize).sum();
-        let refused = of_queue().any(|it| it.over_limit);
+    let mut receives = vec![(0usize, false); index.queues.len()];
+    for receive in &index.receives {
+        let (delivered, refused) = &mut receives[receive.queue as usize];
+        *delivered += receive.count as usize;
+        *refused |= receive.over_limit;
+    }
+    for (queue, (delivered, refused)) in (0u32..).zip(receives) {
         if delivered <= limit && !refused {
             // It cannot have been reached.
             tally.examined += u64::from(delivered > 0);
@@ -63,7 +66,7 @@ fn leases(index: &Index, queue: u32) -> Leases {
             }
         }
         let ends = found.iter().filter(here).map(|it| it.at.ret.saturating_add(it.longest_us));
-        let gone = super::leaving::latest(index, message);
+        let gone = super::leaving::latest(index, message, queue);
         let from = found.iter().filter(here).map(|it| it.at.inv);
         leases.possible_from.push(from.min().unwrap_or(0));
         leases.possible_to.push(ends.max().unwrap_or(NEVER).saturating_add(e).min(gone));

@@ -2,6 +2,7 @@
 
 use super::hiding::{latest_end, setters};
 use super::{leaving, s09_delay};
+use crate::hash::IdMap;
 use crate::index::{Index, NEVER, NONE, Span};
 
 /// Per queue, a message and from when to when a receive could certainly have had it; in order of
@@ -160,13 +161,18 @@ fn blocked_until(index: &Index) -> Vec<u64> {
             if !moved && stay.home && index.messages[stay.message as usize].queue == queue {
                 blocked[stay.message as usize] = until;
             }
-            until = until.max(leaving::latest(index, stay.message));
+            until = until.max(leaving::latest(index, stay.message, queue));
         }
     }
+    let mut lost: IdMap<u32, u64> = IdMap::default();
     for attempt in index.attempts.iter().filter(|it| it.at.ret == NEVER && it.group != NONE) {
-        for stay in index.stays_of_group.of(attempt.group) {
+        let first = lost.entry(attempt.group).or_insert(attempt.at.inv);
+        *first = attempt.at.inv.min(*first);
+    }
+    for (group, first) in lost {
+        for stay in index.stays_of_group.of(group) {
             let message = index.stays[*stay as usize].message;
-            if index.messages[message as usize].entered.ret >= attempt.at.inv {
+            if index.messages[message as usize].entered.ret >= first {
                 blocked[message as usize] = NEVER;
             }
         }
