@@ -182,9 +182,8 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Has the state store give back the room of queues that were purged or deleted, and while the node
-/// is low on space that of all removed messages, which it otherwise does at its leisure. Until the
-/// node ends.
+/// Has the state store give back the room of queues that were purged or deleted and of many removed
+/// messages, and while the node is low on space that of all. Until the node ends.
 pub(crate) async fn reclaim(node: Arc<Node>) {
     let mut rest = RECLAIM_REST;
     loop {
@@ -195,12 +194,10 @@ pub(crate) async fn reclaim(node: Arc<Node>) {
         rest = RECLAIM_REST;
         let db = node.host.state_db().clone();
         let low = node.space.low_here();
-        if !low && !db.has_cleared() {
-            continue;
-        }
         let began = Instant::now();
         let done = tokio::task::spawn_blocking(move || {
             db.reclaim_cleared()?;
+            db.trim()?;
             if low {
                 // Only removals that are flushed can make room.
                 db.flush()?;

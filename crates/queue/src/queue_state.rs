@@ -80,11 +80,15 @@ impl QueueState {
         let mut state = QueueState::with_row(row);
         state.stored = true;
         state.promoted_ms = clock_ms;
+        // Whatever lies below the first never-received message has a hidden row.
+        let mut floor = row.fresh_from;
         for (seq, hidden) in rows {
             if seq >= row.purged_below {
+                floor = floor.min(seq);
                 state.hide(seq, hidden);
             }
         }
+        state.floor = floor.max(row.purged_below);
         state
     }
 
@@ -261,5 +265,31 @@ fn kind(row: &Hidden) -> Kind {
 impl PartialEq for QueueState {
     fn eq(&self, other: &QueueState) -> bool {
         self.row == other.row && self.hidden == other.hidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise the first look for old messages after a restart walks over all that are gone.
+    #[test]
+    fn a_loaded_queue_knows_where_its_messages_begin() {
+        let hidden = Hidden {
+            revision: 1,
+            visible_at_ms: 9,
+            receive_count: 1,
+            first_received_ms: 8,
+            received_ms: 8,
+            group: None,
+        };
+        let row = QueueRow { purged_below: Seq(3), fresh_from: Seq(50), ..QueueRow::default() };
+        let floor = |rows: &[u64]| {
+            let rows = rows.iter().map(|seq| (Seq(*seq), hidden)).collect();
+            QueueState::load(row, rows, 10).floor
+        };
+        assert_eq!(floor(&[]), Seq(50));
+        assert_eq!(floor(&[30, 20, 70]), Seq(20));
+        assert_eq!(floor(&[2, 70]), Seq(50), "the first one is purged");
     }
 }

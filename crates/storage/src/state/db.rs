@@ -28,6 +28,9 @@ const FORMAT_KEY: &[u8] = b"format";
 /// next number.
 const FORMAT: &[u8] = b"flotilla state 1";
 
+/// Fewer removed messages are not worth a compaction.
+const TRIM_REMOVALS_MIN: u64 = 10_000;
+
 /// The state store of one node. Clones are handles to the same store, which closes when the last
 /// handle, group, batch, export and import is gone.
 #[derive(Clone)]
@@ -161,6 +164,28 @@ impl StateDb {
     /// removed range covers may otherwise stay for a day. Blocks for as long as that takes.
     pub fn reclaim(&self) {
         self.compact_all(&gentle());
+    }
+
+    /// Gives back the room of removed messages once they are as many as those that are there, so
+    /// that each message is rewritten about once in its life. Returns whether they were. Blocks for
+    /// as long as that takes.
+    ///
+    /// # Errors
+    /// When the store cannot list its files.
+    pub fn trim(&self) -> io::Result<bool> {
+        let files = self.shared.db.live_files().map_err(failed("listing files"))?;
+        let of_messages =
+            files.iter().filter(|file| file.column_family_name == Table::Message.name());
+        let (entries, removals) = of_messages.fold((0, 0), |(entries, removals), file| {
+            (entries + file.num_entries, removals + file.num_deletions)
+        });
+        // Of `n` entries with `r` removals, `r` are of removed messages, and `n - 2r` are there.
+        let is_worn = removals >= TRIM_REMOVALS_MIN && removals * 3 >= entries;
+        if is_worn {
+            let (cf, all) = (self.shared.cf(Table::Message), None::<&[u8]>);
+            self.shared.db.compact_range_cf_opt(cf, all, all, &gentle());
+        }
+        Ok(is_worn)
     }
 
     /// Whether messages of a queue were removed all at once since the last

@@ -28,6 +28,8 @@ impl Table {
     }
 }
 
+const MESSAGE_FILE_BYTES: u64 = 8 * 1_048_576;
+
 /// Memory and disk habits of one node's store.
 #[derive(Clone, Debug)]
 pub struct StateOptions {
@@ -107,10 +109,6 @@ impl StateOptions {
         options.set_level_zero_stop_writes_trigger(64);
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_compression_type(DBCompressionType::Lz4);
-        // Rows that die young leave pairs of put and removal behind when a flush comes between
-        // them. A file with a run of removals, or half made of them, is compacted without
-        // waiting for its level to fill up; otherwise every scan walks over the dead.
-        options.add_compact_on_deletion_collector_factory(1_000, 250, 0.5);
         // A compaction needs room for its output beside its input: on a disk that is nearly full
         // it must not be the last straw.
         options.set_max_compaction_bytes(256 * 1_048_576);
@@ -120,12 +118,22 @@ impl StateOptions {
         match table {
             Table::Message => self.message(&mut options),
             // Never asked for one key (`hidden`), or asked for keys that exist (`meta`).
-            Table::Meta | Table::Hidden => {}
+            Table::Meta | Table::Hidden => {
+                // Rows that die young leave pairs of put and removal behind when a flush comes
+                // between them. A file with a run of removals, or half made of them, is compacted
+                // without waiting for its level to fill up; otherwise every scan walks over the
+                // dead. (Not messages: no scan begins below the first one that is there, and the
+                // files that a run of their removals concerns are large. See `StateDb::trim`.)
+                options.add_compact_on_deletion_collector_factory(1_000, 250, 0.5);
+            }
         }
         options
     }
 
     fn message(&self, options: &mut Options) {
+        // Who drains a backlog removes a short stretch of every shard's messages. Compactions
+        // rewrite the files that such a stretch lies in, whole.
+        options.set_target_file_size_base(MESSAGE_FILE_BYTES);
         // A receive asks for messages that exist: on the last level, where most of a backlog
         // lies, a filter would answer yes and cost memory.
         options.set_optimize_filters_for_hits(true);
