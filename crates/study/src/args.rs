@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     /// than a message stays hidden whose receiver never saw it.
     #[arg(long, global = true, default_value_t = VISIBILITY_TIMEOUT_S + 15)]
     pub(crate) patience: u32,
+    /// A FIFO queue in high throughput mode, and messages of so many groups in turn.
+    #[arg(long, global = true, value_parser = messages())]
+    pub(crate) groups: Option<u64>,
     /// A name for what is measured, for the table.
     #[arg(long, global = true)]
     pub(crate) label: Option<String>,

@@ -52,9 +52,10 @@ impl Run {
     ) -> anyhow::Result<Rc<Self>> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is wrong")?;
         let id = since.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_right(16);
-        let name = format!("bench-{id:016x}");
+        let suffix = if settings.groups.is_some() { ".fifo" } else { "" };
+        let name = format!("bench-{id:016x}{suffix}");
         let endpoint = &settings.endpoints[0];
-        let queue = Client::new(endpoint)
+        let queue = Client::new(endpoint, settings.groups)
             .create_queue(&name)
             .await
             .with_context(|| format!("{endpoint} cannot create a queue"))?;
@@ -83,7 +84,7 @@ impl Run {
     /// A connected client of worker `index`; workers take the endpoints in turn.
     pub(crate) async fn client(&self, index: usize) -> anyhow::Result<Client> {
         let endpoint = &self.settings.endpoints[index % self.settings.endpoints.len()];
-        let mut client = Client::new(endpoint);
+        let mut client = Client::new(endpoint, self.settings.groups);
         let deadline = Instant::now() + VISIBLE_EVERYWHERE_WITHIN;
         loop {
             match client.find_queue(&self.name).await {
@@ -99,7 +100,8 @@ impl Run {
     }
 
     pub(crate) async fn delete_queue(&self) -> anyhow::Result<()> {
-        Ok(Client::new(&self.settings.endpoints[0]).delete_queue(&self.queue).await?)
+        let mut client = self.client(0).await?;
+        Ok(client.delete_queue(&self.queue).await?)
     }
 
     /// Waits until a window has room for `messages` more; not longer than `deadline`.

@@ -55,13 +55,15 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Client {
     connection: Connection,
+    /// Of a FIFO queue.
+    groups: Option<u64>,
     head: Vec<u8>,
     body: Vec<u8>,
     request: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn new(endpoint: &Endpoint) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, groups: Option<u64>) -> Self {
         let head = format!(
             "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.0\r\n\
              x-amz-target: AmazonSQS.",
@@ -69,6 +71,7 @@ impl Client {
         );
         Self {
             connection: Connection::new(endpoint.clone()),
+            groups,
             head: head.into_bytes(),
             body: Vec::new(),
             request: Vec::new(),
@@ -76,11 +79,15 @@ impl Client {
     }
 
     pub(crate) async fn create_queue(&mut self, name: &str) -> Result<QueueUrl, CallError> {
-        let attributes = serde_json::json!({
-            "QueueName": name,
-            "Attributes": { "VisibilityTimeout": VISIBILITY_TIMEOUT_S.to_string() },
-        });
-        self.body = attributes.to_string().into_bytes();
+        let mut attributes =
+            serde_json::json!({ "VisibilityTimeout": VISIBILITY_TIMEOUT_S.to_string() });
+        if self.groups.is_some() {
+            attributes["FifoQueue"] = "true".into();
+            attributes["DeduplicationScope"] = "messageGroup".into();
+            attributes["FifoThroughputLimit"] = "perMessageGroupId".into();
+        }
+        let input = serde_json::json!({ "QueueName": name, "Attributes": attributes });
+        self.body = input.to_string().into_bytes();
         self.queue_url("CreateQueue").await
     }
 
@@ -103,11 +110,11 @@ impl Client {
     ) -> Result<Outcome, CallError> {
         self.body.clear();
         if let [stamp] = stamps {
-            write_send(&mut self.body, queue, stamp);
+            write_send(&mut self.body, queue, stamp, self.groups);
             self.call("SendMessage").await?;
             return Ok(Outcome { succeeded: vec![0], failure: None });
         }
-        write_send_batch(&mut self.body, queue, stamps);
+        write_send_batch(&mut self.body, queue, stamps, self.groups);
         self.batch("SendMessageBatch").await
     }
 
@@ -180,19 +187,31 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing into memory does not fail");
 }
 
-fn write_send(out: &mut Vec<u8>, queue: &QueueUrl, stamp: &Stamp) {
+fn write_send(out: &mut Vec<u8>, queue: &QueueUrl, stamp: &Stamp, groups: Option<u64>) {
     put(out, format_args!(r#"{{"QueueUrl":{},"MessageBody":""#, queue.0));
-    stamp.write_body(out);
-    out.extend_from_slice(b"\"}");
+    write_message(out, stamp, groups);
 }
 
-fn write_send_batch(out: &mut Vec<u8>, queue: &QueueUrl, stamps: &[Stamp]) {
+/// From the body on.
+fn write_message(out: &mut Vec<u8>, stamp: &Stamp, groups: Option<u64>) {
+    stamp.write_body(out);
+    out.push(b'"');
+    if let Some(groups) = groups {
+        let (sequence, group) = (stamp.sequence.0, stamp.sequence.0 % groups);
+        put(
+            out,
+            format_args!(r#","MessageGroupId":"{group}","MessageDeduplicationId":"{sequence}""#),
+        );
+    }
+    out.push(b'}');
+}
+
+fn write_send_batch(out: &mut Vec<u8>, queue: &QueueUrl, stamps: &[Stamp], groups: Option<u64>) {
     put(out, format_args!(r#"{{"QueueUrl":{},"Entries":["#, queue.0));
     for (index, stamp) in stamps.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         put(out, format_args!(r#"{comma}{{"Id":"{index}","MessageBody":""#));
-        stamp.write_body(out);
-        out.extend_from_slice(b"\"}");
+        write_message(out, stamp, groups);
     }
     out.extend_from_slice(b"]}");
 }
@@ -289,16 +308,28 @@ mod tests {
 
     #[test]
     fn a_send_is_json() {
-        let body = parsed(|out| write_send(out, &queue(), &stamp(3)));
+        let body = parsed(|out| write_send(out, &queue(), &stamp(3), None));
         assert_eq!(body["QueueUrl"], r#"http://h:1/0/a"b"#);
         assert_eq!(Stamp::read_body(body["MessageBody"].as_str().unwrap()), Some(stamp(3)));
         assert_eq!(body.as_object().unwrap().len(), 2);
     }
 
     #[test]
+    fn messages_of_fifo_queues_have_ids() {
+        let body = parsed(|out| write_send(out, &queue(), &stamp(13), Some(10)));
+        assert_eq!(
+            (&body["MessageGroupId"], &body["MessageDeduplicationId"]),
+            (&"3".into(), &"13".into())
+        );
+        let stamps = [stamp(19), stamp(20)];
+        let body = parsed(|out| write_send_batch(out, &queue(), &stamps, Some(10)));
+        assert_eq!(body["Entries"][1]["MessageGroupId"], "0");
+    }
+
+    #[test]
     fn a_batch_has_an_entry_for_each() {
         let stamps = [stamp(7), stamp(8), stamp(9)];
-        let body = parsed(|out| write_send_batch(out, &queue(), &stamps));
+        let body = parsed(|out| write_send_batch(out, &queue(), &stamps, None));
         let entries = body["Entries"].as_array().unwrap();
         assert_eq!(entries.len(), 3);
         for (index, entry) in entries.iter().enumerate() {

@@ -44,7 +44,10 @@ pub(crate) async fn run(settings: &Settings, command: &Command) -> anyhow::Resul
     }
     let judgement = Judgement::of(&run, verify);
     for row in &mut rows {
-        row.workload = command.to_string();
+        row.workload = match settings.groups {
+            Some(groups) => format!("{command} --groups {groups}"),
+            None => command.to_string(),
+        };
         row.judgement = judgement.clone();
     }
     run.delete_queue().await?;
