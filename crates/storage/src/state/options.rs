@@ -28,7 +28,7 @@ impl Table {
     }
 }
 
-const MESSAGE_FILE_BYTES: u64 = 8 * 1_048_576;
+const FILE_BYTES: u64 = 8 * 1_048_576;
 
 /// Memory and disk habits of one node's store.
 #[derive(Clone, Debug)]
@@ -108,6 +108,11 @@ impl StateOptions {
         options.set_level_zero_slowdown_writes_trigger(40);
         options.set_level_zero_stop_writes_trigger(64);
         options.set_level_compaction_dynamic_level_bytes(true);
+        // Who drains a backlog removes a short stretch of every shard's messages, and compactions
+        // rewrite the files that such a stretch lies in, whole. And a file's filter is one block:
+        // that of a file of 64 MiB of small rows fills a whole partition of the cache, and is then
+        // read again for every lookup.
+        options.set_target_file_size_base(FILE_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
         // A compaction needs room for its output beside its input: on a disk that is nearly full
         // it must not be the last straw.
@@ -131,9 +136,6 @@ impl StateOptions {
     }
 
     fn message(&self, options: &mut Options) {
-        // Who drains a backlog removes a short stretch of every shard's messages. Compactions
-        // rewrite the files that such a stretch lies in, whole.
-        options.set_target_file_size_base(MESSAGE_FILE_BYTES);
         // A receive asks for messages that exist: on the last level, where most of a backlog
         // lies, a filter would answer yes and cost memory.
         options.set_optimize_filters_for_hits(true);
