@@ -170,6 +170,11 @@ impl Fleet {
         self.node(id).signal("CONT");
     }
 
+    /// Whether a node that runs stands still.
+    pub fn is_paused(&self, id: u64) -> bool {
+        self.node(id).is_paused()
+    }
+
     /// Until every node that runs can serve every queue.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 //! Start with [`Fleet`]: the nodes of one test, each a `flotilla serve` of its own with its own
 //! directory. [`Client`] speaks to one node and never repeats anything by itself: a history is
 //! worth nothing if the outcome of each request is not exactly known. [`History`] is what clients
-//! saw, and what must be true of it.
+//! saw, and what must be true of it; [`chaos`] does the same for all kinds of queues and requests.
 //!
 //! Invariants:
 //! - An answer counts as "not applied" only if the node said so or the request never left here.
@@ -12,6 +12,7 @@
 //!
 //! Deliberately not here: faults inside a process (the crates' own tests have those).
 
+pub mod chaos;
 mod client;
 mod disk;
 mod fleet;

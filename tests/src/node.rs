@@ -119,6 +119,14 @@ impl Node {
         assert!(sent.is_ok_and(|status| status.success()), "node {} got no {name}", self.id);
     }
 
+    /// Whether the kernel says that it is stopped.
+    pub(crate) fn is_paused(&self) -> bool {
+        let Some(child) = &self.child else { return false };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        // The state follows the name, which may contain anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    }
+
     /// SIGKILL; it is gone when this returns.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

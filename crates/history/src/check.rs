@@ -100,11 +100,7 @@ fn doubts(index: &Index, coverage: &Coverage, tallies: &[Tally]) -> Vec<String> 
             doubts.push(format!("{seen} {what}, and {wanted} were expected"));
         }
     }
-    for fault in &expect.faults {
-        if !index.fired.contains(fault) {
-            doubts.push(format!("the fault {fault} was expected and never fired"));
-        }
-    }
+    doubts.extend(expect.faults.iter().filter_map(|name| doubt_of_fault(index, name)));
     for fault in &index.unhealed {
         doubts.push(format!("the fault {fault} was never healed"));
     }
@@ -116,4 +112,22 @@ fn doubts(index: &Index, coverage: &Coverage, tallies: &[Tally]) -> Vec<String> 
         }
     }
     doubts
+}
+
+/// Whether a fault that was expected came often enough, and while clients were looking.
+fn doubt_of_fault(index: &Index, name: &str) -> Option<String> {
+    let expect = &index.header.options.expect;
+    let requests = || index.faults.iter().filter(|it| it.name == name).map(|it| it.requests);
+    let times = requests().count() as u64;
+    let counted = requests().filter(|it| *it >= expect.fault_requests_min).count() as u64;
+    let wanted = expect.fault_times_min.max(1);
+    match times {
+        0 => Some(format!("the fault {name} was expected and never fired")),
+        _ if counted >= wanted => None,
+        _ => Some(format!(
+            "the fault {name} was expected {wanted} times with {} requests in each; of the {times} \
+             times that it fired {counted} had as many",
+            expect.fault_requests_min
+        )),
+    }
 }

@@ -114,6 +114,11 @@ pub struct Expect {
     pub deliveries_min: u64,
     /// Names of faults; each must have fired and be healed.
     pub faults: Vec<String>,
+    /// So many times; 0 is as good as 1.
+    pub fault_times_min: u64,
+    /// A time counts only if so many requests were under way, began or ended while the fault was
+    /// there: what nobody looked at proves nothing.
+    pub fault_requests_min: u64,
     /// The run is without a drain: nobody can say what was lost, and that is no fault.
     pub no_drain: bool,
 }

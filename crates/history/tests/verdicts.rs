@@ -194,6 +194,36 @@ fn what_was_expected_and_not_seen_is_a_doubt() {
     assert!(!doubts.contains("S1 was"), "{doubts}");
 }
 
+#[test]
+fn a_fault_counts_only_as_often_as_somebody_looked() {
+    let mut header = exact();
+    let expect = &mut header.options.expect;
+    expect.faults = vec!["kill".to_owned()];
+    (expect.fault_times_min, expect.fault_requests_min) = (2, 2);
+    let fault = |phase, now| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![1], phase };
+        at(0, now, now, Op::Fault(fault))
+    };
+    let mut records = vec![
+        fault(FaultPhase::Fired, 10),
+        send(1, 5, 10),
+        send(2, 20, 30),
+        fault(FaultPhase::Healed, 20),
+        fault(FaultPhase::Fired, 40),
+        send(3, 31, 39),
+        send(4, 45, 46),
+        fault(FaultPhase::Healed, 50),
+        send(5, 51, 52),
+        receive(2, 5, 1, 1_000, 1_001),
+    ];
+    let doubts = |records: &[Record]| check(&header, records).doubts.join("\n");
+    let few = doubts(&drained(records.clone(), 90));
+    assert!(few.contains("expected 2 times with 2 requests in each; of the 2"), "{few}");
+    assert!(few.contains("1 had as many"), "{few}");
+    records.push(send(6, 30, 60));
+    assert!(!doubts(&drained(records, 90)).contains("kill"));
+}
+
 fn write(records: &[Record], end: bool, file: &std::path::Path) {
     let sink = std::io::BufWriter::new(std::fs::File::create(file).unwrap());
     let recorder = Recorder::new(&exact(), sink).unwrap();

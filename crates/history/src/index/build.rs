@@ -36,7 +36,8 @@ pub(crate) struct Builder {
     pub(super) touches: Vec<Touch>,
     pub(super) batches: Vec<Batch>,
     pub(super) faults: Vec<FaultWindow>,
-    pub(super) fired: Vec<String>,
+    /// Beginnings and ends of all requests.
+    pub(super) requests: (Vec<u64>, Vec<u64>),
     pub(super) drain: Option<u64>,
     pub(super) drained: Option<u64>,
     pub(super) graph: Graph,
@@ -68,6 +69,10 @@ impl Builder {
         self.last_us = self.last_us.max(at.ret);
         self.coverage.duration_us = self.last_us - self.first_us.unwrap_or(0);
         self.coverage.records += 1;
+        if !matches!(record.op, Op::Fault(_) | Op::Mark(_)) {
+            self.requests.0.push(at.inv);
+            self.requests.1.push(at.ret);
+        }
         match &record.op {
             Op::Send(op) => self.send(record, at, op),
             Op::Receive(op) => self.receive(record, at, op),
@@ -414,14 +419,11 @@ impl Builder {
                 self.coverage.faults += 1;
                 self.open_faults.push((fault.name.clone(), fault.nodes.clone(), at.inv));
                 self.recovery = None;
-                if !self.fired.contains(&fault.name) {
-                    self.fired.push(fault.name.clone());
-                }
             }
             FaultPhase::Healed => {
                 if let Some(open) = self.open_faults.iter().position(same) {
-                    let (_, _, from) = self.open_faults.swap_remove(open);
-                    self.faults.push(FaultWindow { from, to: at.ret });
+                    let (name, _, from) = self.open_faults.swap_remove(open);
+                    self.faults.push(FaultWindow { name, from, to: at.ret, requests: 0 });
                 }
                 if self.open_faults.is_empty() {
                     self.recovery = Some(Recovery { since: at.ret, trials: BTreeMap::new() });

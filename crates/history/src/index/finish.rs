@@ -12,9 +12,10 @@ impl Builder {
         self.close_graph();
         self.close_queues();
         let unhealed = self.open_faults.iter().map(|fault| fault.0.clone()).collect();
-        for (_, _, from) in std::mem::take(&mut self.open_faults) {
-            self.faults.push(FaultWindow { from, to: NEVER });
+        for (name, _, from) in std::mem::take(&mut self.open_faults) {
+            self.faults.push(FaultWindow { name, from, to: NEVER, requests: 0 });
         }
+        self.count_requests_in_faults();
         for touch in &mut self.touches {
             touch.delivery = self.by_handle.get(&touch.handle).copied().unwrap_or(NONE);
         }
@@ -50,7 +51,6 @@ impl Builder {
             batches: self.batches,
             faults: self.faults,
             unhealed,
-            fired: self.fired,
             drain: self.drain,
             drained: self.drained,
             graph: self.graph,
@@ -73,6 +73,17 @@ impl Builder {
         }
         index.settle_stays();
         index
+    }
+
+    fn count_requests_in_faults(&mut self) {
+        let (begins, ends) = &mut self.requests;
+        begins.sort_unstable();
+        ends.sort_unstable();
+        for fault in &mut self.faults {
+            let begun = begins.partition_point(|begin| *begin <= fault.to);
+            let over = ends.partition_point(|end| *end < fault.from);
+            fault.requests = begun.saturating_sub(over) as u64;
+        }
     }
 
     fn close_queues(&mut self) {

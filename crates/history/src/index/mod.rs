@@ -41,7 +41,6 @@ pub(crate) struct Index {
     pub(crate) batches: Vec<Batch>,
     pub(crate) faults: Vec<FaultWindow>,
     pub(crate) unhealed: Vec<String>,
-    pub(crate) fired: Vec<String>,
     /// When the last drain began.
     pub(crate) drain: Option<u64>,
     /// It came to its end, then.

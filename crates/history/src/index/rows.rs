@@ -146,8 +146,11 @@ pub(crate) struct Group {
 /// From when to when a fault was there.
 #[derive(Debug)]
 pub(crate) struct FaultWindow {
+    pub(crate) name: String,
     pub(crate) from: u64,
     pub(crate) to: u64,
+    /// Requests that overlap it.
+    pub(crate) requests: u64,
 }
 
 /// A message while it is in one FIFO queue.

@@ -1,0 +1,226 @@
+//! One run from its first request to its verdict.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_history::record::Mark;
+use flotilla_history::{
+    Answer, Bounds, Checked, Expect, Invariant, Options, Promises, Verdict, check_file,
+};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::task::JoinSet;
+
+use crate::chaos::actor::Actor;
+use crate::chaos::book::{Book, Stage};
+use crate::chaos::clients;
+use crate::chaos::faults::{FaultKind, Nemesis};
+use crate::chaos::queues::{HIDDEN_MAX, Place, Queues};
+use crate::{Fleet, PATIENCE};
+
+/// Beyond [`HIDDEN_MAX`], until a queue that gives nothing is called empty.
+const MARGIN: Duration = Duration::from_secs(2);
+/// Of a fault, for it to count. A client that finds nobody tries 20 times in a second.
+const REQUESTS_MIN: u64 = 100;
+/// What every run examines, whatever its faults do.
+const EXAMINED: [Invariant; 17] = [
+    Invariant::S1,
+    Invariant::S2,
+    Invariant::S4,
+    Invariant::S5,
+    Invariant::S7,
+    Invariant::S8,
+    Invariant::S9,
+    Invariant::S11,
+    Invariant::S13,
+    Invariant::S16,
+    Invariant::S18,
+    Invariant::S20,
+    Invariant::F1,
+    Invariant::F2,
+    Invariant::F3,
+    Invariant::F4,
+    Invariant::L1,
+];
+
+/// What is to be done in a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of everything that is left to chance; times are not.
+    pub seed: u64,
+    /// Which faults.
+    pub faults: Vec<FaultKind>,
+    /// How often each.
+    pub times: u64,
+    /// How long a fault lasts, about; between two of them it is calm for half as long.
+    pub hold: Duration,
+    /// Where the history is written.
+    pub dir: PathBuf,
+}
+
+/// A run's verdict and where its evidence is.
+#[derive(Debug)]
+pub struct Judged {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// The same in words.
+    pub report: String,
+    /// The history, while it is kept: `flotilla-check` judges it again.
+    pub history: PathBuf,
+}
+
+impl Judged {
+    /// Whether nothing is wrong and enough was seen.
+    pub fn is_good(&self) -> bool {
+        self.verdict.answer == Answer::Pass
+    }
+
+    /// Removes the evidence of a good run.
+    pub fn forget(&self) {
+        for ending in ["", ".verdict.json", ".timeline.html"] {
+            let mut path = self.history.clone().into_os_string();
+            path.push(ending);
+            // What is not there need not go.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Clients and faults, on queues of their own; then everything is healed, drained and judged. When
+/// the verdict is bad, the nodes' logs are put beside the history.
+///
+/// # Panics
+/// When the nodes do not come back, and when the history cannot be written.
+pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
+    std::fs::create_dir_all(&plan.dir).expect("the history's directory can be made");
+    let names: Vec<&str> = plan.faults.iter().map(|kind| kind.name()).collect();
+    let label = format!("seed {}, {} times {}", plan.seed, plan.times, names.join(", "));
+    let path = plan.dir.join(format!("chaos-{}.jsonl", plan.seed));
+    let book = Book::begin(&path, label, options(plan)).expect("the history can be written");
+    let book = Arc::new(book);
+    let nodes: Vec<(u64, String)> =
+        fleet.ids().into_iter().map(|id| (id, fleet.endpoint(id))).collect();
+    let mut crowd = Crowd { seed: plan.seed, nodes, book: book.clone(), processes: 0 };
+    let queues = Queues::create(&mut crowd.actor(), &format!("{:x}", plan.seed)).await;
+    let mut load = crowd.load(&queues);
+    let dice = StdRng::seed_from_u64(plan.seed);
+    let turn = plan.seed as usize % nodes_of(fleet);
+    let mut nemesis =
+        Nemesis { book: &book, fleet, dice, hold: plan.hold, requests_min: REQUESTS_MIN, turn };
+    for kind in nemesis.shuffled(&plan.faults, plan.times) {
+        nemesis.calm().await;
+        nemesis.strike(kind).await;
+    }
+    nemesis.calm().await;
+    // Everything is tried through every node, for whether it works again.
+    nemesis.calm().await;
+    book.enter(Stage::Ending);
+    ended(&mut load).await;
+    fleet.whole().await;
+    book.mark(Mark::DrainBegan);
+    let complete = crowd.drain(&queues).await;
+    book.mark(Mark::DrainEnded { complete });
+    drop(crowd);
+    let book = Arc::into_inner(book).expect("all clients have ended");
+    judge(fleet, book.finish().expect("the history can be written")).await
+}
+
+fn nodes_of(fleet: &Fleet) -> usize {
+    fleet.ids().len()
+}
+
+fn options(plan: &Plan) -> Options {
+    let expect = Expect {
+        invariants: EXAMINED.to_vec(),
+        sends_min: 1_000,
+        deliveries_min: 1_000,
+        faults: plan.faults.iter().map(|kind| kind.name().to_owned()).collect(),
+        fault_times_min: plan.times.max(3),
+        fault_requests_min: REQUESTS_MIN,
+        no_drain: false,
+    };
+    Options { bounds: Bounds::default(), promises: Promises::default(), expect }
+}
+
+async fn ended(clients: &mut JoinSet<()>) {
+    while let Some(client) = clients.join_next().await {
+        client.expect("clients do not fail by themselves");
+    }
+}
+
+async fn judge(fleet: &Fleet, history: PathBuf) -> Judged {
+    let path = history.clone();
+    let checked = tokio::task::spawn_blocking(move || check_file(&path)).await;
+    let Checked { verdict, mut report, timeline, .. } = checked
+        .expect("the checker does not fail by itself")
+        .expect("what was just written can be read");
+    if verdict.answer != Answer::Pass {
+        report.push_str(&evidence(fleet, &history, timeline.as_deref()));
+    }
+    Judged { verdict, report, history }
+}
+
+/// Keeps the nodes' logs; says where everything is.
+fn evidence(fleet: &Fleet, history: &Path, timeline: Option<&Path>) -> String {
+    let mut text = format!("\nhistory: {} (flotilla-check judges it again)\n", history.display());
+    if let Some(timeline) = timeline {
+        text.push_str(&format!("timeline: {}\n", timeline.display()));
+    }
+    for id in fleet.ids() {
+        let log = history.with_extension(format!("node-{id}.log"));
+        if std::fs::write(&log, fleet.log(id)).is_ok() {
+            text.push_str(&format!("log of node {id}: {}\n", log.display()));
+        }
+    }
+    text
+}
+
+/// Makes clients.
+struct Crowd {
+    seed: u64,
+    nodes: Vec<(u64, String)>,
+    book: Arc<Book>,
+    processes: u32,
+}
+
+impl Crowd {
+    fn actor(&mut self) -> Actor {
+        // 0 is the harness.
+        self.processes += 1;
+        Actor::new(self.processes, self.seed, &self.nodes, self.book.clone())
+    }
+
+    fn load(&mut self, queues: &Queues) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let Queues { orders, lines, lanes, flaky, dead, purged } = queues;
+        for queue in [orders, orders, lines, lines, lanes, lanes, flaky, purged] {
+            tasks.spawn(clients::produce(self.actor(), queue.clone()));
+        }
+        for queue in [orders, orders, orders, lines, lines, lanes, lanes, dead, purged] {
+            tasks.spawn(clients::consume(self.actor(), queue.clone()));
+        }
+        for _ in 0..2 {
+            tasks.spawn(clients::mix(self.actor(), orders.clone()));
+            tasks.spawn(clients::fumble(self.actor(), flaky.clone()));
+        }
+        tasks.spawn(clients::purge(self.actor(), purged.clone()));
+        let all = queues.all().into_iter().cloned().collect();
+        tasks.spawn(clients::look(self.actor(), all));
+        tasks
+    }
+
+    async fn drain(&mut self, queues: &Queues) -> bool {
+        let mut tasks = JoinSet::new();
+        let twice = queues.all().into_iter().chain(queues.all());
+        let places: Vec<Place> = twice.cloned().collect();
+        for queue in places {
+            tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, PATIENCE));
+        }
+        let mut complete = true;
+        while let Some(drained) = tasks.join_next().await {
+            complete &= drained.expect("clients do not fail by themselves");
+        }
+        complete
+    }
+}
