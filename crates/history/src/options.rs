@@ -80,6 +80,9 @@ pub struct Promises {
     /// While a fault is there a receive may lease messages that no answer brings, although its own
     /// answer is a success: an answer was lost between two nodes.
     pub receives_lost_inside: bool,
+    /// While a fault is there, and until everything works again, counts leave out what no node that
+    /// can be asked knows of. They never count what cannot be there.
+    pub counts_leave_out: bool,
     /// So many short polls of one client, one after the other, see everything. `None`: short
     /// polls are samples.
     pub short_polls_for_all: Option<u32>,
@@ -95,6 +98,7 @@ impl Default for Promises {
             old_handles: OldHandles::Act,
             fifo_delay_retroactive: false,
             receives_lost_inside: false,
+            counts_leave_out: false,
             short_polls_for_all: None,
             in_flight_max: Some(120_000),
             dead_letter_dedup_is_message_id: true,

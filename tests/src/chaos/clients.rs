@@ -83,6 +83,10 @@ pub(super) async fn consume(mut actor: Actor, queue: Place) {
         let max = actor.dice.random_range(1..=10);
         let wish = Wish { max, wait_seconds: 1, attempt, ..Wish::default() };
         let Some(messages) = actor.receive(&queue, &wish).await else { continue };
+        if named && actor.once_in(8) {
+            // As if the answer had been lost: it must come again.
+            actor.receive(&queue, &wish).await;
+        }
         attempts += 1;
         if messages.is_empty() || actor.once_in(25) {
             continue;

@@ -1,6 +1,7 @@
 //! S15. Case: an answer with all three approximate counts of a queue that no redrive policy or move
 //! task touches. Their sum must lie between what certainly was in the queue for all of the last
-//! `counts_us` and what may have been in it at some moment of them.
+//! `counts_us` and what may have been in it at some moment of them; where counts may leave something
+//! out, there is no least number with a fault in the request or not long before.
 //!
 //! Source: GetQueueAttributes; a minute's lag in SQS. Undecided: queues with redrive or moves, and
 //! everything after a purge of unknown outcome is only bounded from one side. `e` is in the
@@ -58,7 +59,8 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         let (certain, possible) = presence(index, number);
         for (access, sum) in counted {
             let from = access.at.inv.saturating_sub(index.bounds().counts_us);
-            let least = certain.between(from, access.at.ret);
+            let left_out = index.promises().counts_leave_out && index.disturbed(access.at);
+            let least = if left_out { 0 } else { certain.between(from, access.at.ret) };
             let most = possible.between(access.at.ret, from.saturating_sub(1));
             tally.saw();
             if (least..=most).contains(&sum) {
