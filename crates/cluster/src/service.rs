@@ -295,9 +295,10 @@ impl Cluster for Node {
     }
 
     async fn counts(&self, queue: &Queue) -> Result<Counts, Trouble> {
-        let here = self.counts_here(queue.id).into_iter().map(|(_, counts)| counts);
-        let here = here.fold(Counts::default(), Counts::plus);
-        Ok(here.plus(self.counts_elsewhere(queue.id).await))
+        let here = self.counts_here(queue.id);
+        let groups: Vec<_> = here.iter().map(|(group, _)| *group).collect();
+        let here = here.into_iter().map(|(_, counts)| counts).fold(Counts::default(), Counts::plus);
+        Ok(here.plus(self.counts_elsewhere(queue.id, &groups).await))
     }
 
     async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<Sent, Trouble>> {

@@ -77,11 +77,12 @@ fn untouched(index: &Index, first: &Receive, second: &Receive) -> bool {
     (first.first..first.first + first.count).all(|delivery| {
         let message = index.deliveries[delivery as usize].message;
         let touches = index.touches_of_message.of(message).iter();
-        let touched = touches.into_iter().any(|it| index.touches[*it as usize].at.inv <= end);
+        let touched =
+            touches.into_iter().any(|it| index.touches[*it as usize].at.inv <= second.at.ret);
         let handle = index.deliveries[delivery as usize].handle;
         let received = index.deliveries_of_message.of(message).iter().any(|it| {
             index.deliveries[*it as usize].handle != handle
-                && index.at(*it).inv <= end
+                && index.at(*it).inv <= second.at.ret
                 && index.at(*it).ret >= first.at.inv
         });
         setters(index, message, &mut found);
