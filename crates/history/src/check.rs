@@ -1,12 +1,13 @@
 //! Records in, verdict out.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use crate::file::{Header, ReadError, Reader, Tail};
 use crate::index::{Builder, Index};
 use crate::invariants;
 use crate::record::Record;
-use crate::verdict::{Answer, Coverage, Tally, Verdict};
+use crate::verdict::{Answer, Coverage, FaultsSeen, Tally, Verdict};
 
 /// Judges records in memory; `header` says how.
 pub fn check<'a>(header: &Header, records: impl IntoIterator<Item = &'a Record>) -> Verdict {
@@ -50,6 +51,7 @@ impl Checker {
         let losses = invariants::losses_by_place(&index);
         let mut coverage = index.coverage.clone();
         coverage.redeliveries = redeliveries(&index);
+        coverage.faults_by_name = faults_by_name(&index);
         let doubts = doubts(&index, &coverage, &tallies);
         let answer = match () {
             () if tallies.iter().any(|tally| tally.found > 0) => Answer::Fail,
@@ -64,6 +66,17 @@ fn redeliveries(index: &Index) -> u64 {
     let messages = 0..index.messages.len() as u32;
     let counts = messages.map(|it| index.deliveries_of_message.of(it).len() as u64);
     counts.map(|count| count.saturating_sub(1)).sum()
+}
+
+fn faults_by_name(index: &Index) -> BTreeMap<String, FaultsSeen> {
+    let mut seen: BTreeMap<String, FaultsSeen> = BTreeMap::new();
+    for fault in &index.faults {
+        let first = FaultsSeen { times: 0, requests_min: fault.requests };
+        let of = seen.entry(fault.name.clone()).or_insert(first);
+        of.times += 1;
+        of.requests_min = of.requests_min.min(fault.requests);
+    }
+    seen
 }
 
 /// Why "nothing found" would prove nothing.

@@ -46,4 +46,4 @@ pub use recorder::{Clock, Recorder};
 pub use report::report;
 pub use run::{Checked, RunError, check_file};
 pub use timeline::timeline;
-pub use verdict::{Answer, Finding, Tally, Verdict};
+pub use verdict::{Answer, FaultsSeen, Finding, Tally, Verdict};

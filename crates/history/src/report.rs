@@ -44,6 +44,13 @@ pub fn report(verdict: &Verdict, scenes: &[Scene]) -> String {
         it.empty_receives,
         it.faults
     );
+    for (name, seen) in &it.faults_by_name {
+        let (times, requests) = (seen.times, seen.requests_min);
+        let _ = writeln!(
+            text,
+            "  fault {name}: {times} times, each met by {requests} requests or more"
+        );
+    }
     let _ = writeln!(text, "\n     found  examined  undecided");
     verdict.tallies.iter().for_each(|tally| row(&mut text, tally));
     for tally in verdict.tallies.iter().filter(|tally| tally.found > 0) {

@@ -1,5 +1,7 @@
 //! What the checker says.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::file::Tail;
@@ -84,6 +86,15 @@ impl Tally {
     }
 }
 
+/// Faults of one name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FaultsSeen {
+    /// How often they fired.
+    pub times: u64,
+    /// Requests that overlapped that of them that met the fewest.
+    pub requests_min: u64,
+}
+
 /// How much happened in the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
@@ -109,6 +120,8 @@ pub struct Coverage {
     pub empty_receives: u64,
     /// Faults that fired.
     pub faults: u64,
+    /// The same by name.
+    pub faults_by_name: BTreeMap<String, FaultsSeen>,
     /// Nodes that were addressed.
     pub nodes: u64,
     /// From the first request to the last answer.

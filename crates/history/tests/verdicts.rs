@@ -221,7 +221,41 @@ fn a_fault_counts_only_as_often_as_somebody_looked() {
     assert!(few.contains("expected 2 times with 2 requests in each; of the 2"), "{few}");
     assert!(few.contains("1 had as many"), "{few}");
     records.push(send(6, 30, 60));
-    assert!(!doubts(&drained(records, 90)).contains("kill"));
+    let verdict = check(&header, &drained(records, 90));
+    assert!(!verdict.doubts.join("\n").contains("kill"), "{:?}", verdict.doubts);
+    let seen = verdict.coverage.faults_by_name["kill"];
+    assert_eq!((seen.times, seen.requests_min), (2, 2));
+    let text = flotilla_history::report(&verdict, &[]);
+    assert!(text.contains("fault kill: 2 times, each met by 2 requests or more"), "{text}");
+}
+
+#[test]
+fn counts_may_leave_out_what_a_fault_hides_but_never_make_anything_up() {
+    let fault = |phase, now| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![1], phase };
+        at(0, now, now, Op::Fault(fault))
+    };
+    let verdict = |counted: u32, now, left_out| {
+        let names = ["", "NotVisible", "Delayed"];
+        let counts = names.map(|name| format!("ApproximateNumberOfMessages{name}"));
+        let counts = counts.into_iter().zip([counted, 0, 0].map(|count| count.to_string()));
+        let (queue, result) = ("q".to_owned(), Outcome::Ok(counts.collect()));
+        let read = Op::GetAttributes(OnQueue { queue, result });
+        let records = vec![
+            send(7, 1, 2),
+            fault(FaultPhase::Fired, 10 * SECOND),
+            fault(FaultPhase::Healed, 11 * SECOND),
+            at(2, now, now + 1, read),
+            receive(2, 7, 1, 60 * SECOND, 60 * SECOND + 1),
+        ];
+        let mut header = exact();
+        header.options.promises.counts_leave_out = left_out;
+        check(&header, &records).tally(Invariant::S15).found
+    };
+    let (faulty, calm) = (12 * SECOND, 30 * SECOND);
+    assert_eq!([verdict(0, faulty, true), verdict(1, faulty, true)], [0, 0]);
+    assert_eq!([verdict(0, faulty, false), verdict(0, calm, true)], [1, 1]);
+    assert_eq!([verdict(2, faulty, true), verdict(2, calm, true)], [1, 1]);
 }
 
 fn write(records: &[Record], end: bool, file: &std::path::Path) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_history::record::{
-    Change, ChangeEntry, Delete, DeleteEntry, Delivered, OnQueue, Receive, Send, SendEntry, Sent,
-    WithAttributes,
+    Change, ChangeEntry, Delete, DeleteEntry, Delivered, MoveStatus, OnQueue, Receive, Send,
+    SendEntry, Sent, StartMove, WithAttributes,
 };
 use flotilla_history::{Op, Outcome, Record};
 use rand::rngs::StdRng;
@@ -302,5 +302,27 @@ impl Actor {
         let attributes = result.ok().cloned();
         self.record(asked, Op::GetAttributes(OnQueue { queue: queue.name.clone(), result }));
         attributes
+    }
+
+    /// Starts to move dead letters back to where they came from.
+    pub(super) async fn start_move(&mut self, source: &Place) {
+        let input = json!({ "SourceArn": source.arn });
+        let asked = self.ask("StartMessageMoveTask", &input, PATIENCE).await;
+        let result = asked.outcome(|answer| answer["TaskHandle"].as_str().unwrap_or("").to_owned());
+        let op = StartMove { source: source.name.clone(), destination: None, result };
+        self.record(asked, Op::StartMove(op));
+    }
+
+    /// Asks how far the newest move task is.
+    pub(super) async fn list_moves(&mut self, source: &Place) {
+        let input = json!({ "SourceArn": source.arn });
+        let asked = self.ask("ListMessageMoveTasks", &input, PATIENCE).await;
+        let result = asked.outcome(|answer| {
+            let newest = answer["Results"].get(0)?;
+            let status = newest["Status"].as_str()?.to_owned();
+            let moved = newest["ApproximateNumberOfMessagesMoved"].as_u64().unwrap_or(0);
+            Some(MoveStatus { status, moved })
+        });
+        self.record(asked, Op::ListMoves(OnQueue { queue: source.name.clone(), result }));
     }
 }

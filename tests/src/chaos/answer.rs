@@ -193,7 +193,7 @@ mod tests {
             "MD5OfMessageAttributes": draft().content().digests.attributes.unwrap().to_string(),
         });
         assert_eq!(draft().sent(&right).wrong_digests, None);
-        let mut wrong = right.clone();
+        let mut wrong = right;
         wrong["MD5OfMessageBody"] = json!("nonsense");
         assert!(draft().sent(&wrong).wrong_digests.is_some());
         assert!(draft().sent(&json!({})).wrong_digests.is_some());

@@ -12,8 +12,9 @@ use crate::chaos::answer::Draft;
 use crate::chaos::queues::{HIDDEN_MAX, Place, VISIBILITY_SECONDS};
 
 /// Between two sends of one producer.
-const PACE: Duration = Duration::from_millis(25);
+pub(super) const PACE: Duration = Duration::from_millis(25);
 const GROUPS: u32 = 6;
+const BETWEEN_MOVES: Duration = Duration::from_millis(700);
 const PADDING_MAX: usize = 600;
 /// SQS allows one purge of a queue in a minute.
 const BETWEEN_PURGES: Duration = Duration::from_secs(61);
@@ -52,7 +53,7 @@ impl Pen {
 
 /// Sends, alone and in batches. To a FIFO queue each message is repeated under its deduplication id
 /// until it is accepted; to others never, since it would be another message.
-pub(super) async fn produce(mut actor: Actor, queue: Place) {
+pub(super) async fn produce(mut actor: Actor, queue: Place, pace: Duration) {
     let mut pen = Pen::of(&actor);
     while actor.book.is_loading() {
         let mut drafts = pen.drafts(&mut actor, &queue);
@@ -64,7 +65,7 @@ pub(super) async fn produce(mut actor: Actor, queue: Place) {
                 break;
             }
         }
-        sleep(PACE).await;
+        sleep(pace).await;
     }
 }
 
@@ -138,9 +139,25 @@ pub(super) async fn fumble(mut actor: Actor, queue: Place) {
         for message in messages {
             match actor.dice.random_range(0..4) {
                 0 => actor.change(&queue, &message.handle, 0).await,
+                // A group waits for what nobody gives back.
+                1 if queue.fifo && !actor.once_in(8) => {
+                    actor.change(&queue, &message.handle, 0).await;
+                }
                 1 => {}
                 _ => actor.delete(&queue, &[message.handle]).await,
             }
+        }
+    }
+}
+
+/// Moves dead letters back, and asks how that goes.
+pub(super) async fn revive(mut actor: Actor, source: Place) {
+    while actor.book.is_loading() {
+        sleep(BETWEEN_MOVES).await;
+        if actor.once_in(2) {
+            actor.start_move(&source).await;
+        } else {
+            actor.list_moves(&source).await;
         }
     }
 }

@@ -20,6 +20,7 @@ const RECEIVES_MAX: u32 = 3;
 pub(super) struct Place {
     pub(super) name: String,
     pub(super) url: String,
+    pub(super) arn: String,
     pub(super) fifo: bool,
 }
 
@@ -35,6 +36,12 @@ pub(super) struct Queues {
     /// Standard; what is received too often goes to `dead`.
     pub(super) flaky: Place,
     pub(super) dead: Place,
+    /// The same in FIFO.
+    pub(super) stumbling: Place,
+    pub(super) fallen: Place,
+    /// Standard; tasks move its dead letters from `parked` back.
+    pub(super) wandering: Place,
+    pub(super) parked: Place,
     /// Standard, purged in between.
     pub(super) purged: Place,
 }
@@ -45,29 +52,47 @@ impl Queues {
     /// # Panics
     /// When one cannot be created.
     pub(super) async fn create(actor: &mut Actor, suffix: &str) -> Self {
-        let fifo = [("FifoQueue", "true")];
+        let fifo = ("FifoQueue", "true");
         let lanes = [
-            ("FifoQueue", "true"),
+            fifo,
             ("DeduplicationScope", "messageGroup"),
             ("FifoThroughputLimit", "perMessageGroupId"),
         ];
-        let dead = create(actor, format!("dead-{suffix}"), &[]).await;
-        let attributes = actor.attributes(&dead).await.unwrap_or_default();
-        let arn = attributes.get("QueueArn").expect("a queue has an ARN");
-        let redrive = json!({ "deadLetterTargetArn": arn, "maxReceiveCount": RECEIVES_MAX });
-        let redrive = redrive.to_string();
+        let name = |name: &str| format!("{name}-{suffix}");
+        let fifo_name = |name: &str| format!("{name}-{suffix}.fifo");
+        let redrive = |to: &Place| {
+            let count = RECEIVES_MAX;
+            json!({ "deadLetterTargetArn": to.arn, "maxReceiveCount": count }).to_string()
+        };
+        let dead = create(actor, name("dead"), &[]).await;
+        let fallen = create(actor, fifo_name("fallen"), &[fifo]).await;
+        let parked = create(actor, name("parked"), &[]).await;
+        let to_dead = redrive(&dead);
+        let to_fallen = redrive(&fallen);
+        let to_parked = redrive(&parked);
         Self {
-            orders: create(actor, format!("orders-{suffix}"), &[]).await,
-            lines: create(actor, format!("lines-{suffix}.fifo"), &fifo).await,
-            lanes: create(actor, format!("lanes-{suffix}.fifo"), &lanes).await,
-            flaky: create(actor, format!("flaky-{suffix}"), &[("RedrivePolicy", &redrive)]).await,
+            orders: create(actor, name("orders"), &[]).await,
+            lines: create(actor, fifo_name("lines"), &[fifo]).await,
+            lanes: create(actor, fifo_name("lanes"), &lanes).await,
+            flaky: create(actor, name("flaky"), &[("RedrivePolicy", &to_dead)]).await,
             dead,
-            purged: create(actor, format!("purged-{suffix}"), &[]).await,
+            stumbling: create(
+                actor,
+                fifo_name("stumbling"),
+                &[fifo, ("RedrivePolicy", &to_fallen)],
+            )
+            .await,
+            fallen,
+            wandering: create(actor, name("wandering"), &[("RedrivePolicy", &to_parked)]).await,
+            parked,
+            purged: create(actor, name("purged"), &[]).await,
         }
     }
 
-    pub(super) fn all(&self) -> [&Place; 6] {
-        [&self.orders, &self.lines, &self.lanes, &self.flaky, &self.dead, &self.purged]
+    pub(super) fn all(&self) -> [&Place; 10] {
+        let Self { orders, lines, lanes, flaky, dead, stumbling, fallen, .. } = self;
+        let Self { wandering, parked, purged, .. } = self;
+        [orders, lines, lanes, flaky, dead, stumbling, fallen, wandering, parked, purged]
     }
 }
 
@@ -85,5 +110,14 @@ async fn create(actor: &mut Actor, name: String, special: &[(&str, &str)]) -> Pl
         }
     };
     let url = tokio::time::timeout(PATIENCE, created).await.expect("a queue can be created");
-    Place { fifo: name.ends_with(".fifo"), name, url }
+    let mut place = Place { fifo: name.ends_with(".fifo"), name, url, arn: String::new() };
+    let arn = async {
+        loop {
+            if let Some(attributes) = actor.attributes(&place).await {
+                return attributes.get("QueueArn").expect("a queue has an ARN").clone();
+            }
+        }
+    };
+    place.arn = tokio::time::timeout(PATIENCE, arn).await.expect("a queue can be asked");
+    place
 }

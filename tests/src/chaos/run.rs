@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::chaos::actor::Actor;
 use crate::chaos::book::{Book, Stage};
-use crate::chaos::clients;
+use crate::chaos::clients::{self, PACE};
 use crate::chaos::faults::{FaultKind, Nemesis};
 use crate::chaos::queues::{HIDDEN_MAX, Place, Queues};
 use crate::{Fleet, PATIENCE};
@@ -24,7 +24,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// Of a fault, for it to count. A client that finds nobody tries 20 times in a second.
 const REQUESTS_MIN: u64 = 100;
 /// What every run examines, whatever its faults do.
-const EXAMINED: [Invariant; 17] = [
+const EXAMINED: [Invariant; 20] = [
     Invariant::S1,
     Invariant::S2,
     Invariant::S4,
@@ -33,6 +33,7 @@ const EXAMINED: [Invariant; 17] = [
     Invariant::S8,
     Invariant::S9,
     Invariant::S11,
+    Invariant::S12,
     Invariant::S13,
     Invariant::S16,
     Invariant::S18,
@@ -41,6 +42,8 @@ const EXAMINED: [Invariant; 17] = [
     Invariant::F2,
     Invariant::F3,
     Invariant::F4,
+    Invariant::F5,
+    Invariant::F8,
     Invariant::L1,
 ];
 
@@ -198,17 +201,24 @@ impl Crowd {
 
     fn load(&mut self, queues: &Queues) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        let Queues { orders, lines, lanes, flaky, dead, purged } = queues;
+        let Queues { orders, lines, lanes, flaky, dead, purged, .. } = queues;
+        let Queues { stumbling, fallen, wandering, parked, .. } = queues;
         for queue in [orders, orders, lines, lines, lanes, lanes, flaky, purged] {
-            tasks.spawn(clients::produce(self.actor(), queue.clone()));
+            tasks.spawn(clients::produce(self.actor(), queue.clone(), PACE));
         }
-        for queue in [orders, orders, orders, lines, lines, lanes, lanes, dead, purged] {
+        for queue in [stumbling, wandering] {
+            tasks.spawn(clients::produce(self.actor(), queue.clone(), 5 * PACE));
+        }
+        for queue in [orders, orders, orders, lines, lines, lanes, lanes, dead, fallen, purged] {
             tasks.spawn(clients::consume(self.actor(), queue.clone()));
+        }
+        for queue in [flaky, flaky, stumbling, wandering] {
+            tasks.spawn(clients::fumble(self.actor(), queue.clone()));
         }
         for _ in 0..2 {
             tasks.spawn(clients::mix(self.actor(), orders.clone()));
-            tasks.spawn(clients::fumble(self.actor(), flaky.clone()));
         }
+        tasks.spawn(clients::revive(self.actor(), parked.clone()));
         tasks.spawn(clients::purge(self.actor(), purged.clone()));
         let all = queues.all().into_iter().cloned().collect();
         tasks.spawn(clients::look(self.actor(), all));
