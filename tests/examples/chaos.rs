@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use flotilla_tests::Fleet;
 use flotilla_tests::chaos::{FaultKind, Plan, Totals, run};
+use flotilla_tests::{Fleet, Settings};
 
 /// How often each fault comes in a run.
-const TIMES: u64 = 4;
+const TIMES: u64 = 3;
 const HOLD: Duration = Duration::from_secs(3);
 
 fn setting(name: &str) -> Option<String> {
@@ -38,7 +38,8 @@ async fn run_all() -> Result<Totals, String> {
     let dir =
         setting("DIR").map_or_else(|| std::env::temp_dir().join("flotilla-chaos"), PathBuf::from);
     let begin = Instant::now();
-    let mut fleet = Fleet::start(3).await;
+    let settings = Settings { links: true, ..Settings::default() };
+    let mut fleet = Fleet::start_with(3, &settings).await;
     let mut totals = Totals::default();
     while totals.runs == 0 || begin.elapsed() < Duration::from_secs(60 * minutes) {
         let plan =

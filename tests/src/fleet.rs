@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::http::Connection;
+use crate::links::Links;
 use crate::node::{Node, Ports};
 use crate::{PATIENCE, ports};
 
@@ -24,6 +25,8 @@ const PORT_ATTEMPTS: usize = 5;
 pub struct Settings {
     /// More lines for the nodes' configuration files, behind the last table.
     pub lines: String,
+    /// Whether the wires between the nodes can be cut.
+    pub links: bool,
     /// Directories, on disks of their own, for the stores of some nodes.
     pub disks: BTreeMap<u64, PathBuf>,
 }
@@ -31,7 +34,7 @@ pub struct Settings {
 impl Settings {
     /// Only lines.
     pub fn lines(lines: &str) -> Self {
-        Self { lines: lines.to_owned(), disks: BTreeMap::new() }
+        Self { lines: lines.to_owned(), ..Self::default() }
     }
 }
 
@@ -39,6 +42,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Fleet {
     nodes: Vec<Node>,
+    links: Option<Links>,
     _dir: TempDir,
 }
 
@@ -83,16 +87,47 @@ impl Fleet {
             Node::new(*id, *ports, root, data)
         };
         let nodes: Vec<Node> = all.iter().map(node).collect();
-        for node in &nodes {
-            node.configure(&all, &settings.lines);
-        }
-        Self { nodes, _dir: dir }
+        let peers: Vec<(u64, u16)> = all.iter().map(|(id, ports)| (*id, ports.peer)).collect();
+        let links = settings.links.then(|| Links::new(&peers));
+        let fleet = Self { nodes, links, _dir: dir };
+        fleet.nodes.iter().for_each(|node| fleet.configure(node.id, &settings.lines));
+        fleet
     }
 
     /// Gives a node other lines, which it reads when it starts the next time.
     pub fn configure(&self, id: u64, lines: &str) {
-        let all: Vec<_> = self.nodes.iter().map(|node| (node.id, node.ports)).collect();
+        let peer = |to: &Node| match &self.links {
+            Some(links) if to.id != id => links.port(id, to.id),
+            _ => to.ports.peer,
+        };
+        let all: Vec<_> = self.nodes.iter().map(|node| (node.id, peer(node))).collect();
         self.node(id).configure(&all, lines);
+    }
+
+    fn links(&self) -> &Links {
+        self.links.as_ref().expect("the fleet was started with links")
+    }
+
+    /// Nothing that a node says reaches the others; if `both`, nothing reaches it either. Clients
+    /// still do. Returns when all of the others were spoken to in vain.
+    ///
+    /// # Panics
+    /// Unless [`Settings::links`], and when the node says nothing.
+    pub async fn silence(&self, id: u64, both: bool) {
+        self.links().silence(id, both);
+        let begin = Instant::now();
+        while !self.links().is_felt(id) {
+            assert!(begin.elapsed() < PATIENCE, "node {id} says nothing");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Ends every silence.
+    ///
+    /// # Panics
+    /// Unless [`Settings::links`].
+    pub fn rejoin(&self) {
+        self.links().heal();
     }
 
     fn node(&self, id: u64) -> &Node {

@@ -18,6 +18,7 @@ mod disk;
 mod fleet;
 mod history;
 mod http;
+mod links;
 mod load;
 mod node;
 mod ports;

@@ -55,7 +55,7 @@ impl Node {
         self.data.clone()
     }
 
-    pub(crate) fn configure(&self, nodes: &[(u64, Ports)], extra: &str) {
+    pub(crate) fn configure(&self, nodes: &[(u64, u16)], extra: &str) {
         let Ports { api, peer, admin } = self.ports;
         let (id, data) = (self.id, self.data());
         let mut text = format!(
@@ -63,8 +63,8 @@ impl Node {
              peer_listen = \"127.0.0.1:{peer}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
              token = \"test\"\nshards = 4\n"
         );
-        for (id, ports) in nodes {
-            text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{}\"\n", ports.peer));
+        for (id, peer) in nodes {
+            text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{peer}\"\n"));
         }
         text.push_str(extra);
         fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");

@@ -171,7 +171,7 @@ const SMALL_FILES: &str = "[storage]\nlog_segment_bytes = 8388608\nlog_segments_
 async fn a_disk_that_fills_up_stops_sends_and_no_node_and_comes_back() {
     let Some(disk) = SmallDisk::mount(256) else { return };
     let settings =
-        Settings { lines: SMALL_FILES.to_owned(), disks: BTreeMap::from([(3, disk.to_path())]) };
+        Settings { disks: BTreeMap::from([(3, disk.to_path())]), ..Settings::lines(SMALL_FILES) };
     let mut fleet = Fleet::start_with(3, &settings).await;
     // Sizes above and below the one from which on messages lie apart in the state store.
     for (round, (bytes, purge)) in

@@ -26,14 +26,25 @@ pub enum FaultKind {
     KillAll,
     /// SIGSTOP of one node, and SIGCONT.
     Pause,
+    /// Nothing passes between one node and the others.
+    Partition,
+    /// Nothing that one node says reaches the others; it hears them.
+    OneWay,
     /// SIGTERM of each node, one after the other, each started again before the next.
     Restart,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::KillOne, Self::KillMajority, Self::KillAll, Self::Pause, Self::Restart];
+    pub const ALL: [Self; 7] = [
+        Self::KillOne,
+        Self::KillMajority,
+        Self::KillAll,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWay,
+        Self::Restart,
+    ];
 
     /// As it is called in histories and on command lines.
     pub fn name(self) -> &'static str {
@@ -42,13 +53,15 @@ impl FaultKind {
             Self::KillMajority => "kill-majority",
             Self::KillAll => "kill-all",
             Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::OneWay => "one-way",
             Self::Restart => "restart",
         }
     }
 
     fn victims(self, nodes: usize) -> usize {
         match self {
-            Self::KillOne | Self::Pause => 1,
+            Self::KillOne | Self::Pause | Self::Partition | Self::OneWay => 1,
             Self::KillMajority => nodes / 2 + 1,
             Self::KillAll | Self::Restart => nodes,
         }
@@ -121,6 +134,9 @@ impl Nemesis<'_> {
                     self.fleet.pause(*id);
                     self.until_paused(*id).await;
                 }
+                FaultKind::Partition | FaultKind::OneWay => {
+                    self.fleet.silence(*id, kind == FaultKind::Partition).await;
+                }
                 // The process is gone when this returns.
                 _ => self.fleet.kill9(*id),
             }
@@ -131,6 +147,7 @@ impl Nemesis<'_> {
         for id in &nodes {
             match kind {
                 FaultKind::Pause => self.fleet.resume(*id),
+                FaultKind::Partition | FaultKind::OneWay => self.fleet.rejoin(),
                 _ => self.fleet.launch(*id),
             }
         }

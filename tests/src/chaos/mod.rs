@@ -20,7 +20,7 @@
 //! the timeline. `cargo run -p flotilla-history --bin flotilla-check -- FILE` builds the judge.
 //! A seed repeats what clients and faults choose, not the interleaving.
 //!
-//! Deliberately not here: faults of disks and of the network between nodes.
+//! Deliberately not here: faults of disks and clocks, and packets that are lost one by one.
 
 mod actor;
 mod answer;

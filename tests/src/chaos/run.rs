@@ -146,6 +146,11 @@ fn options(plan: &Plan) -> Options {
     let promises = Promises {
         // Counts are approximate, here as in SQS: shards without a leader are not in them.
         counts_leave_out: true,
+        // What a shard leased for a poll whose node does not hear of it (it stands still, or is cut
+        // off) comes back after its visibility timeout; what other shards gave is answered.
+        receives_lost_inside: true,
+        // The shard that remembers the attempt may have no leader: see the README.
+        attempts_need_calm: true,
         ..Promises::default()
     };
     Options { bounds: Bounds::default(), promises, expect }
