@@ -80,9 +80,6 @@ pub struct Promises {
     /// While a fault is there a receive may lease messages that no answer brings, although its own
     /// answer is a success: an answer was lost between two nodes.
     pub receives_lost_inside: bool,
-    /// While a fault is there, and until everything works again, a receive that is repeated under
-    /// its attempt id may get something else, because who has its messages cannot be asked.
-    pub attempts_need_calm: bool,
     /// While a fault is there, and until everything works again, counts leave out what no node that
     /// can be asked knows of. They never count what cannot be there.
     pub counts_leave_out: bool,
@@ -101,7 +98,6 @@ impl Default for Promises {
             old_handles: OldHandles::Act,
             fifo_delay_retroactive: false,
             receives_lost_inside: false,
-            attempts_need_calm: false,
             counts_leave_out: false,
             short_polls_for_all: None,
             in_flight_max: Some(120_000),

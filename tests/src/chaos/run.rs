@@ -149,8 +149,6 @@ fn options(plan: &Plan) -> Options {
         // What a shard leased for a poll whose node does not hear of it (it stands still, or is cut
         // off) comes back after its visibility timeout; what other shards gave is answered.
         receives_lost_inside: true,
-        // The shard that remembers the attempt may have no leader: see the README.
-        attempts_need_calm: true,
         ..Promises::default()
     };
     Options { bounds: Bounds::default(), promises, expect }

@@ -76,6 +76,8 @@ struct Poll<'a> {
     received: Received,
     /// Whether any shard could be asked at all.
     reached: bool,
+    /// Whether one could not, or its answer was lost.
+    missed: bool,
 }
 
 pub(crate) async fn receive(
@@ -100,7 +102,8 @@ pub(crate) async fn receive(
     let settled = queue.placement.unsettled.is_empty();
     let home = (is_fifo && !queue.placement.spread && settled && !groups.is_empty())
         .then(|| fifo::shard_of(queue, None, &groups));
-    let mut poll = Poll { node, groups, request, home, spec, received, reached: false };
+    let mut poll =
+        Poll { node, groups, request, home, spec, received, reached: false, missed: false };
     if node.too_many_in_flight(queue.id) {
         if request.wait_seconds == 0 {
             return Err(ReceiveError::TooManyInFlight);
@@ -119,7 +122,7 @@ pub(crate) async fn receive(
         poll.wait(deadline).await;
     }
     poll.count();
-    if poll.received.messages.is_empty() && !poll.reached {
+    if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.reached) {
         // Nothing was handed out that this node knows of, but a lost answer may have hidden some.
         return Err(Trouble::Unavailable { maybe_applied: true }.into());
     }
@@ -188,6 +191,12 @@ impl Poll<'_> {
         self.spec.only_again = false;
     }
 
+    /// An earlier receive under the same attempt may have been given messages that were not found
+    /// again, because their shard was not heard. Others must not be taken instead.
+    fn may_stand_elsewhere(&self) -> bool {
+        self.request.attempt.is_some() && self.missed && self.received.messages.is_empty()
+    }
+
     /// What polls of a FIFO queue start with, short ones too: the shard where it lives, then all
     /// others, in another order each time. Dead letters stay on the shard on which their queue had
     /// them, so even a queue that is not spread may have messages elsewhere. Those must not wait
@@ -195,7 +204,7 @@ impl Poll<'_> {
     async fn look_for_groups(&mut self) {
         if self.request.attempt.is_some() {
             self.look_for_attempt().await;
-            if !self.received.messages.is_empty() {
+            if !self.received.messages.is_empty() || self.missed {
                 return;
             }
         }
@@ -248,14 +257,14 @@ impl Poll<'_> {
     /// Asks shards until there is enough, in the order given. Returns those that were asked.
     ///
     /// A receive that can be repeated takes from one shard only: whether it still stands is then
-    /// known where its messages are.
+    /// known where its messages are. If that shard is not heard, it goes no further.
     async fn ask(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
         if self.spec.attempt.is_none() || self.spec.only_again {
             return self.ask_together(shards).await;
         }
         let mut asked = Vec::new();
         for shard in shards {
-            if !self.received.messages.is_empty() {
+            if !self.received.messages.is_empty() || self.missed {
                 break;
             }
             asked.append(&mut self.ask_together(&[*shard]).await);
@@ -302,6 +311,7 @@ impl Poll<'_> {
     fn take(&mut self, claimed: Claimed) {
         let count = claimed.count();
         self.reached |= claimed.leases.is_some();
+        self.missed |= claimed.leases.is_none();
         if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
             let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
             self.node.decks.with(self.spec.queue, n, |deck| {
@@ -343,7 +353,7 @@ impl Poll<'_> {
     /// Arm, ask all, park; again whenever something was there and somebody else was faster.
     async fn wait(&mut self, deadline: Instant) {
         let node = self.node;
-        while self.received.messages.is_empty() && !node.stopping() {
+        while self.received.messages.is_empty() && !node.stopping() && !self.may_stand_elsewhere() {
             let Some(mut parked) = node.hub.park(self.spec.queue) else {
                 // Too many wait already: the rest of this poll is a short one.
                 return;
@@ -356,7 +366,7 @@ impl Poll<'_> {
             if !found.is_empty() {
                 // Still parked: what arrives while these are asked is not missed.
                 self.ask(&found).await;
-                if !self.received.messages.is_empty() {
+                if !self.received.messages.is_empty() || self.may_stand_elsewhere() {
                     return;
                 }
                 // Reserved by others; if one of them gives something back, that wakes.

@@ -3,8 +3,7 @@
 //! The second brings the same messages with the same handles.
 //!
 //! Source: ReceiveRequestAttemptId. Undecided: when something may have been deleted, changed, purged
-//! or received in between; with a fault in the second or not long before, where that may keep it
-//! from the messages. `e` is taken off the lease and the five minutes.
+//! or received in between. `e` is taken off the lease and the five minutes.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +35,7 @@ fn check_pair(index: &Index, tally: &mut Tally, first: u32, second: u32) {
     if first.count == 0 || !first.at.before(second.at) {
         return;
     }
-    let excused = index.promises().attempts_need_calm && index.disturbed(second.at);
-    if excused || !untouched(index, first, second) {
+    if !untouched(index, first, second) {
         tally.undecided();
         return;
     }
