@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use flotilla_tests::{Failed, Fleet, Load, Plan};
+use serde_json::json;
 
 /// Kills of which at least one must come while a request is on its way.
 const ROUNDS_MAX: usize = 12;
@@ -62,6 +63,14 @@ async fn a_node_alone_acknowledges_nothing() {
     }
     fleet.kill9(2);
     fleet.kill9(3);
+    // What cannot be counted is not left out.
+    let ask = json!({"QueueUrl": queue, "AttributeNames": ["ApproximateNumberOfMessages"]});
+    match client.call("GetQueueAttributes", &ask).await {
+        Ok(answer) => assert_eq!(answer["Attributes"]["ApproximateNumberOfMessages"], "20"),
+        Err(failure) => {
+            assert_eq!((failure.status, failure.outcome), (Some(503), Failed::NotApplied))
+        }
+    }
     for number in 0..3 {
         let begin = Instant::now();
         let failure = client.send(&queue, &format!("alone {number}")).await.unwrap_err();

@@ -399,7 +399,7 @@ pub trait Cluster: Send + Sync + 'static {
     /// Removes all messages.
     fn purge_queue(&self, queue: &Queue) -> impl Future<Output = Result<(), PurgeError>> + Send;
 
-    /// Counts over all shards; those that cannot be reached in time count with what they last said.
+    /// Counts over all shards. Never over some: what is missing would look like messages that are gone.
     fn counts(&self, queue: &Queue) -> impl Future<Output = Result<Counts, Trouble>> + Send;
 
     /// Stores messages; one result each, in order. On a standard queue all of one call go to one

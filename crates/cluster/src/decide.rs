@@ -1,6 +1,5 @@
 //! Catalog commands and look-ups, through the catalog's leader wherever it is.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +11,7 @@ use flotilla_wire::proto::cluster as pb;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::api::{Counts, Queue, Trouble};
+use crate::api::{Queue, Trouble};
 use crate::catalog::{self, Command, Reply};
 use crate::forward::method;
 use crate::node::Node;
@@ -155,44 +154,5 @@ impl Node {
         }
         // A follower's replica that knows a later queue knows every earlier one, and its end.
         self.catalog.newest_queue().is_some_and(|newest| newest >= queue)
-    }
-
-    /// Counts of the shards that other nodes lead, without those that count as led here.
-    pub(crate) async fn counts_elsewhere(&self, queue: QueueId, here: &[GroupId]) -> Counts {
-        let payload: Bytes = pb::Count { queue: queue.0 }.encode_to_vec().into();
-        let asked = self.peers.iter().map(|peer| {
-            let transport = self.host.transport();
-            let payload = payload.clone();
-            transport.call(*peer, Lane::Forward, GroupId(0), method::COUNT, payload, CALL_TIMEOUT)
-        });
-        let answers = futures::future::join_all(asked).await.into_iter().flatten();
-        let shards = answers.filter_map(|answer| pb::CountAnswer::decode(answer).ok());
-        each_once(here, shards.flat_map(|answer| answer.shards))
-    }
-}
-
-/// The sum over the shards that are not in `here`, each once: a leader that stood still and was
-/// replaced counts its shards until it learns of it, as its successor does.
-fn each_once(here: &[GroupId], counted: impl Iterator<Item = pb::Counted>) -> Counts {
-    let mut seen: BTreeSet<u32> = here.iter().map(|group| group.0).collect();
-    let counts = counted.filter(|counted| seen.insert(counted.shard)).map(|counted| Counts {
-        visible: counted.visible,
-        in_flight: counted.in_flight,
-        delayed: counted.delayed,
-        oldest_entered_ms: (counted.oldest_entered_ms > 0).then_some(counted.oldest_entered_ms),
-    });
-    counts.fold(Counts::default(), Counts::plus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_that_two_nodes_count_is_counted_once() {
-        let counted = |shard, visible| pb::Counted { shard, visible, ..pb::Counted::default() };
-        let answers = [counted(1, 10), counted(2, 20), counted(2, 21), counted(3, 30)];
-        let counts = each_once(&[GroupId(3)], answers.into_iter());
-        assert_eq!(counts, Counts { visible: 30, ..Counts::default() });
     }
 }

@@ -170,13 +170,12 @@ async fn expire(
 async fn watch_in_flight(node: &Node) {
     let mut elsewhere = HashMap::new();
     let here = node.router.all_here();
-    let groups: Vec<_> = here.iter().map(|shard| shard.group().id()).collect();
     let mut queues: Vec<QueueId> = here.iter().flat_map(Shard::queues).collect();
     queues.sort();
     queues.dedup();
     for queue in queues {
         if node.in_flight_here(queue) >= node.crowd.watched_from() {
-            elsewhere.insert(queue, node.counts_elsewhere(queue, &groups).await.in_flight);
+            elsewhere.insert(queue, node.in_flight_elsewhere(queue).await);
         }
     }
     node.crowd.note_elsewhere(elsewhere);

@@ -21,6 +21,7 @@ pub mod polling;
 
 mod catalog;
 mod counters;
+mod counting;
 mod decide;
 mod fairness;
 mod fifo;

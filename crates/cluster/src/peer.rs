@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
 use flotilla_queue::command::Command;
 use flotilla_transport::{Handler, PeerStream};
-use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::DecodeError;
 use flotilla_wire::command::{command_from_pb, replies_to_pb};
 use flotilla_wire::proto::cluster as pb;
@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 
 use crate::catalog;
+use crate::counting;
 use crate::fairness;
 use crate::forward::method;
 use crate::moves;
@@ -49,7 +50,7 @@ impl Handler for Peers {
                 }
                 method::WAKE => arm::serve_wake(&node.hub, payload).map_err(malformed),
                 method::TENANTS => fairness::serve_tenants(&node, payload).map_err(malformed),
-                method::COUNT => count(&node, payload).map_err(malformed),
+                method::COUNT => counting::serve_count(&node, payload).map_err(malformed),
                 method::DECIDE => decide(&node, payload).await.map_err(malformed),
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
                 method::FOUNDING => node.founding.serve(payload),
@@ -86,18 +87,6 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
         Err(ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
     };
     Ok(pb::SubmitAnswer { outcome: Some(outcome) }.encode_to_vec().into())
-}
-
-fn count(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
-    let queue = QueueId(pb::Count::decode(payload)?.queue);
-    let shards = node.counts_here(queue).into_iter().map(|(group, counts)| pb::Counted {
-        shard: group.0,
-        visible: counts.visible,
-        in_flight: counts.in_flight,
-        delayed: counts.delayed,
-        oldest_entered_ms: counts.oldest_entered_ms.unwrap_or(0),
-    });
-    Ok(pb::CountAnswer { shards: shards.collect() }.encode_to_vec().into())
 }
 
 async fn decide(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {

@@ -295,10 +295,7 @@ impl Cluster for Node {
     }
 
     async fn counts(&self, queue: &Queue) -> Result<Counts, Trouble> {
-        let here = self.counts_here(queue.id);
-        let groups: Vec<_> = here.iter().map(|(group, _)| *group).collect();
-        let here = here.into_iter().map(|(_, counts)| counts).fold(Counts::default(), Counts::plus);
-        Ok(here.plus(self.counts_elsewhere(queue.id, &groups).await))
+        self.count_everywhere(queue.id).await
     }
 
     async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<Sent, Trouble>> {

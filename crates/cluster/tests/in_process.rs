@@ -369,6 +369,26 @@ async fn a_restarted_cluster_has_everything() {
     assert_eq!(drain(fleet.node(2), &again, 20).await.len(), 20);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_of_all_shards_or_an_error() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "counted", &[]).await;
+    for number in 0..60 {
+        let node = fleet.node(1 + number % 3);
+        node.send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    // Its shards have no leader for a moment: the count waits for the next ones.
+    fleet.stop(NodeId(3)).await;
+    for id in [1, 2, 1, 2] {
+        assert_eq!(fleet.node(id).counts(&created).await.unwrap().visible, 60);
+    }
+    fleet.stop(NodeId(2)).await;
+    // What it leads it can count, because nobody else can change it.
+    let alone = fleet.node(1).counts(&created).await.map(|counts| counts.visible);
+    let refused = Err(Trouble::Unavailable { maybe_applied: false });
+    assert!(alone == Ok(60) || alone == refused, "{alone:?}");
+}
+
 /// Sends through a node until it says something else than `not`.
 async fn send_until_not(
     node: &Node,
