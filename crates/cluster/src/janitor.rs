@@ -10,6 +10,7 @@ use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::delays::Delays;
 use crate::node::Node;
 
 /// One round.
@@ -45,7 +46,12 @@ pub(crate) async fn run(node: Arc<Node>) {
         notice_changes(&node, &mut state);
         hand_leaders_back(&node, &mut state).await;
         if round.is_multiple_of(SWEEP_ROUNDS) {
-            for shard in node.router.all_here() {
+            let shards = node.router.all_here();
+            state.delays.retain(|group, queue| {
+                shards.iter().any(|shard| shard.group().id() == group && shard.leadership().here)
+                    && node.catalog.queue_by_id(queue).is_some()
+            });
+            for shard in shards {
                 sweep(&node, &shard, &mut state).await;
             }
         }
@@ -64,6 +70,7 @@ struct State {
     log_bytes_then: u64,
     /// Where the search for old messages goes on.
     expire_from: HashMap<(GroupId, QueueId), Seq>,
+    delays: Delays,
 }
 
 /// Polls that are parked here were armed at the leaders and over the links of then.
@@ -103,7 +110,8 @@ async fn hand_leaders_back(node: &Node, state: &mut State) {
     }
 }
 
-/// Removes messages that are past their retention, and what is left of deleted queues.
+/// Removes messages that are past their retention, and what is left of deleted queues; sees to
+/// changed delays.
 async fn sweep(node: &Node, shard: &Shard, state: &mut State) {
     if !shard.leadership().here {
         return;
@@ -120,6 +128,9 @@ async fn sweep(node: &Node, shard: &Shard, state: &mut State) {
                     }
                     Ok(None) => {}
                     Err(_) => return,
+                }
+                if state.delays.enforce(shard, &queue).await.is_err() {
+                    return;
                 }
                 continue;
             }

@@ -23,6 +23,7 @@ mod catalog;
 mod counters;
 mod counting;
 mod decide;
+mod delays;
 mod fairness;
 mod fifo;
 mod formation;

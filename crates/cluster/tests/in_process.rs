@@ -234,6 +234,31 @@ async fn a_long_poll_is_woken_by_an_expiring_lease() {
     assert!(again.messages[0].receipt != first.messages[0].receipt);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_delay_of_a_fifo_queue_is_for_waiting_messages_too() {
+    use flotilla_types::attributes::PatchFor;
+    let fleet = Fleet::start(3).await;
+    let attributes = [("FifoQueue", "true"), ("DelaySeconds", "900")];
+    let created = queue(fleet.node(1), "delayed.fifo", &attributes).await;
+    for number in 0..5 {
+        let delayed = Outgoing { delay_seconds: 900, ..fifo_message(number) };
+        fleet.node(2).send(&created, vec![delayed]).await[0].clone().unwrap();
+    }
+    assert_eq!(fleet.node(3).counts(&created).await.unwrap().delayed, 5);
+    let patch = AttributePatch::parse(
+        [("DelaySeconds", "0")],
+        PatchFor::ChangeFifo(created.attributes.fifo.unwrap()),
+    )
+    .unwrap();
+    fleet.node(3).set_attributes(&created, &patch).await.unwrap();
+    let mut received = 0;
+    while received < 5 {
+        let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+        received += fleet.node(1).receive(&created, request).await.unwrap().messages.len();
+    }
+    assert_eq!(fleet.node(2).counts(&created).await.unwrap().delayed, 0);
+}
+
 fn fifo_message(number: u64) -> Outgoing {
     let group = GroupKey(NonZeroU64::new(1 + number).unwrap());
     let key = DedupKey(message(number).message_id.0);

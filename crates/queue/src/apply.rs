@@ -22,6 +22,7 @@ pub(crate) mod group;
 pub(crate) mod move_messages;
 pub(crate) mod purge;
 pub(crate) mod receive;
+pub(crate) mod redelay;
 pub(crate) mod send;
 
 /// The queues of a shard.

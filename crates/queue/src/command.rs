@@ -55,6 +55,8 @@ pub enum Command {
         /// Only messages at or after this place: where the command before stopped.
         from: Seq,
     },
+    /// Give waiting messages of a FIFO queue another delay.
+    Redelay(Redelay),
     /// From now on messages of a FIFO queue that were placed before this epoch are refused.
     Fence {
         /// Which queue.
@@ -181,6 +183,17 @@ pub struct ChangeVisibility {
     pub visibility_ms: u64,
 }
 
+/// See [`Command::Redelay`]. Each candidate is checked again when this is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redelay {
+    /// The queue.
+    pub queue: QueueId,
+    /// From when the queue got a message on.
+    pub delay_ms: u64,
+    /// What waited for the end of its delay when the leader looked.
+    pub candidates: Vec<Seq>,
+}
+
 /// One per command, in the order of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -206,7 +219,7 @@ pub enum Reply {
         /// A limit of one command was reached: another one is due, from this place.
         resume: Option<Seq>,
     },
-    /// For Fence and Barrier.
+    /// For Redelay, Fence and Barrier.
     Passed,
     /// The command's id is older than the remembered window: it may or may not have been applied
     /// before, and was not applied now.

@@ -117,6 +117,13 @@ impl Machine {
         self.queues.iter().map(|(queue, state)| (*queue, &state.row))
     }
 
+    /// The messages of a queue that wait for the end of their delay, in no particular order.
+    pub fn delayed(&self, queue: QueueId, now_ms: u64) -> Vec<Seq> {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        let hidden = self.queues.get(&queue).into_iter().flat_map(QueueState::all_hidden);
+        hidden.filter(|(_, row)| row.is_delayed(now_ms)).map(|(seq, _)| seq).collect()
+    }
+
     /// How many groups of a FIFO queue have messages in flight.
     pub fn groups_in_flight(&self, queue: QueueId, now_ms: u64) -> u64 {
         let now_ms = now_ms.max(self.shard.clock_ms);
@@ -250,6 +257,10 @@ impl Machine {
             Command::Expire { queue, retention_ms, from } => {
                 apply::expire::apply(queues, ctx, *queue, *retention_ms, *from)?
             }
+            Command::Redelay(redelay) => {
+                apply::redelay::apply(queues, ctx, redelay)?;
+                Reply::Passed
+            }
             Command::Fence { queue, epoch } => {
                 apply::fence::apply(queues, ctx, *queue, *epoch);
                 Reply::Passed
@@ -283,6 +294,6 @@ fn reply_to_repeat<R: Read, W: Write>(
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
-        Command::Fence { .. } | Command::Barrier => Reply::Passed,
+        Command::Redelay(_) | Command::Fence { .. } | Command::Barrier => Reply::Passed,
     })
 }

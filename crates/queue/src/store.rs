@@ -83,6 +83,11 @@ impl Hidden {
         receive == self.receive_count && self.visible_at_ms > now_ms
     }
 
+    /// Whether the message was never received and its delay is not over.
+    pub(crate) fn is_delayed(&self, now_ms: u64) -> bool {
+        self.receive_count == 0 && self.visible_at_ms > now_ms
+    }
+
     /// Whether a receive of this message can have had this number.
     pub(crate) fn issued(&self, receive: u32) -> bool {
         (1..=self.receive_count).contains(&receive)

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use common::{RETENTION_MS, Rig, change, delete, leases, receive, seqs};
 use flotilla_queue::command::{
-    Accepted, Command, Elsewhere, HandleExpired, Placing, Receive, Redrive, Reply, Send,
+    Accepted, Command, Elsewhere, HandleExpired, Placing, Receive, Redelay, Redrive, Reply, Send,
     VisibilityError,
 };
 use flotilla_queue::effect::Effect;
@@ -358,4 +358,26 @@ fn a_duplicate_of_before_the_change_is_known_where_it_was_stored() {
     let again = Send { placing, dedup: Some(DedupKey([99; 16])), ..message(1, 7, 0) };
     let earlier = Accepted { seq: Seq(0), message_id: MessageId([0; 16]) };
     assert_eq!(rig.one(T, Command::Send(again)), Reply::Sent(Some(earlier)));
+}
+
+#[test]
+fn another_delay_counts_from_when_the_message_came_and_only_while_it_waits() {
+    let mut rig = Rig::new();
+    let redelay = |delay_ms| {
+        let candidates = vec![Seq(0), Seq(1), Seq(2), Seq(9)];
+        Command::Redelay(Redelay { queue: Q, delay_ms, candidates })
+    };
+    rig.run(
+        T,
+        [(1, 0, 5_000), (2, 1, 50_000), (1, 2, 50_000)]
+            .map(|(of, number, delay_ms)| Command::Send(message(of, number, delay_ms)))
+            .to_vec(),
+    );
+    assert_eq!(rig.machine.delayed(Q, T).len(), 3);
+    // The first one's delay is over, and it stays so.
+    assert_eq!(rig.one(T + 6_000, redelay(8_000)), Reply::Passed);
+    assert_eq!(get(&mut rig, T + 7_999, 10, 0), [0]);
+    assert_eq!(get(&mut rig, T + 8_000, 10, 0).len(), 3);
+    assert_eq!(rig.one(T + 8_000, redelay(90_000)), Reply::Passed);
+    assert!(rig.machine.delayed(Q, T + 8_000).is_empty());
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{RETENTION_MS, Rig};
 use flotilla_queue::command::{
     Accepted, Batch, ChangeVisibility, Command, Delete, HandleExpired, Identified, Lease, Placing,
-    Receive, Redrive, Reply, Send, VisibilityError,
+    Receive, Redelay, Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_queue::ready::ReadyWindow;
 use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
@@ -40,6 +40,10 @@ enum Op {
         candidates: Vec<u64>,
         visibility_ms: u64,
     },
+    Redelay {
+        candidates: Vec<u64>,
+        delay_ms: u64,
+    },
     Purge,
     Expire,
 }
@@ -56,6 +60,7 @@ enum Step {
 struct Entry {
     seq: u64,
     group: u64,
+    sent_ms: u64,
     visible_at_ms: u64,
     delayed: bool,
     receives: u32,
@@ -103,6 +108,7 @@ impl Model {
         self.entries.push(Entry {
             seq,
             group,
+            sent_ms: self.now_ms,
             visible_at_ms: self.now_ms + delay_ms,
             delayed: delay_ms > 0,
             receives: 0,
@@ -144,6 +150,16 @@ impl Model {
             leases.push((*seq, entry.receives));
         }
         leases
+    }
+
+    fn redelay(&mut self, redelay: &Redelay) {
+        for entry in &mut self.entries {
+            let is_named = redelay.candidates.contains(&Seq(entry.seq));
+            let waits = entry.receives == 0 && entry.visible_at_ms > self.now_ms;
+            if is_named && waits && entry.batch != self.batch {
+                entry.visible_at_ms = entry.sent_ms + redelay.delay_ms;
+            }
+        }
     }
 
     fn held(&mut self, seq: u64, receive: u32) -> Option<(usize, bool)> {
@@ -224,6 +240,11 @@ impl World {
                 redrive: None,
                 attempt: None,
             }),
+            Op::Redelay { candidates, delay_ms } => Command::Redelay(Redelay {
+                queue: Q,
+                delay_ms,
+                candidates: candidates.into_iter().map(Seq).collect(),
+            }),
             Op::Purge => Command::Purge { queue: Q },
             Op::Expire => Command::Expire { queue: Q, retention_ms: RETENTION_MS, from: Seq(0) },
         })
@@ -295,6 +316,10 @@ impl World {
                     _ => Err(VisibilityError::NotInFlight),
                 };
                 assert_eq!(reply, Reply::VisibilityChanged(expected));
+            }
+            Command::Redelay(redelay) => {
+                self.model.redelay(redelay);
+                assert_eq!(reply, Reply::Passed);
             }
             Command::Purge { .. } => {
                 self.model.entries.clear();
@@ -386,6 +411,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(handle, off, visibility_ms)| Op::Change { handle, off, visibility_ms }),
         2 => (prop::collection::vec(0..40u64, 0..6), visibility())
             .prop_map(|(candidates, visibility_ms)| Op::Foreign { candidates, visibility_ms }),
+        2 => (prop::collection::vec(0..40u64, 0..12), 0..300u64)
+            .prop_map(|(candidates, delay_ms)| Op::Redelay { candidates, delay_ms }),
         1 => Just(Op::Purge),
         1 => Just(Op::Expire),
     ]

@@ -90,6 +90,8 @@ pub const MOVE_TASK_HOURS_MAX: u64 = 36;
 pub const MOVE_RATE_MAX: u32 = 500;
 /// Messages that one command moves.
 pub const MOVE_MESSAGES_MAX: usize = 100;
+/// Messages that one command gives another delay: each is read.
+pub const REDELAY_MESSAGES_MAX: usize = 500;
 /// Messages one Expire command removes.
 pub const EXPIRE_MESSAGES_MAX: usize = 1_000;
 /// Messages one Expire command looks at: the shard stands still meanwhile.

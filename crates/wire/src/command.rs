@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use flotilla_queue::command::{
     Accepted, Batch, ChangeVisibility, Command, Delete, Elsewhere, HandleExpired, Identified,
-    Lease, Move, MoveCandidate, Placing, Receive, Redrive, Reply, Send, VisibilityError,
+    Lease, Move, MoveCandidate, Placing, Receive, Redelay, Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 use prost::Message as _;
@@ -88,6 +88,11 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
         Command::Expire { queue, retention_ms, from } => {
             Kind::Expire(pb::Expire { queue: queue.0, retention_ms: *retention_ms, from: from.0 })
         }
+        Command::Redelay(redelay) => Kind::Redelay(pb::Redelay {
+            queue: redelay.queue.0,
+            delay_ms: redelay.delay_ms,
+            candidates: redelay.candidates.iter().map(|seq| seq.0).collect(),
+        }),
         Command::Fence { queue, epoch } => Kind::Fence(pb::Fence { queue: queue.0, epoch: *epoch }),
         Command::Barrier => Kind::Barrier(pb::Barrier {}),
     };
@@ -141,6 +146,11 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             retention_ms: expire.retention_ms,
             from: Seq(expire.from),
         },
+        Kind::Redelay(redelay) => Command::Redelay(Redelay {
+            queue: QueueId(redelay.queue),
+            delay_ms: redelay.delay_ms,
+            candidates: redelay.candidates.into_iter().map(Seq).collect(),
+        }),
         Kind::Fence(fence) => Command::Fence { queue: QueueId(fence.queue), epoch: fence.epoch },
         Kind::Barrier(pb::Barrier {}) => Command::Barrier,
     };
@@ -374,6 +384,7 @@ mod tests {
             Command::Purge { queue },
             Command::DropQueue { queue },
             Command::Expire { queue, retention_ms: 60_000, from: Seq(6) },
+            Command::Redelay(Redelay { queue, delay_ms: 5_000, candidates: vec![Seq(3), Seq(4)] }),
             Command::Fence { queue, epoch: 4 },
             Command::Barrier,
         ]

@@ -144,8 +144,7 @@ fn options(plan: &Plan) -> Options {
         no_drain: false,
     };
     let promises = Promises {
-        // Counts are approximate, here as in SQS: shards without a leader are not in them.
-        counts_leave_out: true,
+        fifo_delay_retroactive: true,
         // What a shard leased for a poll whose node does not hear of it (it stands still, or is cut
         // off) comes back after its visibility timeout; what other shards gave is answered.
         receives_lost_inside: true,

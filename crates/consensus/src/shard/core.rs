@@ -195,6 +195,11 @@ impl Core {
         self.inner.lock().machine().counts(queue, now_ms)
     }
 
+    pub(crate) fn delayed(&self, queue: QueueId) -> Vec<Seq> {
+        let now_ms = self.now_ms();
+        self.inner.lock().machine().delayed(queue, now_ms)
+    }
+
     pub(crate) fn backlog(&self, queue: QueueId) -> Backlog {
         let now_ms = self.now_ms();
         let inner = self.inner.lock();

@@ -214,6 +214,12 @@ impl Shard {
         Some(self.core.counts(queue))
     }
 
+    /// The messages of a queue that wait for the end of their delay, in no particular order; none
+    /// when this replica does not lead. Looks at every message that was received or delayed.
+    pub fn delayed(&self, queue: QueueId) -> Vec<Seq> {
+        self.check_leader().map_or_else(|_| Vec::new(), |()| self.core.delayed(queue))
+    }
+
     /// What is left of the queue here; `None` when this replica does not lead.
     pub fn backlog(&self, queue: QueueId) -> Option<Backlog> {
         self.check_leader().ok()?;

@@ -226,6 +226,18 @@ impl Model {
                 // Whether and where to go on is the machine's business.
                 Reply::Expired { removed, resume: None }
             }
+            Command::Redelay(redelay) => {
+                for entry in &mut self.entries {
+                    let waits = entry.receive_count == 0 && entry.visible_at_ms > now_ms;
+                    let is_named = entry.queue == redelay.queue
+                        && redelay.candidates.contains(&entry.seq)
+                        && entry.batch != self.batch;
+                    if waits && is_named {
+                        entry.visible_at_ms = entry.sent_ms + redelay.delay_ms;
+                    }
+                }
+                Reply::Passed
+            }
             Command::Fence { .. } | Command::Barrier => Reply::Passed,
         }
     }
@@ -290,6 +302,6 @@ fn repeated(command: &Command) -> Reply {
         Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
-        Command::Fence { .. } | Command::Barrier => Reply::Passed,
+        Command::Redelay(_) | Command::Fence { .. } | Command::Barrier => Reply::Passed,
     }
 }
