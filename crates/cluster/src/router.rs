@@ -225,7 +225,7 @@ impl Router {
         loop {
             let failure = match self.attempt(group, &commands).await {
                 Ok(replies) if replies.len() != count => Failure::Unknown,
-                Ok(replies) if replies.contains(&Reply::IdForgotten) => {
+                Ok(replies) if replies.contains(&Reply::Forgotten) => {
                     return Err(Trouble::Unavailable { maybe_applied: true });
                 }
                 Ok(replies) => return Ok(replies),

@@ -221,9 +221,9 @@ pub enum Reply {
     },
     /// For Redelay, Fence and Barrier.
     Passed,
-    /// The command's id is older than the remembered window: it may or may not have been applied
-    /// before, and was not applied now.
-    IdForgotten,
+    /// What became of the command is not remembered: its id is older than the remembered window, or
+    /// it is a repeated one and the state does not tell. Nothing was changed now.
+    Forgotten,
 }
 
 /// Why a message of a FIFO queue was not stored in this shard.

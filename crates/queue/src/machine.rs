@@ -239,8 +239,8 @@ impl Machine {
         if let Some(id) = command.id {
             match self.dedup.admit(id, ctx.now_ms) {
                 Admission::New => {}
-                Admission::Seen => return reply_to_repeat(ctx, &command.command),
-                Admission::Forgotten => return Ok(Reply::IdForgotten),
+                Admission::Seen => return reply_to_repeat(&self.queues, ctx, &command.command),
+                Admission::Forgotten => return Ok(Reply::Forgotten),
             }
         }
         let queues = &mut self.queues;
@@ -270,10 +270,9 @@ impl Machine {
     }
 }
 
-/// What the first application would have answered if it went well. What it did answer is not
-/// remembered: for all but a failed change of visibility the two agree in what the client may
-/// conclude.
+/// What the first application answered is not remembered; this is what the client may conclude.
 fn reply_to_repeat<R: Read, W: Write>(
+    queues: &Queues,
     ctx: &Context<'_, R, W>,
     command: &Command,
 ) -> io::Result<Reply> {
@@ -290,8 +289,10 @@ fn reply_to_repeat<R: Read, W: Write>(
         Command::Send(_) => Reply::Sent(None),
         Command::Receive(_) => Reply::Received(Vec::new()),
         Command::Move(_) => Reply::Moved(0),
-        Command::Delete(_) => Reply::Deleted(Ok(())),
-        Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
+        Command::Delete(delete) => apply::delete::repeated(queues, delete),
+        Command::ChangeVisibility(change) => {
+            apply::change_visibility::repeated(queues, ctx.now_ms, change)
+        }
         Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
         Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
         Command::Redelay(_) | Command::Fence { .. } | Command::Barrier => Reply::Passed,

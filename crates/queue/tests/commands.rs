@@ -259,7 +259,7 @@ fn a_repeated_command_is_answered_and_not_applied() {
         Identified { id: id(2), command: send(Q, 1, 0) },
     ];
     let replies = rig.apply(&Batch { now_ms: 1_000, commands });
-    assert_eq!(replies, [Reply::Sent(None), Reply::Sent(None), Reply::Passed, Reply::IdForgotten]);
+    assert_eq!(replies, [Reply::Sent(None), Reply::Sent(None), Reply::Passed, Reply::Forgotten]);
     assert_eq!(rig.machine.queue(Q).unwrap().messages, 1);
 }
 

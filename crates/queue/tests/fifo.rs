@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use common::{RETENTION_MS, Rig, change, delete, leases, receive, seqs};
 use flotilla_queue::command::{
-    Accepted, Command, Elsewhere, HandleExpired, Placing, Receive, Redelay, Redrive, Reply, Send,
-    VisibilityError,
+    Accepted, Batch, Command, Elsewhere, HandleExpired, Identified, Placing, Receive, Redelay,
+    Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_queue::effect::Effect;
-use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
+use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 
 const Q: QueueId = QueueId(1);
 const INTERVAL_MS: u64 = 300_000;
@@ -380,4 +380,46 @@ fn another_delay_counts_from_when_the_message_came_and_only_while_it_waits() {
     assert_eq!(get(&mut rig, T + 8_000, 10, 0).len(), 3);
     assert_eq!(rig.one(T + 8_000, redelay(90_000)), Reply::Passed);
     assert!(rig.machine.delayed(Q, T + 8_000).is_empty());
+}
+
+/// Found by killing leaders: the node that asked for the first answer asked again, and told its
+/// client that a message was deleted which the next receive brought.
+#[test]
+fn a_repeated_delete_that_came_too_late_is_refused_again() {
+    let mut rig = with(&[1]);
+    let id = |counter| Some(CommandId { session: 1, counter });
+    let delete_as = |counter| Identified { id: id(counter), command: delete(Q, 0, 1) };
+    let batch = |now_ms, command| Batch { now_ms, commands: vec![command] };
+    assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
+    let late = vec![Reply::Deleted(Err(HandleExpired))];
+    assert_eq!(rig.apply(&batch(T + 1_000, delete_as(1))), late);
+    assert_eq!(rig.apply(&batch(T + 1_001, delete_as(1))), late);
+    // And one that was in time has deleted it, however late the question comes again.
+    assert_eq!(get(&mut rig, T + 2_000, 1, 1_000), [0]);
+    let in_time = Identified { id: id(2), command: delete(Q, 0, 2) };
+    let gone = vec![Reply::Deleted(Ok(()))];
+    assert_eq!(rig.apply(&batch(T + 2_999, in_time.clone())), gone);
+    assert_eq!(rig.apply(&batch(T + 9_000, in_time)), gone);
+}
+
+#[test]
+fn a_repeated_change_of_visibility_says_only_what_the_state_shows() {
+    let mut rig = with(&[1]);
+    let as_id = |counter, command| {
+        let id = Some(CommandId { session: 1, counter });
+        Batch { now_ms: 0, commands: vec![Identified { id, command }] }
+    };
+    let mut ask =
+        |now_ms, counter, command| rig.apply(&Batch { now_ms, ..as_id(counter, command) });
+    let ok = [Reply::VisibilityChanged(Ok(()))];
+    let received = ask(T, 1, receive(Q, &[0], 1_000));
+    assert!(matches!(&received[..], [Reply::Received(leases)] if leases.len() == 1));
+    assert_eq!(ask(T + 500, 2, change(Q, 0, 1, 2_000)), ok);
+    assert_eq!(ask(T + 501, 2, change(Q, 0, 1, 2_000)), ok);
+    assert_eq!(ask(T + 502, 3, change(Q, 0, 1, 0)), ok);
+    assert_eq!(ask(T + 503, 3, change(Q, 0, 1, 0)), ok);
+    // This one is refused, and what is left does not say so for ever.
+    let late = [Reply::VisibilityChanged(Err(VisibilityError::NotInFlight))];
+    assert_eq!(ask(T + 504, 4, change(Q, 0, 1, 9_000)), late);
+    assert_eq!(ask(T + 505, 4, change(Q, 0, 1, 9_000)), [Reply::Forgotten]);
 }

@@ -248,7 +248,7 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
             Kind::Expired(pb::Expired { removed, resume: resume.map(|seq| seq.0) })
         }
         Reply::Passed => Kind::Passed(pb::Empty {}),
-        Reply::IdForgotten => Kind::IdForgotten(pb::Empty {}),
+        Reply::Forgotten => Kind::IdForgotten(pb::Empty {}),
     };
     pb::Reply { kind: Some(kind) }
 }
@@ -290,7 +290,7 @@ fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
             Reply::Expired { removed: expired.removed, resume: expired.resume.map(Seq) }
         }
         Kind::Passed(_) => Reply::Passed,
-        Kind::IdForgotten(_) => Reply::IdForgotten,
+        Kind::IdForgotten(_) => Reply::Forgotten,
     })
 }
 
@@ -428,7 +428,7 @@ mod tests {
             Reply::Expired { removed: 4, resume: Some(Seq(0)) },
             Reply::Expired { removed: 4, resume: None },
             Reply::Passed,
-            Reply::IdForgotten,
+            Reply::Forgotten,
         ];
         let bytes = replies_to_pb(replies.clone()).encode_to_vec();
         let message = pb::Replies::decode(bytes.as_slice()).unwrap();

@@ -3,10 +3,29 @@
 use flotilla_types::limits::VISIBILITY_SECONDS_MAX;
 
 use crate::apply::{Context, Queues};
-use crate::command::{ChangeVisibility, VisibilityError};
+use crate::command::{ChangeVisibility, Reply, VisibilityError};
 use crate::store::{Hidden, Read, Write};
 
 const VISIBILITY_MS_MAX: u64 = VISIBILITY_SECONDS_MAX as u64 * 1_000;
+
+/// What the first application of a change answered, as far as the state tells: while the message is
+/// hidden under the handle's receive, that went well, and so it did if the end of the lease was
+/// asked for and is there. All else can have come later.
+pub(crate) fn repeated(queues: &Queues, now_ms: u64, command: &ChangeVisibility) -> Reply {
+    let row = queues.get(&command.queue).and_then(|state| state.hidden(command.seq));
+    let row = row.filter(|row| row.receive_count == command.receive);
+    let within = |received_ms: u64| {
+        now_ms.saturating_add(command.visibility_ms)
+            <= received_ms.saturating_add(VISIBILITY_MS_MAX)
+    };
+    match row {
+        Some(row) if within(row.received_ms) && row.visible_at_ms > now_ms => {
+            Reply::VisibilityChanged(Ok(()))
+        }
+        Some(_) if command.visibility_ms == 0 => Reply::VisibilityChanged(Ok(())),
+        _ => Reply::Forgotten,
+    }
+}
 
 /// Acts with a handle of any receive, and also when the lease had ended: the message is hidden
 /// again. In a FIFO queue it must be the receive that still holds the message. The whole time is counted from the latest receive.

@@ -4,6 +4,17 @@ use crate::apply::{Context, Queues};
 use crate::command::{Delete, HandleExpired, Reply};
 use crate::store::{Read, Write};
 
+/// What the first application of a delete answered. Only one that did not remove the message leaves
+/// it there, and in a FIFO queue that is one whose receive was over: to say that it is deleted would
+/// be a lie that the next receive shows.
+pub(crate) fn repeated(queues: &Queues, command: &Delete) -> Reply {
+    let refused = queues.get(&command.queue).is_some_and(|state| {
+        let row = state.hidden(command.seq);
+        state.row.fifo && row.is_some_and(|row| row.issued(command.receive))
+    });
+    Reply::Deleted(if refused { Err(HandleExpired) } else { Ok(()) })
+}
+
 /// A handle of any of the message's receives deletes it, also after its lease ended; in a FIFO queue
 /// only that of the receive that still holds it. A handle that no receive can have issued does
 /// nothing; nor does one of a message that is gone.

@@ -57,8 +57,8 @@ impl Model {
         commands
             .map(|command| match command.id.map(|id| self.admit(id.session, id.counter)) {
                 None | Some(Ok(true)) => self.command(&command.command),
-                Some(Ok(false)) => repeated(&command.command),
-                Some(Err(())) => Reply::IdForgotten,
+                Some(Ok(false)) => self.repeated(&command.command),
+                Some(Err(())) => Reply::Forgotten,
             })
             .collect()
     }
@@ -291,17 +291,35 @@ impl Model {
             content: entry.content.clone(),
         })
     }
-}
 
-fn repeated(command: &Command) -> Reply {
-    match command {
-        Command::Send(_) => Reply::Sent(None),
-        Command::Receive(_) => Reply::Received(Vec::new()),
-        Command::Move(_) => Reply::Moved(0),
-        Command::Delete(_) => Reply::Deleted(Ok(())),
-        Command::ChangeVisibility(_) => Reply::VisibilityChanged(Ok(())),
-        Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
-        Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
-        Command::Redelay(_) | Command::Fence { .. } | Command::Barrier => Reply::Passed,
+    fn repeated(&self, command: &Command) -> Reply {
+        match command {
+            Command::Send(_) => Reply::Sent(None),
+            Command::Receive(_) => Reply::Received(Vec::new()),
+            Command::Move(_) => Reply::Moved(0),
+            Command::Delete(_) => Reply::Deleted(Ok(())),
+            Command::ChangeVisibility(change) => {
+                let is_it = |entry: &&Entry| {
+                    entry.queue == change.queue
+                        && entry.seq == change.seq
+                        && entry.receives_here() > 0
+                        && entry.receive_count == change.receive
+                };
+                let end_ms = self.clock_ms + change.visibility_ms;
+                match self.entries.iter().find(is_it) {
+                    Some(_) if change.visibility_ms == 0 => Reply::VisibilityChanged(Ok(())),
+                    Some(entry)
+                        if entry.visible_at_ms > self.clock_ms
+                            && end_ms - entry.received_ms <= 12 * 60 * 60 * 1000 =>
+                    {
+                        Reply::VisibilityChanged(Ok(()))
+                    }
+                    _ => Reply::Forgotten,
+                }
+            }
+            Command::Purge { .. } | Command::DropQueue { .. } => Reply::Purged(0),
+            Command::Expire { .. } => Reply::Expired { removed: 0, resume: None },
+            Command::Redelay(_) | Command::Fence { .. } | Command::Barrier => Reply::Passed,
+        }
     }
 }
