@@ -28,6 +28,9 @@ pub struct Bounds {
     pub retention_slack_us: u64,
     /// How long after a queue's deletion or creation another node may not know of it.
     pub queue_slack_us: u64,
+    /// The same for a deletion while a fault was there, or less than `liveness_us` after it: a node that
+    /// was cut off then hears of it later. SQS takes a minute with any deletion.
+    pub queue_slack_faulty_us: u64,
     /// A request whose client gave up takes effect within this after that, or never. Believed
     /// only where a message must *not* have been taken meanwhile (S16, S17); for everything else
     /// such a request is open for ever.
@@ -45,6 +48,7 @@ impl Default for Bounds {
             counts_us: 5 * SECOND,
             retention_slack_us: 0,
             queue_slack_us: 0,
+            queue_slack_faulty_us: 60 * SECOND,
             settle_us: 30 * SECOND,
         }
     }

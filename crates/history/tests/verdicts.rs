@@ -336,3 +336,27 @@ fn a_million_requests_are_judged() {
     assert!(verdict.coverage.records > 999_000);
     assert!(verdict.tally(Invariant::S4).examined > 30_000);
 }
+
+#[test]
+fn a_node_that_is_cut_off_may_hear_of_a_deletion_later() {
+    let fault = |phase, now| {
+        let fault = Fault { name: "partition".to_owned(), nodes: vec![1], phase };
+        at(0, now, now, Op::Fault(fault))
+    };
+    let delete = |from, to| {
+        let op = OnQueue { queue: "q".to_owned(), result: Outcome::Ok(()) };
+        at(1, from, to, Op::DeleteQueue(op))
+    };
+    let sent_after =
+        |seconds: u64| vec![delete(2_000, 3_000), send(1, seconds * SECOND, seconds * SECOND + 1)];
+    let in_fault = |mut records: Vec<Record>| {
+        records.insert(0, fault(FaultPhase::Fired, 1_000));
+        records.push(fault(FaultPhase::Healed, 70 * SECOND));
+        drained(records, 80 * SECOND)
+    };
+    let broken = |records: &[Record]| judge(records).broken();
+    assert_eq!(broken(&in_fault(sent_after(1))), []);
+    assert_eq!(broken(&in_fault(sent_after(61))), [Invariant::S1, Invariant::S14]);
+    let calm = drained(sent_after(1), 80 * SECOND);
+    assert_eq!(broken(&calm), [Invariant::S1, Invariant::S14]);
+}

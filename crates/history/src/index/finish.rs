@@ -4,7 +4,7 @@ use crate::file::Tail;
 use crate::hash::IdMap;
 use crate::index::build::Builder;
 use crate::index::rows::{Groups, Known, NONE, Stay};
-use crate::index::{FaultWindow, Index, NEVER, Span};
+use crate::index::{FaultWindow, Index, NEVER, Span, disturbed};
 
 impl Builder {
     /// The whole index.
@@ -16,6 +16,7 @@ impl Builder {
             self.faults.push(FaultWindow { name, from, to: NEVER, requests: 0 });
         }
         self.count_requests_in_faults();
+        self.extend_deletions();
         for touch in &mut self.touches {
             touch.delivery = self.by_handle.get(&touch.handle).copied().unwrap_or(NONE);
         }
@@ -83,6 +84,19 @@ impl Builder {
             let begun = begins.partition_point(|begin| *begin <= fault.to);
             let over = ends.partition_point(|end| *end < fault.from);
             fault.requests = begun.saturating_sub(over) as u64;
+        }
+    }
+
+    /// A deletion in a fault takes hold, for everybody, some time after its answer.
+    fn extend_deletions(&mut self) {
+        let bounds = &self.header.options.bounds;
+        let (slack, recovery) = (bounds.queue_slack_faulty_us, bounds.liveness_us);
+        for queue in &mut self.queues {
+            for clearing in queue.clearings.iter_mut().filter(|it| it.deletes_queue) {
+                if disturbed(&self.faults, clearing.at, recovery) {
+                    clearing.at.ret = clearing.at.ret.saturating_add(slack);
+                }
+            }
         }
     }
 

@@ -65,6 +65,11 @@ pub(crate) struct Index {
     pub(crate) last_us: u64,
 }
 
+/// Whether one of these faults was there at some moment of a span, or at most `recovery_us` before.
+fn disturbed(faults: &[FaultWindow], span: Span, recovery_us: u64) -> bool {
+    faults.iter().any(|it| it.from <= span.ret && span.inv <= it.to.saturating_add(recovery_us))
+}
+
 impl Index {
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.header.options.bounds
@@ -94,10 +99,7 @@ impl Index {
     /// Whether a fault was there at some moment of a span, or so shortly before that not everything
     /// need have recovered.
     pub(crate) fn disturbed(&self, span: Span) -> bool {
-        let recovery = self.bounds().liveness_us;
-        self.faults
-            .iter()
-            .any(|it| it.from <= span.ret && span.inv <= it.to.saturating_add(recovery))
+        disturbed(&self.faults, span, self.bounds().liveness_us)
     }
 
     /// A finding about nothing in particular yet.

@@ -3,7 +3,8 @@
 //! request that begins after a deletion and ends before the next creation, or the other way round.
 //!
 //! Source: CreateQueue, DeleteQueue; a minute's grace in SQS, at once here, with
-//! `queue_slack_us` for other nodes to hear of it. Undecided: what overlaps a creation or deletion of
+//! `queue_slack_us` for other nodes to hear of it (`queue_slack_faulty_us` of a deletion in a fault,
+//! also for what S1, S13 and others make of it). Undecided: what overlaps a creation or deletion of
 //! unknown outcome, and histories with too many of those to search. `e` is not used: nothing here
 //! is a timer.
 
@@ -89,7 +90,7 @@ fn call(at: Span, outcome: Known) -> Call {
 
 /// From when to when the queue was certainly as `created` says.
 fn certain(index: &Index, queue: &Queue, created: bool) -> Vec<(Span, u32)> {
-    let slack = index.bounds().queue_slack_us;
+    let bounds = index.bounds();
     let done = |it: &&Existence| it.creates == created && it.outcome == Known::Ok;
     let mut spans = Vec::new();
     for it in queue.existence.iter().filter(done) {
@@ -100,6 +101,8 @@ fn certain(index: &Index, queue: &Queue, created: bool) -> Vec<(Span, u32)> {
             .map(|other| other.at.inv)
             .min()
             .unwrap_or(NEVER);
+        let late = !created && index.disturbed(it.at);
+        let slack = if late { bounds.queue_slack_faulty_us } else { bounds.queue_slack_us };
         let from = it.at.ret.saturating_add(slack);
         if from < undone {
             spans.push((Span { inv: from, ret: undone }, it.record));
