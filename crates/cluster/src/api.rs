@@ -341,6 +341,13 @@ pub trait Cluster: Send + Sync + 'static {
         name: &QueueName,
     ) -> impl Future<Output = Result<Arc<Queue>, QueueError>> + Send;
 
+    /// The queue as it is at this moment for everybody: a node that lags behind asks the one that
+    /// knows.
+    fn queue_now(
+        &self,
+        name: &QueueName,
+    ) -> impl Future<Output = Result<Arc<Queue>, QueueError>> + Send;
+
     /// Names that start with `prefix`, in order, after `after`; at most `limit`.
     fn list_queues(
         &self,

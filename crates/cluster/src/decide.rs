@@ -72,6 +72,27 @@ impl Node {
         let _ = tokio::time::timeout(LOOK_AGAIN * 10, versions.wait_for(|_| seen())).await;
     }
 
+    /// Until a deleted queue is gone from the local replica, or a moment.
+    pub(crate) async fn see_gone(&self, queue: QueueId) {
+        let mut versions = self.catalog.versions();
+        let gone = versions.wait_for(|_| self.catalog.queue_by_id(queue).is_none());
+        let _ = tokio::time::timeout(LOOK_AGAIN * 10, gone).await;
+    }
+
+    /// Until every node that can be reached knows that a queue is gone: no client finds it there
+    /// after its deletion was answered. A node that is cut off knows it when it hears of the others
+    /// again; SQS allows a minute.
+    pub(crate) async fn tell_gone(&self, queue: QueueId) {
+        let payload: Bytes = pb::Gone { queue: queue.0 }.encode_to_vec().into();
+        let told = self.peers.iter().map(|peer| {
+            let (transport, payload) = (self.host.transport(), payload.clone());
+            let (lane, group) = (Lane::Forward, GroupId::CATALOG);
+            transport.call(*peer, lane, group, method::GONE, payload, LOOK_AGAIN * 20)
+        });
+        // One that does not answer is one that is cut off.
+        let _ = tokio::join!(self.see_gone(queue), futures::future::join_all(told));
+    }
+
     /// The same for a task.
     pub(crate) async fn see_task(&self, task: TaskId) {
         let mut versions = self.catalog.versions();

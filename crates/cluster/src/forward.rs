@@ -14,4 +14,5 @@ pub(crate) mod method {
     pub(crate) const SPACE: u32 = FIRST + 8;
     pub(crate) const MOVE: u32 = FIRST + 9;
     pub(crate) const TENANTS: u32 = FIRST + 10;
+    pub(crate) const GONE: u32 = FIRST + 11;
 }

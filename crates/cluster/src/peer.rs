@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
 use flotilla_queue::command::Command;
 use flotilla_transport::{Handler, PeerStream};
-use flotilla_types::ids::{GroupId, NodeId};
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
 use flotilla_wire::command::{command_from_pb, replies_to_pb};
 use flotilla_wire::proto::cluster as pb;
@@ -52,6 +52,7 @@ impl Handler for Peers {
                 method::TENANTS => fairness::serve_tenants(&node, payload).map_err(malformed),
                 method::COUNT => counting::serve_count(&node, payload).map_err(malformed),
                 method::DECIDE => decide(&node, payload).await.map_err(malformed),
+                method::GONE => gone(&node, payload).await.map_err(malformed),
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
                 method::FOUNDING => node.founding.serve(payload),
                 method::SPACE => node.space.serve(from, payload).map_err(malformed),
@@ -99,6 +100,11 @@ async fn decide(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
         Err(ShardError::Overloaded | ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
     };
     Ok(pb::DecideAnswer { outcome: Some(outcome) }.encode_to_vec().into())
+}
+
+async fn gone(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
+    node.see_gone(QueueId(pb::Gone::decode(payload)?.queue)).await;
+    Ok(Bytes::new())
 }
 
 async fn lookup(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {

@@ -195,6 +195,10 @@ impl Cluster for Node {
         self.lookup(name.as_str()).await?.ok_or(QueueError::NotFound)
     }
 
+    async fn queue_now(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
+        self.lookup(name.as_str()).await?.ok_or(QueueError::NotFound)
+    }
+
     async fn list_queues(
         &self,
         prefix: &str,
@@ -221,6 +225,7 @@ impl Cluster for Node {
             catalog::Reply::Done => {}
             _ => return Err(QueueError::NotFound),
         }
+        self.tell_gone(queue.id).await;
         // The queue is gone. Its messages go now, or with the janitor's next round.
         let _ = self.everywhere(queue_command::Command::DropQueue { queue: queue.id }).await;
         Ok(())

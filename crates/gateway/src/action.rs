@@ -90,6 +90,13 @@ impl<C: Cluster> Call<'_, C> {
         Ok(self.gateway.cluster.queue(&name).await?)
     }
 
+    /// The same as it is at this moment for everybody.
+    pub(crate) async fn queue_now(&self, url: Option<&Text<'_>>) -> Result<Arc<Queue>, ApiError> {
+        let name = url.and_then(|url| urls::queue_name(url.as_str(), &self.caller.account));
+        let name = name.ok_or_else(ApiError::no_such_queue)?;
+        Ok(self.gateway.cluster.queue_now(&name).await?)
+    }
+
     /// URL of a queue of the caller.
     pub(crate) fn url(&self, queue_name: &str) -> String {
         let account = &self.caller.account;

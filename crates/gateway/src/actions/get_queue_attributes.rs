@@ -31,7 +31,8 @@ pub(crate) async fn run<C: Cluster>(
     call: &Call<'_, C>,
     request: Request<'_>,
 ) -> Result<Response, ApiError> {
-    let queue = call.queue(request.queue_url.as_ref()).await?;
+    // Who has just changed an attribute through another node reads what it wrote.
+    let queue = call.queue_now(request.queue_url.as_ref()).await?;
     let wanted = wanted(request.attribute_names.as_ref())?;
     // Counting asks every shard: only when somebody wants to know.
     let counts = if wanted.iter().any(|name| is_count(*name)) {

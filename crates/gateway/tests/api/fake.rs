@@ -289,6 +289,10 @@ impl Cluster for Fake {
         state.queues.get(name).map(|entry| entry.queue.clone()).ok_or(QueueError::NotFound)
     }
 
+    async fn queue_now(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
+        self.queue(name).await
+    }
+
     async fn list_queues(
         &self,
         prefix: &str,
