@@ -1,6 +1,7 @@
 //! The nodes of one test.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,9 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::http::Connection;
-use crate::links::Links;
-use crate::node::{Node, Ports};
+use crate::links::{Break, Condition, Links, Way};
+use crate::namespaces::Namespaces;
+use crate::node::{Node, Ports, SHARDS};
 use crate::{PATIENCE, ports};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -27,6 +29,9 @@ pub struct Settings {
     pub lines: String,
     /// Whether the wires between the nodes can be cut.
     pub links: bool,
+    /// Whether each node is in a network namespace of its own
+    /// ([`Fleet::can_have_namespaces`]).
+    pub namespaces: bool,
     /// Directories, on disks of their own, for the stores of some nodes.
     pub disks: BTreeMap<u64, PathBuf>,
 }
@@ -43,6 +48,8 @@ impl Settings {
 pub struct Fleet {
     nodes: Vec<Node>,
     links: Option<Links>,
+    /// Removed when the nodes have ended.
+    namespaces: Option<Namespaces>,
     _dir: TempDir,
 }
 
@@ -75,6 +82,8 @@ impl Fleet {
         let ports =
             ports.chunks(3).map(|three| Ports { api: three[0], peer: three[1], admin: three[2] });
         let all: Vec<(u64, Ports)> = (1..).zip(ports).collect();
+        let make = || Namespaces::make(count).expect("who asks for namespaces has looked");
+        let namespaces = settings.namespaces.then(make);
         let node = |(id, ports): &(u64, Ports)| {
             let root = dir.path().join(format!("node-{id}"));
             let data = settings.disks.get(id).map_or_else(
@@ -84,12 +93,13 @@ impl Fleet {
                     disk.join(format!("data-{}", ports.peer))
                 },
             );
-            Node::new(*id, *ports, root, data)
+            let own = namespaces.as_ref().map(|all| (all.name(*id), all.address(*id)));
+            Node::new(*id, *ports, root, data, own)
         };
         let nodes: Vec<Node> = all.iter().map(node).collect();
         let peers: Vec<(u64, u16)> = all.iter().map(|(id, ports)| (*id, ports.peer)).collect();
         let links = settings.links.then(|| Links::new(&peers));
-        let fleet = Self { nodes, links, _dir: dir };
+        let fleet = Self { nodes, links, namespaces, _dir: dir };
         fleet.nodes.iter().for_each(|node| fleet.configure(node.id, &settings.lines));
         fleet
     }
@@ -97,8 +107,8 @@ impl Fleet {
     /// Gives a node other lines, which it reads when it starts the next time.
     pub fn configure(&self, id: u64, lines: &str) {
         let peer = |to: &Node| match &self.links {
-            Some(links) if to.id != id => links.port(id, to.id),
-            _ => to.ports.peer,
+            Some(links) if to.id != id => SocketAddrV4::new(to.host, links.port(id, to.id)),
+            _ => SocketAddrV4::new(to.host, to.ports.peer),
         };
         let all: Vec<_> = self.nodes.iter().map(|node| (node.id, peer(node))).collect();
         self.node(id).configure(&all, lines);
@@ -108,26 +118,80 @@ impl Fleet {
         self.links.as_ref().expect("the fleet was started with links")
     }
 
-    /// Nothing that a node says reaches the others; if `both`, nothing reaches it either. Clients
-    /// still do. Returns when all of the others were spoken to in vain.
+    /// Treats what passes on these ways so. Returns when somebody has met it on each of them.
     ///
     /// # Panics
-    /// Unless [`Settings::links`], and when the node says nothing.
-    pub async fn silence(&self, id: u64, both: bool) {
-        self.links().silence(id, both);
+    /// Unless [`Settings::links`], and when nothing passes there anyway.
+    pub async fn impair(&self, ways: &[Way], condition: Condition) {
+        self.links().set(ways, condition);
+        self.felt(ways).await;
+    }
+
+    /// Ends the connections that the first node of each way has opened to the second. Returns when
+    /// there was one on each.
+    ///
+    /// # Panics
+    /// Unless [`Settings::links`], and when there is none.
+    pub async fn cut(&self, ways: &[Way], how: Break) {
         let begin = Instant::now();
-        while !self.links().is_felt(id) {
-            assert!(begin.elapsed() < PATIENCE, "node {id} says nothing");
+        self.links().cut(ways, how);
+        loop {
+            let unfelt = self.links().unfelt(ways);
+            let Some((from, to)) = unfelt.first() else { return };
+            assert!(begin.elapsed() < PATIENCE, "{from} is not connected to {to}");
+            // One that was just being made is not hit.
+            self.links().cut(&unfelt, how);
             sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Ends every silence.
+    async fn felt(&self, ways: &[Way]) {
+        let begin = Instant::now();
+        while let Some(way) = self.links().unfelt(ways).first() {
+            assert!(begin.elapsed() < PATIENCE, "nothing passes from {} to {}", way.0, way.1);
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// From now on everything passes as it should.
     ///
     /// # Panics
     /// Unless [`Settings::links`].
     pub fn rejoin(&self) {
         self.links().heal();
+    }
+
+    /// Whether there can be fleets with [`Settings::namespaces`].
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn can_have_namespaces() -> Result<(), String> {
+        Namespaces::available()
+    }
+
+    fn namespaces(&self) -> &Namespaces {
+        self.namespaces.as_ref().expect("the fleet was started with namespaces")
+    }
+
+    /// Loses this share of the packets on these ways. Returns when one was lost on each.
+    ///
+    /// # Panics
+    /// Unless [`Settings::namespaces`], and when nothing passes there anyway.
+    pub async fn lose_packets(&self, ways: &[Way], share: f64) {
+        self.namespaces().lose(ways, share).expect("who may make namespaces may filter in them");
+        let begin = Instant::now();
+        while !self.namespaces().unfelt(ways).is_ok_and(|unfelt| unfelt.is_empty()) {
+            assert!(begin.elapsed() < PATIENCE, "not a packet is lost");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Loses none any more.
+    ///
+    /// # Panics
+    /// Unless [`Settings::namespaces`].
+    pub fn lose_none(&self) {
+        self.namespaces().heal();
     }
 
     fn node(&self, id: u64) -> &Node {
@@ -148,9 +212,18 @@ impl Fleet {
         self.nodes.iter().filter(|node| node.is_up()).map(|node| node.id).collect()
     }
 
+    /// How many a node has: the catalog's, and those of the shards that its place in the ring gives
+    /// it.
+    fn replicas(&self, id: u64) -> usize {
+        let (count, place) = (self.nodes.len(), id as usize - 1);
+        let has = |shard: &usize| (0..3.min(count)).any(|it| (shard + it) % count == place);
+        1 + (0..SHARDS).filter(has).count()
+    }
+
     /// `host:port` of a node's SQS endpoint.
     pub fn endpoint(&self, id: u64) -> String {
-        format!("127.0.0.1:{}", self.node(id).ports.api)
+        let node = self.node(id);
+        format!("{}:{}", node.host, node.ports.api)
     }
 
     /// A client of one node.
@@ -257,7 +330,7 @@ impl Fleet {
             let mut whole = true;
             for id in &up {
                 let groups = groups(&self.status(*id).await);
-                whole &= groups.len() == 5;
+                whole &= groups.len() == self.replicas(*id);
                 whole &= groups.iter().all(|group| group.votes);
                 whole &=
                     groups.iter().all(|group| group.leader.is_some_and(|led| up.contains(&led)));
@@ -285,7 +358,7 @@ impl Fleet {
     /// Whether all replicas on a node vote; `false` while it does not answer.
     pub async fn all_vote(&self, id: u64) -> bool {
         let groups = groups(&self.status(id).await);
-        groups.len() == 5 && groups.iter().all(|group| group.votes)
+        groups.len() == self.replicas(id) && groups.iter().all(|group| group.votes)
     }
 
     /// The status page; null while the node does not answer.
@@ -309,7 +382,7 @@ impl Fleet {
 }
 
 fn admin(node: &Node) -> String {
-    format!("127.0.0.1:{}", node.ports.admin)
+    format!("{}:{}", node.host, node.ports.admin)
 }
 
 async fn status_at(admin: &str) -> Value {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -40,12 +40,18 @@ pub enum HttpError {
 pub struct Connection {
     address: String,
     stream: Option<TcpStream>,
+    slowly: bool,
 }
 
 impl Connection {
     /// To `host:port`.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), stream: None }
+        Self { address: address.into(), stream: None, slowly: false }
+    }
+
+    /// From now on takes answers in small pieces, with pauses.
+    pub fn read_slowly(&mut self) {
+        self.slowly = true;
     }
 
     /// Where to.
@@ -73,7 +79,7 @@ impl Connection {
         let no_answer = |error: &dyn std::fmt::Display| HttpError::NoAnswer(error.to_string());
         let exchange = async {
             stream.write_all(request.as_bytes()).await?;
-            read_answer(&mut stream).await
+            read_answer(&mut stream, self.slowly).await
         };
         let answer = match timeout(patience, exchange).await {
             Ok(answer) => answer.map_err(|error| no_answer(&error))?,
@@ -105,14 +111,33 @@ async fn connect(address: &str) -> Result<TcpStream, HttpError> {
     Ok(stream)
 }
 
-async fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+/// What a slow reader takes at once, and what it waits before that.
+const SLOW_BYTES: usize = 256;
+const SLOW_PAUSE: Duration = Duration::from_millis(20);
+
+async fn read_some(
+    stream: &mut TcpStream,
+    read: &mut Vec<u8>,
+    slowly: bool,
+) -> std::io::Result<usize> {
+    if !slowly {
+        return stream.read_buf(read).await;
+    }
+    sleep(SLOW_PAUSE).await;
+    let mut some = [0; SLOW_BYTES];
+    let count = stream.read(&mut some).await?;
+    read.extend_from_slice(&some[..count]);
+    Ok(count)
+}
+
+async fn read_answer(stream: &mut TcpStream, slowly: bool) -> std::io::Result<Answer> {
     let bad = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
     let mut read = Vec::with_capacity(4_096);
     let head_end = loop {
         if let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             break end;
         }
-        if stream.read_buf(&mut read).await? == 0 {
+        if read_some(stream, &mut read, slowly).await? == 0 {
             return Err(bad("closed before the answer"));
         }
     };
@@ -128,7 +153,7 @@ async fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let length: usize = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = read.split_off(head_end + 4);
     while body.len() < length {
-        if stream.read_buf(&mut body).await? == 0 {
+        if read_some(stream, &mut body, slowly).await? == 0 {
             return Err(bad("closed within the answer"));
         }
     }

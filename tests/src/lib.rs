@@ -20,6 +20,8 @@ mod history;
 mod http;
 mod links;
 mod load;
+pub mod measure;
+mod namespaces;
 mod node;
 mod ports;
 
@@ -28,6 +30,7 @@ pub use disk::SmallDisk;
 pub use fleet::{Fleet, Settings};
 pub use history::{Delivery, History};
 pub use http::{Answer, Connection, HttpError};
+pub use links::{Break, Condition, Way};
 pub use load::{Load, Plan};
 pub use node::binary;
 pub use ports::free_ports;

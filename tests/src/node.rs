@@ -1,6 +1,7 @@
 //! One node: its settings, its process, its log.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -12,11 +13,18 @@ pub(crate) struct Ports {
     pub(crate) admin: u16,
 }
 
+/// Of every cluster that is tested.
+pub(crate) const SHARDS: usize = 4;
+
 /// One node of a fleet, running or not.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) ports: Ports,
+    /// Where it listens.
+    pub(crate) host: Ipv4Addr,
+    /// The network namespace that it is in.
+    namespace: Option<String>,
     dir: PathBuf,
     data: PathBuf,
     child: Option<Child>,
@@ -46,8 +54,17 @@ pub fn binary() -> PathBuf {
 }
 
 impl Node {
-    pub(crate) fn new(id: u64, ports: Ports, dir: PathBuf, data: PathBuf) -> Self {
-        Self { id, ports, dir, data, child: None }
+    /// `own`: its network namespace and its address there.
+    pub(crate) fn new(
+        id: u64,
+        ports: Ports,
+        dir: PathBuf,
+        data: PathBuf,
+        own: Option<(String, Ipv4Addr)>,
+    ) -> Self {
+        let (namespace, host) = own.unzip();
+        let host = host.unwrap_or(Ipv4Addr::LOCALHOST);
+        Self { id, ports, host, namespace, dir, data, child: None }
     }
 
     /// Where its stores are.
@@ -55,16 +72,16 @@ impl Node {
         self.data.clone()
     }
 
-    pub(crate) fn configure(&self, nodes: &[(u64, u16)], extra: &str) {
+    pub(crate) fn configure(&self, nodes: &[(u64, SocketAddrV4)], extra: &str) {
         let Ports { api, peer, admin } = self.ports;
-        let (id, data) = (self.id, self.data());
+        let (id, host, data) = (self.id, self.host, self.data());
         let mut text = format!(
-            "node_id = {id}\ndata_dir = {data:?}\napi_listen = \"127.0.0.1:{api}\"\n\
-             peer_listen = \"127.0.0.1:{peer}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
-             token = \"test\"\nshards = 4\n"
+            "node_id = {id}\ndata_dir = {data:?}\napi_listen = \"{host}:{api}\"\n\
+             peer_listen = \"{host}:{peer}\"\nadmin_listen = \"{host}:{admin}\"\n\
+             token = \"test\"\nshards = {SHARDS}\n"
         );
         for (id, peer) in nodes {
-            text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"127.0.0.1:{peer}\"\n"));
+            text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"{peer}\"\n"));
         }
         text.push_str(extra);
         fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");
@@ -89,7 +106,16 @@ impl Node {
         assert!(self.child.is_none(), "node {} runs already", self.id);
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the fleet's directory can be written");
-        let child = Command::new(binary())
+        let mut command = match &self.namespace {
+            None => Command::new(binary()),
+            Some(name) => {
+                // It becomes the program: the process is the same.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(binary());
+                command
+            }
+        };
+        let child = command
             .args(["serve", "--config"])
             .arg(self.config())
             .stdin(Stdio::null())

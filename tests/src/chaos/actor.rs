@@ -56,6 +56,8 @@ pub(super) struct Wish {
     /// `None`: the queue's.
     pub(super) visibility_seconds: Option<u64>,
     pub(super) attempt: Option<String>,
+    /// `None`: as long as it takes. What has not come by then is given up, and its connection.
+    pub(super) patience: Option<Duration>,
 }
 
 /// See the module. It repeats nothing by itself.
@@ -80,6 +82,11 @@ impl Actor {
     /// True once in so many times, on average.
     pub(super) fn once_in(&mut self, times: u32) -> bool {
         self.dice.random_range(0..times) == 0
+    }
+
+    /// From now on reads answers in small pieces, with pauses.
+    pub(super) fn read_slowly(&mut self) {
+        self.connections.iter_mut().for_each(|(_, connection)| connection.read_slowly());
     }
 
     /// Goes on through the next node.
@@ -213,7 +220,7 @@ impl Actor {
         if let Some(attempt) = &wish.attempt {
             input["ReceiveRequestAttemptId"] = json!(attempt);
         }
-        let patience = PATIENCE + Duration::from_secs(wish.wait_seconds);
+        let patience = wish.patience.unwrap_or(PATIENCE + Duration::from_secs(wish.wait_seconds));
         let asked = self.ask("ReceiveMessage", &input, patience).await;
         let result = asked.outcome(answer::delivered);
         let messages = result.ok().cloned();
@@ -302,6 +309,29 @@ impl Actor {
         let attributes = result.ok().cloned();
         self.record(asked, Op::GetAttributes(OnQueue { queue: queue.name.clone(), result }));
         attributes
+    }
+
+    /// Changes attributes.
+    pub(super) async fn set_attributes(
+        &mut self,
+        queue: &Place,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let input = json!({ "QueueUrl": queue.url, "Attributes": attributes });
+        let asked = self.ask("SetQueueAttributes", &input, PATIENCE).await;
+        let result = asked.outcome(|_| ());
+        let queue = queue.name.clone();
+        self.record(asked, Op::SetAttributes(WithAttributes { queue, attributes, result }));
+    }
+
+    /// Deletes a queue.
+    pub(super) async fn delete_queue(&mut self, queue: &Place) -> Outcome<()> {
+        let input = json!({ "QueueUrl": queue.url });
+        let asked = self.ask("DeleteQueue", &input, PATIENCE).await;
+        let result = asked.outcome(|_| ());
+        let op = OnQueue { queue: queue.name.clone(), result: result.clone() };
+        self.record(asked, Op::DeleteQueue(op));
+        result
     }
 
     /// Starts to move dead letters back to where they came from.

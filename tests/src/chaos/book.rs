@@ -9,6 +9,8 @@ use std::time::Duration;
 use flotilla_history::record::{Fault, FaultPhase, Mark};
 use flotilla_history::{Clock, Header, Op, Options, Record, Recorder};
 
+use crate::chaos::queues::Work;
+
 /// Client number of the harness itself.
 const HARNESS: u32 = 0;
 
@@ -30,6 +32,8 @@ pub(super) struct Book {
     stage: AtomicU8,
     /// When a message was last received, by the clock.
     delivered_us: AtomicU64,
+    /// Acknowledged sends, by their queues' work.
+    acknowledged: [AtomicU64; Work::ALL.len()],
 }
 
 impl Book {
@@ -44,6 +48,7 @@ impl Book {
             path: path.to_owned(),
             stage: AtomicU8::new(Stage::Load as u8),
             delivered_us: AtomicU64::new(0),
+            acknowledged: Default::default(),
         })
     }
 
@@ -62,7 +67,17 @@ impl Book {
         {
             self.delivered_us.fetch_max(record.returned_us, Ordering::Relaxed);
         }
+        if let Op::Send(send) = &record.op {
+            let stored = send.entries.iter().filter(|entry| entry.result.ok().is_some()).count();
+            let work = Work::of(&send.queue) as usize;
+            self.acknowledged[work].fetch_add(stored as u64, Ordering::Relaxed);
+        }
         self.recorder.record(record);
+    }
+
+    /// Sends that were answered with success so far, in the order of [`Work::ALL`].
+    pub(super) fn acknowledged(&self) -> [u64; Work::ALL.len()] {
+        std::array::from_fn(|work| self.acknowledged[work].load(Ordering::Relaxed))
     }
 
     /// How long nothing has been received from any queue, if it is since `from_us`.

@@ -1,5 +1,7 @@
 //! What the clients of a run do until it ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flotilla_history::record::Delivered;
@@ -14,6 +16,8 @@ use crate::chaos::queues::{HIDDEN_MAX, Place, VISIBILITY_SECONDS};
 /// Between two sends of one producer.
 pub(super) const PACE: Duration = Duration::from_millis(25);
 const GROUPS: u32 = 6;
+/// The most that a batch takes.
+const BATCH: u32 = 10;
 const BETWEEN_MOVES: Duration = Duration::from_millis(700);
 const PADDING_MAX: usize = 600;
 /// SQS allows one purge of a queue in a minute.
@@ -21,17 +25,17 @@ const BETWEEN_PURGES: Duration = Duration::from_secs(61);
 /// More than a lease and what the checker allows clocks.
 const PAST_THE_LEASE: Duration = Duration::from_secs(VISIBILITY_SECONDS + 1);
 
-struct Pen {
+pub(super) struct Pen {
     writer: u32,
     counter: u32,
 }
 
 impl Pen {
-    fn of(actor: &Actor) -> Self {
+    pub(super) fn of(actor: &Actor) -> Self {
         Self { writer: actor.process, counter: 0 }
     }
 
-    fn draft(&mut self, actor: &mut Actor, queue: &Place) -> Draft {
+    pub(super) fn draft(&mut self, actor: &mut Actor, queue: &Place) -> Draft {
         self.counter += 1;
         let key = MessageKey { writer: self.writer, counter: self.counter };
         let delayed = !queue.fifo && actor.once_in(8);
@@ -45,7 +49,7 @@ impl Pen {
         }
     }
 
-    fn drafts(&mut self, actor: &mut Actor, queue: &Place) -> Vec<Draft> {
+    pub(super) fn drafts(&mut self, actor: &mut Actor, queue: &Place) -> Vec<Draft> {
         let count = if actor.once_in(4) { actor.dice.random_range(2..=6) } else { 1 };
         (0..count).map(|_| self.draft(actor, queue)).collect()
     }
@@ -69,7 +73,68 @@ pub(super) async fn produce(mut actor: Actor, queue: Place, pace: Duration) {
     }
 }
 
-fn handles(messages: &[Delivered]) -> Vec<String> {
+/// Sends to a FIFO queue, one message at a time, each until it is accepted and often once more: the
+/// strongest thing that a client can ask is that this is one message.
+pub(super) async fn insist(mut actor: Actor, queue: Place) {
+    let mut pen = Pen::of(&actor);
+    while actor.book.is_loading() {
+        let draft = [pen.draft(&mut actor, &queue)];
+        while !matches!(actor.send(&queue, &draft).await[..], [Outcome::Ok(_)]) {
+            if !actor.book.is_loading() {
+                return;
+            }
+        }
+        if actor.once_in(2) {
+            // As if the answer had been lost on its way.
+            actor.move_on();
+            actor.send(&queue, &draft).await;
+        }
+        sleep(PACE).await;
+    }
+}
+
+/// Sends full batches.
+pub(super) async fn pack(mut actor: Actor, queue: Place) {
+    let mut pen = Pen::of(&actor);
+    while actor.book.is_loading() {
+        let drafts: Vec<_> = (0..BATCH).map(|_| pen.draft(&mut actor, &queue)).collect();
+        actor.send(&queue, &drafts).await;
+        sleep(4 * PACE).await;
+    }
+}
+
+/// Receives as many as it gets, and deletes them at once.
+pub(super) async fn unpack(mut actor: Actor, queue: Place) {
+    while actor.book.is_loading() {
+        take(&mut actor, &queue).await;
+    }
+}
+
+/// Sends without any pause until it is told to stop.
+pub(super) async fn flood(mut actor: Actor, queue: Place, stop: Arc<AtomicBool>) {
+    let mut pen = Pen::of(&actor);
+    while !stop.load(Ordering::SeqCst) {
+        let drafts = pen.drafts(&mut actor, &queue);
+        actor.send(&queue, &drafts).await;
+    }
+}
+
+/// Receives and deletes without any pause until it is told to stop.
+pub(super) async fn swallow(mut actor: Actor, queue: Place, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::SeqCst) {
+        take(&mut actor, &queue).await;
+    }
+}
+
+async fn take(actor: &mut Actor, queue: &Place) {
+    let wish = Wish { max: BATCH, wait_seconds: 1, ..Wish::default() };
+    let messages = actor.receive(queue, &wish).await.unwrap_or_default();
+    if !messages.is_empty() {
+        actor.delete(queue, &handles(&messages)).await;
+    }
+}
+
+pub(super) fn handles(messages: &[Delivered]) -> Vec<String> {
     messages.iter().map(|message| message.handle.clone()).collect()
 }
 
@@ -187,7 +252,8 @@ pub(super) async fn look(mut actor: Actor, queues: Vec<Place>) {
 }
 
 /// Receives and deletes, through every node in turn, until nothing has come from any queue for so
-/// long that nothing can be hidden any more. `false` when that does not happen.
+/// long that nothing can be hidden any more, and the queue says itself that it is empty. `false`
+/// when that does not happen.
 pub(super) async fn drain(
     mut actor: Actor,
     queue: Place,
@@ -202,7 +268,8 @@ pub(super) async fn drain(
             actor.delete(&queue, &handles(messages)).await;
         }
         // A poll that failed has seen nothing.
-        if messages.is_some_and(|it| it.is_empty()) && actor.book.quiet(begin_us) > quiet {
+        let empty = messages.is_some_and(|it| it.is_empty());
+        if empty && actor.book.quiet(begin_us) > quiet && says_empty(&mut actor, &queue).await {
             return true;
         }
         if actor.book.now_us() - begin_us > limit.as_micros() as u64 {
@@ -210,4 +277,10 @@ pub(super) async fn drain(
         }
         actor.move_on();
     }
+}
+
+async fn says_empty(actor: &mut Actor, queue: &Place) -> bool {
+    let Some(attributes) = actor.attributes(queue).await else { return false };
+    let mut counts = attributes.iter().filter(|(name, _)| name.starts_with("ApproximateNumber"));
+    counts.all(|(_, count)| count == "0")
 }

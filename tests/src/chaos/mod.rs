@@ -20,17 +20,23 @@
 //! the timeline. `cargo run -p flotilla-history --bin flotilla-check -- FILE` builds the judge.
 //! A seed repeats what clients and faults choose, not the interleaving.
 //!
-//! Deliberately not here: faults of disks and clocks, and packets that are lost one by one.
+//! Deliberately not here: faults inside a process (the crates have those).
 
 mod actor;
+mod admin;
 mod answer;
 mod book;
 mod clients;
+mod crowd;
 mod faults;
+mod matrix;
 mod queues;
 mod run;
 mod totals;
+mod waiting;
 
-pub use faults::FaultKind;
+pub use faults::{FaultKind, Ground};
+pub use matrix::Matrix;
+pub use queues::Work;
 pub use run::{Judged, Plan, run};
 pub use totals::Totals;

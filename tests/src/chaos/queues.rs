@@ -1,6 +1,7 @@
-//! The queues of a run.
+//! The queues of a run, and the kinds of work that they stand for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,9 +12,82 @@ use crate::chaos::actor::Actor;
 /// Short, so that leases end within a fault.
 pub(super) const VISIBILITY_SECONDS: u64 = 4;
 /// The longest that a message is hidden from when it was last touched: what clients ask for, or a
-/// delay.
+/// delay. (A task that moves messages of a FIFO queue hides them longer: the counts tell.)
 pub(super) const HIDDEN_MAX: Duration = Duration::from_secs(6);
 const RECEIVES_MAX: u32 = 3;
+
+/// What clients do with a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Sends, long polls and deletes of a standard queue.
+    Standard,
+    /// The same in groups of FIFO queues, in one line and in many.
+    FifoGroups,
+    /// Each send to a FIFO queue is repeated until it succeeds, and often once more.
+    FifoRetry,
+    /// Dead letters of both kinds of queues, and tasks that bring them back.
+    DeadLetters,
+    /// Delays, and visibility timeouts that are changed.
+    Timers,
+    /// A queue that is nearly always empty, under long and short polls.
+    Polls,
+    /// Queues that come and go, are purged and get other attributes.
+    Admin,
+    /// Everything in batches.
+    Batches,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Standard,
+        Self::FifoGroups,
+        Self::FifoRetry,
+        Self::DeadLetters,
+        Self::Timers,
+        Self::Polls,
+        Self::Admin,
+        Self::Batches,
+    ];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::FifoGroups => "fifo-groups",
+            Self::FifoRetry => "fifo-retry",
+            Self::DeadLetters => "dead-letters",
+            Self::Timers => "timers",
+            Self::Polls => "polls",
+            Self::Admin => "admin",
+            Self::Batches => "batches",
+        }
+    }
+
+    /// What the queue of this name is for.
+    pub(super) fn of(queue: &str) -> Self {
+        match queue.split('-').next().unwrap_or_default() {
+            "lines" | "lanes" => Self::FifoGroups,
+            "retried" => Self::FifoRetry,
+            "flaky" | "dead" | "stumbling" | "fallen" | "wandering" | "parked" | "straying"
+            | "strayed" => Self::DeadLetters,
+            "timed" => Self::Timers,
+            "waited" => Self::Polls,
+            "purged" | "tuned" | BRIEF => Self::Admin,
+            "cartons" => Self::Batches,
+            _ => Self::Standard,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How the names of queues begin that do not outlive a run's load.
+pub(super) const BRIEF: &str = "brief";
 
 /// Where a queue is.
 #[derive(Clone, Debug)]
@@ -27,12 +101,16 @@ pub(super) struct Place {
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Queues {
+    /// What their names end with.
+    pub(super) suffix: String,
     /// Standard.
     pub(super) orders: Place,
     /// FIFO, all groups in one line.
     pub(super) lines: Place,
     /// FIFO with high throughput.
     pub(super) lanes: Place,
+    /// FIFO, for sends that are repeated.
+    pub(super) retried: Place,
     /// Standard; what is received too often goes to `dead`.
     pub(super) flaky: Place,
     pub(super) dead: Place,
@@ -42,8 +120,19 @@ pub(super) struct Queues {
     /// Standard; tasks move its dead letters from `parked` back.
     pub(super) wandering: Place,
     pub(super) parked: Place,
+    /// The same in FIFO.
+    pub(super) straying: Place,
+    pub(super) strayed: Place,
+    /// Standard, for delays and visibility timeouts.
+    pub(super) timed: Place,
+    /// Standard, nearly always empty.
+    pub(super) waited: Place,
     /// Standard, purged in between.
     pub(super) purged: Place,
+    /// Standard, with changing attributes.
+    pub(super) tuned: Place,
+    /// Standard, for batches.
+    pub(super) cartons: Place,
 }
 
 impl Queues {
@@ -67,13 +156,15 @@ impl Queues {
         let dead = create(actor, name("dead"), &[]).await;
         let fallen = create(actor, fifo_name("fallen"), &[fifo]).await;
         let parked = create(actor, name("parked"), &[]).await;
-        let to_dead = redrive(&dead);
-        let to_fallen = redrive(&fallen);
-        let to_parked = redrive(&parked);
+        let strayed = create(actor, fifo_name("strayed"), &[fifo]).await;
+        let [to_dead, to_fallen, to_parked, to_strayed] =
+            [&dead, &fallen, &parked, &strayed].map(redrive);
         Self {
+            suffix: suffix.to_owned(),
             orders: create(actor, name("orders"), &[]).await,
             lines: create(actor, fifo_name("lines"), &[fifo]).await,
             lanes: create(actor, fifo_name("lanes"), &lanes).await,
+            retried: create(actor, fifo_name("retried"), &[fifo]).await,
             flaky: create(actor, name("flaky"), &[("RedrivePolicy", &to_dead)]).await,
             dead,
             stumbling: create(
@@ -85,23 +176,37 @@ impl Queues {
             fallen,
             wandering: create(actor, name("wandering"), &[("RedrivePolicy", &to_parked)]).await,
             parked,
+            straying: create(actor, fifo_name("straying"), &[fifo, ("RedrivePolicy", &to_strayed)])
+                .await,
+            strayed,
+            timed: create(actor, name("timed"), &[]).await,
+            waited: create(actor, name("waited"), &[]).await,
             purged: create(actor, name("purged"), &[]).await,
+            tuned: create(actor, name("tuned"), &[]).await,
+            cartons: create(actor, name("cartons"), &[]).await,
         }
     }
 
-    pub(super) fn all(&self) -> [&Place; 10] {
-        let Self { orders, lines, lanes, flaky, dead, stumbling, fallen, .. } = self;
-        let Self { wandering, parked, purged, .. } = self;
-        [orders, lines, lanes, flaky, dead, stumbling, fallen, wandering, parked, purged]
+    pub(super) fn all(&self) -> [&Place; 17] {
+        let Self { orders, lines, lanes, retried, flaky, dead, stumbling, fallen, .. } = self;
+        let Self { wandering, parked, straying, strayed, timed, waited, .. } = self;
+        let Self { purged, tuned, cartons, .. } = self;
+        [
+            orders, lines, lanes, retried, flaky, dead, stumbling, fallen, wandering, parked,
+            straying, strayed, timed, waited, purged, tuned, cartons,
+        ]
     }
 }
 
+/// The attributes that each queue of a run begins with, and these.
+pub(super) fn attributes(special: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let visibility = VISIBILITY_SECONDS.to_string();
+    let all = [("VisibilityTimeout", &*visibility)].into_iter().chain(special.iter().copied());
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 async fn create(actor: &mut Actor, name: String, special: &[(&str, &str)]) -> Place {
-    let mut attributes: BTreeMap<String, String> = BTreeMap::new();
-    attributes.insert("VisibilityTimeout".to_owned(), VISIBILITY_SECONDS.to_string());
-    for (name, value) in special {
-        attributes.insert((*name).to_owned(), (*value).to_owned());
-    }
+    let attributes = attributes(special);
     let created = async {
         loop {
             if let Some(url) = actor.create(&name, &attributes).await {

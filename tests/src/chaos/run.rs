@@ -12,19 +12,19 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
-use crate::chaos::actor::Actor;
+use crate::Fleet;
 use crate::chaos::book::{Book, Stage};
-use crate::chaos::clients::{self, PACE};
-use crate::chaos::faults::{FaultKind, Nemesis};
-use crate::chaos::queues::{HIDDEN_MAX, Place, Queues};
-use crate::{Fleet, PATIENCE};
+use crate::chaos::crowd::Crowd;
+use crate::chaos::faults::{FaultKind, Nemesis, Struck};
+use crate::chaos::queues::Work;
 
-/// Beyond [`HIDDEN_MAX`], until a queue that gives nothing is called empty.
-const MARGIN: Duration = Duration::from_secs(2);
-/// Of a fault, for it to count. A client that finds nobody tries 20 times in a second.
-const REQUESTS_MIN: u64 = 100;
+/// Beyond what hides messages, until a queue that gives nothing is called empty.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// Of a fault, for it to count: a thousand in three of them. A client that finds nobody tries 20
+/// times in a second.
+const REQUESTS_MIN: u64 = 334;
 /// What every run examines, whatever its faults do.
-const EXAMINED: [Invariant; 20] = [
+const EXAMINED: [Invariant; 22] = [
     Invariant::S1,
     Invariant::S2,
     Invariant::S4,
@@ -35,6 +35,7 @@ const EXAMINED: [Invariant; 20] = [
     Invariant::S11,
     Invariant::S12,
     Invariant::S13,
+    Invariant::S14,
     Invariant::S16,
     Invariant::S18,
     Invariant::S20,
@@ -43,6 +44,7 @@ const EXAMINED: [Invariant; 20] = [
     Invariant::F3,
     Invariant::F4,
     Invariant::F5,
+    Invariant::F6,
     Invariant::F8,
     Invariant::L1,
 ];
@@ -71,12 +73,16 @@ pub struct Judged {
     pub report: String,
     /// The history, while it is kept: `flotilla-check` judges it again.
     pub history: PathBuf,
+    /// Sends that were answered with success, in the order of [`Work::ALL`].
+    pub acknowledged: [u64; Work::ALL.len()],
+    /// Faults of which nobody can say whether they were there.
+    pub unclear: Vec<String>,
 }
 
 impl Judged {
     /// Whether nothing is wrong and enough was seen.
     pub fn is_good(&self) -> bool {
-        self.verdict.answer == Answer::Pass
+        self.verdict.answer == Answer::Pass && self.unclear.is_empty()
     }
 
     /// Removes the evidence of a good run.
@@ -102,35 +108,47 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     let path = plan.dir.join(format!("chaos-{}.jsonl", plan.seed));
     let book = Book::begin(&path, label, options(plan)).expect("the history can be written");
     let book = Arc::new(book);
-    let nodes: Vec<(u64, String)> =
-        fleet.ids().into_iter().map(|id| (id, fleet.endpoint(id))).collect();
-    let mut crowd = Crowd { seed: plan.seed, nodes, book: book.clone(), processes: 0 };
-    let queues = Queues::create(&mut crowd.actor(), &format!("{:x}", plan.seed)).await;
-    let mut load = crowd.load(&queues);
-    let dice = StdRng::seed_from_u64(plan.seed);
-    let turn = plan.seed as usize % nodes_of(fleet);
-    let mut nemesis =
-        Nemesis { book: &book, fleet, dice, hold: plan.hold, requests_min: REQUESTS_MIN, turn };
-    for kind in nemesis.shuffled(&plan.faults, plan.times) {
-        nemesis.calm().await;
-        nemesis.strike(kind).await;
-    }
-    nemesis.calm().await;
-    // Everything is tried through every node, for whether it works again.
-    nemesis.calm().await;
+    let nodes = fleet.ids().into_iter().map(|id| (id, fleet.endpoint(id))).collect();
+    let mut crowd = Crowd::new(plan.seed, nodes, book.clone());
+    crowd.create().await;
+    let mut load = crowd.load();
+    let unclear = make_faults(fleet, plan, &book, &mut crowd).await;
     book.enter(Stage::Ending);
     ended(&mut load).await;
     fleet.whole().await;
     book.mark(Mark::DrainBegan);
-    let complete = crowd.drain(&queues).await;
+    let complete = crowd.drain().await;
     book.mark(Mark::DrainEnded { complete });
     drop(crowd);
     let book = Arc::into_inner(book).expect("all clients have ended");
-    judge(fleet, book.finish().expect("the history can be written")).await
+    let acknowledged = book.acknowledged();
+    let history = book.finish().expect("the history can be written");
+    let judged = judge(fleet, history).await;
+    Judged { acknowledged, unclear, ..judged }
 }
 
-fn nodes_of(fleet: &Fleet) -> usize {
-    fleet.ids().len()
+/// One after the other; what is not known of some.
+async fn make_faults(
+    fleet: &mut Fleet,
+    plan: &Plan,
+    book: &Book,
+    crowd: &mut Crowd,
+) -> Vec<String> {
+    let dice = StdRng::seed_from_u64(plan.seed);
+    let turn = plan.seed as usize % fleet.ids().len();
+    let (hold, requests_min) = (plan.hold, REQUESTS_MIN);
+    let mut nemesis = Nemesis { book, fleet, crowd, dice, hold, requests_min, turn };
+    let mut unclear = Vec::new();
+    for kind in nemesis.shuffled(&plan.faults, plan.times) {
+        nemesis.calm().await;
+        if let Struck::Indeterminate(why) = nemesis.strike(kind).await {
+            unclear.push(format!("{kind}: {why}"));
+        }
+    }
+    nemesis.calm().await;
+    // Everything is tried through every node, for whether it works again.
+    nemesis.calm().await;
+    unclear
 }
 
 fn options(plan: &Plan) -> Options {
@@ -168,7 +186,7 @@ async fn judge(fleet: &Fleet, history: PathBuf) -> Judged {
     if verdict.answer != Answer::Pass {
         report.push_str(&evidence(fleet, &history, timeline.as_deref()));
     }
-    Judged { verdict, report, history }
+    Judged { verdict, report, history, acknowledged: Default::default(), unclear: Vec::new() }
 }
 
 /// Keeps the nodes' logs; says where everything is.
@@ -184,60 +202,4 @@ fn evidence(fleet: &Fleet, history: &Path, timeline: Option<&Path>) -> String {
         }
     }
     text
-}
-
-/// Makes clients.
-struct Crowd {
-    seed: u64,
-    nodes: Vec<(u64, String)>,
-    book: Arc<Book>,
-    processes: u32,
-}
-
-impl Crowd {
-    fn actor(&mut self) -> Actor {
-        // 0 is the harness.
-        self.processes += 1;
-        Actor::new(self.processes, self.seed, &self.nodes, self.book.clone())
-    }
-
-    fn load(&mut self, queues: &Queues) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        let Queues { orders, lines, lanes, flaky, dead, purged, .. } = queues;
-        let Queues { stumbling, fallen, wandering, parked, .. } = queues;
-        for queue in [orders, orders, lines, lines, lanes, lanes, flaky, purged] {
-            tasks.spawn(clients::produce(self.actor(), queue.clone(), PACE));
-        }
-        for queue in [stumbling, wandering] {
-            tasks.spawn(clients::produce(self.actor(), queue.clone(), 5 * PACE));
-        }
-        for queue in [orders, orders, orders, lines, lines, lanes, lanes, dead, fallen, purged] {
-            tasks.spawn(clients::consume(self.actor(), queue.clone()));
-        }
-        for queue in [flaky, flaky, stumbling, wandering] {
-            tasks.spawn(clients::fumble(self.actor(), queue.clone()));
-        }
-        for _ in 0..2 {
-            tasks.spawn(clients::mix(self.actor(), orders.clone()));
-        }
-        tasks.spawn(clients::revive(self.actor(), parked.clone()));
-        tasks.spawn(clients::purge(self.actor(), purged.clone()));
-        let all = queues.all().into_iter().cloned().collect();
-        tasks.spawn(clients::look(self.actor(), all));
-        tasks
-    }
-
-    async fn drain(&mut self, queues: &Queues) -> bool {
-        let mut tasks = JoinSet::new();
-        let twice = queues.all().into_iter().chain(queues.all());
-        let places: Vec<Place> = twice.cloned().collect();
-        for queue in places {
-            tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, PATIENCE));
-        }
-        let mut complete = true;
-        while let Some(drained) = tasks.join_next().await {
-            complete &= drained.expect("clients do not fail by themselves");
-        }
-        complete
-    }
 }
