@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Client, Fleet, PATIENCE};
+use flotilla_tests::{Client, Condition, Fleet, PATIENCE, Settings};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -92,4 +92,30 @@ async fn polls_outlive_leaders_that_stand_still() {
         fleet.resume(victim);
         fleet.whole().await;
     }
+}
+
+/// A node that says nothing holds up nobody: a poll through another node, begun before anybody knows that
+/// the link is dead, ends with a message of a third node. (Once: the message may be on the silent one.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn polls_do_not_wait_for_a_node_that_is_silent() {
+    const ROUNDS: u32 = 8;
+    let settings = Settings { links: true, ..Settings::default() };
+    let mut fleet = Fleet::start_with(3, &settings).await;
+    let queue = fleet.client(1).create_queue("silent").await.unwrap();
+    for round in 0..ROUNDS {
+        fleet.impair(&[(1, 3), (3, 1), (2, 3), (3, 2)], Condition::SHUT).await;
+        let mut waiting = fleet.client(1);
+        let at = queue.clone();
+        // Over before the silent node is known to be gone.
+        let poll = tokio::spawn(async move { waiting.receive(&at, 1, 1).await });
+        sleep(Duration::from_millis(100)).await;
+        let sent = fleet.client(2).send(&queue, &format!("{round}")).await;
+        let received = poll.await.unwrap();
+        fleet.rejoin();
+        fleet.whole().await;
+        if sent.is_ok() && received.is_ok_and(|messages| !messages.is_empty()) {
+            return;
+        }
+    }
+    panic!("in {ROUNDS} rounds no poll ended with a message");
 }

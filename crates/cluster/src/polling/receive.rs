@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::time::Instant;
 
-use super::arm::arm_all;
+use super::arm::Arming;
 use super::claim::{Claimed, claim_at, claim_here};
 use super::deck::{Deck, SampleSize, Weights};
 use super::hub::Wake;
@@ -358,23 +358,21 @@ impl Poll<'_> {
                 // Too many wait already: the rest of this poll is a short one.
                 return;
             };
-            let found = tokio::select! {
-                found = arm_all(&node.router, &node.peers, self.spec.queue) => found,
-                () = tokio::time::sleep_until(deadline) => return,
-            };
-            self.reached = true;
-            if !found.is_empty() {
+            let mut arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
+            let wake = loop {
+                let found = tokio::select! {
+                    found = arming.next(), if !arming.is_over() => found,
+                    wake = parked.woken() => break wake,
+                    () = tokio::time::sleep_until(deadline) => return,
+                    () = node.stopped() => return,
+                };
+                self.reached = true;
                 // Still parked: what arrives while these are asked is not missed.
                 self.ask(&found).await;
                 if !self.received.messages.is_empty() || self.may_stand_elsewhere() {
                     return;
                 }
                 // Reserved by others; if one of them gives something back, that wakes.
-            }
-            let wake = tokio::select! {
-                wake = parked.woken() => wake,
-                () = tokio::time::sleep_until(deadline) => return,
-                () = node.stopped() => return,
             };
             if let Wake::Available(shard) = wake {
                 self.ask(&[shard]).await;
