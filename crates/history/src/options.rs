@@ -84,6 +84,9 @@ pub struct Promises {
     /// While a fault is there a receive may lease messages that no answer brings, although its own
     /// answer is a success: an answer was lost between two nodes.
     pub receives_lost_inside: bool,
+    /// A move task that a fault interrupts may leave a message of a FIFO queue where it was, although it
+    /// was moved: whoever receives it there gets it twice, as SQS's "at least once" allows.
+    pub fifo_moves_repeat: bool,
     /// While a fault is there, and until everything works again, counts leave out what no node that
     /// can be asked knows of. They never count what cannot be there.
     pub counts_leave_out: bool,
@@ -102,6 +105,7 @@ impl Default for Promises {
             old_handles: OldHandles::Act,
             fifo_delay_retroactive: false,
             receives_lost_inside: false,
+            fifo_moves_repeat: false,
             counts_leave_out: false,
             short_polls_for_all: None,
             in_flight_max: Some(120_000),

@@ -166,6 +166,8 @@ fn options(plan: &Plan) -> Options {
         // What a shard leased for a poll whose node does not hear of it (it stands still, or is cut
         // off) comes back after its visibility timeout; what other shards gave is answered.
         receives_lost_inside: true,
+        // They are received and sent again; the node that does it may be killed in between.
+        fifo_moves_repeat: true,
         ..Promises::default()
     };
     Options { bounds: Bounds::default(), promises, expect }

@@ -3,7 +3,8 @@
 //! id; and once the new one was delivered, the old one is not.
 //!
 //! Source: StartMessageMoveTask; at least once in SQS, exactly once where the move is one command.
-//! (Lost: S1.) Undecided: keys that were sent more than once. No clock.
+//! (Lost: S1.) Undecided: keys that were sent more than once, and,
+//! where that is promised no better (`fifo_moves_repeat`), those of FIFO queues in runs with faults. No clock.
 
 use super::time;
 use crate::index::{Index, Known};
@@ -28,7 +29,9 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         let attempts = attempts.filter(|it| index.attempts[**it as usize].outcome != Known::Fail);
         let sent = attempts.count();
         let in_source = messages.iter().filter(|it| was_in_source(index, **it)).count();
-        if sent != 1 {
+        let fifo = |it: &u32| index.queues[index.messages[*it as usize].queue as usize].fifo;
+        let repeats = index.promises().fifo_moves_repeat && !index.faults.is_empty();
+        if sent != 1 || (repeats && messages.iter().any(fifo)) {
             tally.undecided();
             continue;
         }
