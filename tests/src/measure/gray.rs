@@ -1,4 +1,4 @@
-//! A node that stands still, or is cut off from the others: what the rest still does.
+//! A node that stands still, is cut off from the others, or has slow wires: what the rest still does.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ const WINDOW: Duration = Duration::from_secs(8);
 /// What the rest has to get over it.
 const GRACE: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 4;
+/// One way: a round trip takes twice as long.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// Throughput of clients of the other nodes before and while each kind of fault is there, in words.
 ///
@@ -24,36 +26,27 @@ pub async fn gray(nodes: u64) -> String {
     let queue = fleet.client(1).create_queue("gray").await.expect("a queue can be created");
     let mut text = String::new();
     for id in fleet.ids() {
-        for (name, pause) in [("stands still", true), ("is cut off", false)] {
+        for sick in [Sick::Still, Sick::CutOff, Sick::Slow] {
             let pulse = Pulse::start(&fleet, &queue, CLIENTS);
             sleep(WARM).await;
             pulse.take();
             sleep(WINDOW).await;
             let before = rate(&pulse.take(), id, WINDOW);
             let begin = Instant::now();
-            match pause {
-                true => fleet.pause(id),
-                false => {
-                    let others = fleet.ids().into_iter().filter(|other| *other != id);
-                    let ways: Vec<_> = others.flat_map(|it| [(id, it), (it, id)]).collect();
-                    fleet.impair(&ways, Condition::SHUT).await;
-                }
-            }
+            sick.begin(&fleet, id).await;
             sleep(GRACE.saturating_sub(begin.elapsed())).await;
             let beats = pulse.take();
             let (first, first_slowest) = (rate(&beats, id, begin.elapsed()), slowest(&beats, id));
             sleep(WINDOW).await;
             let beats = pulse.take();
             let (after, then_slowest) = (rate(&beats, id, WINDOW), slowest(&beats, id));
-            match pause {
-                true => fleet.resume(id),
-                false => fleet.rejoin(),
-            }
+            sick.end(&fleet, id);
             fleet.whole().await;
             pulse.stop().await;
             text.push_str(&format!(
-                "node {id} {name}: the others did {before:.0} requests/s before, {first:.0} in its \
+                "node {id} {}: the others did {before:.0} requests/s before, {first:.0} in its \
                  first {} s (slowest send or delete {} ms), {after:.0} after that: {:.0} % ({} ms)\n",
+                sick.name(),
                 GRACE.as_secs(),
                 first_slowest.as_millis(),
                 100.0 * after / before,
@@ -62,6 +55,42 @@ pub async fn gray(nodes: u64) -> String {
         }
     }
     text
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sick {
+    Still,
+    CutOff,
+    Slow,
+}
+
+impl Sick {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Still => "stands still",
+            Self::CutOff => "is cut off",
+            Self::Slow => "has slow wires",
+        }
+    }
+
+    async fn begin(self, fleet: &Fleet, id: u64) {
+        let others = fleet.ids().into_iter().filter(|other| *other != id);
+        let ways: Vec<_> = others.flat_map(|it| [(id, it), (it, id)]).collect();
+        match self {
+            Self::Still => fleet.pause(id),
+            Self::CutOff => fleet.impair(&ways, Condition::SHUT).await,
+            Self::Slow => {
+                fleet.impair(&ways, Condition { delay: SLOW, ..Condition::default() }).await
+            }
+        }
+    }
+
+    fn end(self, fleet: &Fleet, id: u64) {
+        match self {
+            Self::Still => fleet.resume(id),
+            Self::CutOff | Self::Slow => fleet.rejoin(),
+        }
+    }
 }
 
 fn rate(beats: &[Beat], not: u64, over: Duration) -> f64 {
