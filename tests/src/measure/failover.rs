@@ -10,6 +10,8 @@ use crate::{Fleet, PATIENCE};
 
 /// Between a cluster that is whole and the next kill.
 const CALM: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const KINDS: [What; 3] = [What::Send, What::Receive, What::Delete];
 /// Clients of either kind for each node.
 const CLIENTS: usize = 2;
 
@@ -36,13 +38,21 @@ pub async fn failover(nodes: u64, times: u64) -> String {
         fleet.kill9(id);
         // Groups live on all shards: when each takes a message again, each has a leader.
         every.push(all_work(&fleet, &others, &probes, since).await);
-        let beats = pulse.take();
-        let through_others = || beats.iter().filter(|beat| beat.node != id);
-        for what in [What::Send, What::Receive, What::Delete] {
-            let ok = through_others().filter(|it| it.what == what && it.ok && it.asked >= since);
-            first.extend(ok.map(|it| it.answered - since).min());
-        }
-        let took = through_others().filter(|it| it.what != What::Receive);
+        let mut beats = pulse.take();
+        let firsts = loop {
+            let ok = beats.iter().filter(|it| it.node != id && it.ok && it.asked >= since);
+            let took =
+                |what| ok.clone().filter(move |it| it.what == what).map(|it| it.answered - since);
+            let firsts: Vec<_> = KINDS.into_iter().filter_map(|what| took(what).min()).collect();
+            if firsts.len() == KINDS.len() {
+                break firsts;
+            }
+            assert!(since.elapsed() < PATIENCE, "no service without node {id}");
+            sleep(LOOK_AGAIN).await;
+            beats.append(&mut pulse.take());
+        };
+        first.extend(firsts);
+        let took = beats.iter().filter(|it| it.node != id && it.what != What::Receive);
         longest.extend(took.map(|it| it.answered - it.asked).max());
         fleet.launch(id);
         fleet.whole().await;
