@@ -137,9 +137,16 @@ async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
         assert!(begin.elapsed() < PATIENCE, "no snapshot is installed:\n{}", fleet.log(3));
         sleep(Duration::from_millis(20)).await;
     }
-    // It has everything: alone with node 2 it serves what was sent without it.
+    // It has everything: alone with node 2 it serves what was sent without it. Node 2 hands over what it
+    // leads, so that this is not node 2's doing.
     fleet.kill9(1);
     fleet.whole().await;
+    fleet.stop(2).await;
+    fleet.launch(2);
+    fleet.whole().await;
+    let groups = fleet.status(3).await["groups"].as_array().cloned().unwrap_or_default();
+    let led = groups.iter().filter(|group| group["leads"] == true && group["group"] != "catalog");
+    assert!(led.count() > 0, "node 3 leads no shard: {groups:?}");
     let mut client = fleet.client(3);
     let mut came = Vec::new();
     let begin = Instant::now();

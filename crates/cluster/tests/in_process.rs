@@ -220,6 +220,38 @@ async fn a_long_poll_is_woken_by_a_send_through_another_node() {
     }
 }
 
+/// When a delay ends is known to the leader only. A FIFO queue lives on one shard; of eight some live
+/// on those that node 2 leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_outlives_the_leader_that_it_waits_for() {
+    let mut fleet = Fleet::start(3).await;
+    let mut queues = Vec::new();
+    for number in 0..8 {
+        let name = format!("outlives-{number}.fifo");
+        queues.push(queue(fleet.node(1), &name, &[("FifoQueue", "true")]).await);
+    }
+    for (created, number) in queues.iter().zip(1..) {
+        let delayed = Outgoing { delay_seconds: 6, ..fifo_message(number) };
+        fleet.node(3).send(created, vec![delayed]).await[0].clone().unwrap();
+    }
+    let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+    let waiting: Vec<_> = queues
+        .iter()
+        .map(|created| {
+            let (to, created) = (fleet.node(1).clone(), created.clone());
+            tokio::spawn(async move { to.receive(&created, request).await.unwrap() })
+        })
+        .collect();
+    while fleet.node(1).status().parked_polls < queues.len() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fleet.stop(NodeId(2)).await;
+    for (poll, created) in waiting.into_iter().zip(&queues) {
+        let received = poll.await.unwrap();
+        assert_eq!(received.messages.len(), 1, "{} slept beside a message", created.name);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_poll_is_woken_by_an_expiring_lease() {
     let fleet = Fleet::start(3).await;
@@ -644,6 +676,23 @@ async fn groups_keep_their_order_when_their_queue_is_placed_anew() {
     settled(&fleet, &name).await;
     send_round(&fleet, &name, 6).await;
     assert_eq!(take_in_order(&fleet, &name, 5..7).await, 1);
+}
+
+/// A group would be on two shards, and its messages handed out by both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("unheard.fifo").unwrap();
+    let before = queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
+    scope(&fleet, &name, "messageGroup").await;
+    let now = fleet.node(2).queue(&name).await.unwrap();
+    for number in 0..8 {
+        let first = fleet.node(2).send(&now, vec![fifo_message(number)]).await[0].clone().unwrap();
+        let second = Outgoing { group: fifo_message(number).group, ..fifo_message(100 + number) };
+        let second = fleet.node(1).send(&before, vec![second]).await[0].clone().unwrap();
+        let shards = [first.place.unwrap().0, second.place.unwrap().0];
+        assert_eq!(shards[0], shards[1], "the group of message {number} is on two shards");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

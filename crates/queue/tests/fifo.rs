@@ -11,6 +11,7 @@ use flotilla_queue::command::{
     Redrive, Reply, Send, VisibilityError,
 };
 use flotilla_queue::effect::Effect;
+use flotilla_queue::machine::Machine;
 use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 
 const Q: QueueId = QueueId(1);
@@ -234,6 +235,19 @@ fn a_new_leader_finds_the_same() {
     assert_eq!(get(&mut rig, T, 10, 0), [1, 3]);
     rig.window = flotilla_queue::ready::ReadyWindow::new();
     assert_eq!(get(&mut rig, T + 1_000, 10, 0), [1, 3, 0, 2], "by the ends of their leases");
+}
+
+#[test]
+fn a_loaded_replica_holds_the_same_groups() {
+    let mut rig = with(&[1, 2, 1, 1]);
+    assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
+    rig.machine = Machine::load(&rig.store).unwrap();
+    rig.window = flotilla_queue::ready::ReadyWindow::new();
+    assert_eq!(rig.machine.groups_in_flight(Q, T), 1);
+    assert_eq!(get(&mut rig, T, 10, 0), [1]);
+    // Nor does it hand anything out because it is told to.
+    assert_eq!(rig.one(T, receive(Q, &[2, 3], 30)), Reply::Received(vec![]));
+    assert_eq!(get(&mut rig, T + 1_000, 10, 0), [1, 0, 2, 3]);
 }
 
 fn attempt(rig: &mut Rig, now_ms: u64, key: u8, candidates: &[u64]) -> Vec<(u64, u32)> {
