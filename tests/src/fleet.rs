@@ -268,6 +268,22 @@ impl Fleet {
         self.node_mut(id).spawn();
     }
 
+    /// The same with more environment.
+    pub fn launch_with(&mut self, id: u64, environment: &[(&str, &str)]) {
+        self.node_mut(id).spawn_with(environment);
+    }
+
+    /// SIGTERM, and nothing more.
+    pub fn terminate(&self, id: u64) {
+        self.node(id).signal("TERM");
+    }
+
+    /// Whether a node does not run any more.
+    pub fn has_ended(&mut self, id: u64) -> bool {
+        let node = self.node_mut(id);
+        !node.is_up() || node.ended().is_some()
+    }
+
     /// SIGSTOP.
     pub fn pause(&self, id: u64) {
         self.node(id).signal("STOP");

@@ -103,6 +103,10 @@ impl Node {
     }
 
     pub(crate) fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    pub(crate) fn spawn_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.child.is_none(), "node {} runs already", self.id);
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the fleet's directory can be written");
@@ -118,6 +122,7 @@ impl Node {
         let child = command
             .args(["serve", "--config"])
             .arg(self.config())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

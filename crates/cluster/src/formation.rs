@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::cluster as pb;
@@ -86,7 +87,9 @@ impl Founding {
 
     fn join(&self, membership: Membership) -> io::Result<()> {
         let mut current = self.membership.lock();
+        failable!(FormationJoin)?;
         write(&self.dir, self.node, &membership)?;
+        failpoint!(FormationJoined);
         *current = Some(membership);
         drop(current);
         self.joined.notify_waiters();
@@ -150,6 +153,7 @@ impl Founding {
 
     /// The founder's invitation, until everybody took it.
     async fn gather(&self, transport: &Transport, peers: &[NodeId], cluster: &str) {
+        failpoint!(FormationGather);
         let mut missing: Vec<NodeId> = peers.to_vec();
         while !missing.is_empty() {
             let mut left = Vec::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_consensus::shard::{Shard, ShardError};
+use flotilla_probe::planted;
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -81,7 +82,7 @@ fn notice_changes(node: &Node, state: &mut State) {
         .iter()
         .map(|group| (*group, node.router.leader(*group), node.router.reachable(*group)))
         .collect();
-    if seen != state.seen {
+    if seen != state.seen && !planted!(WakeLostWithLeader) {
         state.seen = seen;
         node.hub.rearm_all();
     }

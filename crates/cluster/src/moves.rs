@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::failpoint;
 use flotilla_types::ids::{QueueId, TaskId};
 use flotilla_types::limits::MOVE_TASK_HOURS_MAX;
 use parking_lot::Mutex;
@@ -109,6 +110,7 @@ fn end_of(node: &Node, task: &Task) -> Option<Result<(), MoveFailure>> {
 
 /// What cannot be reported now is in a later report; an end is found again by whoever goes on.
 async fn report(node: &Node, task: TaskId, moved: u64, end: Option<Result<(), MoveFailure>>) {
+    failpoint!(MoveReport);
     let report = MoveReport { task, moved, end };
     if let Err(trouble) = node.decide(Command::ReportMove(report)).await {
         tracing::debug!(?task, %trouble, "a move task's progress was not noted");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use flotilla_consensus::group::{Group, OnFatal};
 use flotilla_consensus::host::{Host, HostOptions, members};
 use flotilla_consensus::shard::{Shard, ShardError, ShardSeed};
+use flotilla_probe::failpoint;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_transport::{LocalIdentity, PeerConfig};
@@ -258,9 +259,11 @@ impl Node {
             handle_key: rand::random(),
             shards: place_shards(&nodes, self.initial_shards),
         };
+        failpoint!(FormationFound);
         while self.decide(Command::Found(facts.clone())).await.is_err() {
             tokio::time::sleep(RETRY).await;
         }
+        failpoint!(FormationFinish);
         self.founding.finished()
     }
 
@@ -276,6 +279,7 @@ impl Node {
         let first = place.replicas.first() == Some(&self.id);
         if first && !self.host.is_reborn(place.group) {
             let initialized = group.is_initialized().await.unwrap_or(true);
+            failpoint!(PlaceShard);
             if !initialized
                 && let Err(error) =
                     group.initialize(members(&place.replicas, &self.addresses)).await
@@ -283,6 +287,7 @@ impl Node {
                 return self.host.fatal(&format!("shard {}: {error}", place.group));
             }
         }
+        failpoint!(ShardPlaced);
         self.router.set_here(place.group, seed.start(group));
         self.hub.rearm_all();
     }
@@ -436,6 +441,7 @@ impl Node {
             return Err(ShardError::NotLeader(leadership.leader));
         }
         let bytes = crate::catalog::command_to_bytes(self.clock.now_ms(), id, command);
+        failpoint!(CatalogDecide);
         let answer =
             timeout(CALL_TIMEOUT, group.propose(flotilla_consensus::Commands(bytes))).await;
         let answer = answer.ok().and_then(Result::ok);

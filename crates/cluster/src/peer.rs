@@ -4,6 +4,7 @@ use std::sync::Weak;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
+use flotilla_probe::failpoint;
 use flotilla_queue::command::Command;
 use flotilla_transport::{Handler, PeerStream};
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
@@ -81,6 +82,7 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
             .unwrap_or(Err(ShardError::Unknown)),
         None => Err(ShardError::NotLeader(None)),
     };
+    failpoint!(ForwardAnswer);
     let outcome = match result {
         Ok(replies) => Outcome::Replies(replies_to_pb(replies)),
         Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),

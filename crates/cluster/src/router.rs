@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_consensus::group::Group;
 use flotilla_consensus::shard::{Shard, ShardError};
+use flotilla_probe::{failpoint, planted};
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{CommandId, GroupId, NodeId};
@@ -218,11 +219,15 @@ impl Router {
         give_up_unapplied: bool,
     ) -> Result<Vec<Reply>, Trouble> {
         let count = commands.len();
-        let Some(commands) = self.identify(group, commands) else {
+        let Some(mut commands) = self.identify(group, commands) else {
             return Err(Trouble::Unavailable { maybe_applied: false });
         };
         let mut maybe_applied = false;
         loop {
+            if planted!(RetryAsNew) && maybe_applied {
+                let again = commands.into_iter().map(|it| it.command).collect();
+                commands = self.identify(group, again).unwrap_or_default();
+            }
             let failure = match self.attempt(group, &commands).await {
                 Ok(replies) if replies.len() != count => Failure::Unknown,
                 Ok(replies) if replies.contains(&Reply::Forgotten) => {
@@ -238,7 +243,7 @@ impl Router {
                 }
                 Failure::Overloaded => {}
                 Failure::NotThere(leader) => self.note_hint(group, leader),
-                Failure::Unknown => maybe_applied = true,
+                Failure::Unknown => maybe_applied = !planted!(DoubtForgotten),
             }
             let give_up = give_up_unapplied && !maybe_applied;
             if give_up || Instant::now() + LOOK_AGAIN >= deadline {
@@ -277,6 +282,7 @@ impl Router {
         self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
         let message = pb::Submit { commands: commands.iter().map(command_to_pb).collect() };
         let payload: Bytes = message.encode_to_vec().into();
+        failpoint!(Forward);
         let call =
             self.transport.call(to, Lane::Forward, group, method::SUBMIT, payload, CALL_TIMEOUT);
         let answer = call.await.map_err(|error| match error {

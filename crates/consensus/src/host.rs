@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use flotilla_probe::{failpoint, planted};
 use flotilla_storage::log::{Damage, Engine, LogMetrics, LogOptions};
 use flotilla_storage::state::{StateDb, StateOptions};
 use flotilla_transport::{Handler, Identity, PeerConfig, Transport};
@@ -201,7 +202,7 @@ impl Host {
         if inner.damage.iter().any(|damage| damage.covers(id)) {
             inner.marks.set(id)?;
         }
-        let reborn = inner.marks.is_set(id);
+        let reborn = inner.marks.is_set(id) && !planted!(LossForgiven);
         if reborn {
             rebirth::prepare(&inner.transport, id, inner.node, members, &log).await?;
         }
@@ -259,6 +260,7 @@ impl Host {
         if !standing.is_some_and(|standing| standing.may_lead) {
             return false;
         }
+        failpoint!(HandOver);
         tracing::info!(group = %group.id(), %to, "handing over leadership");
         group.transfer_leadership(to).await;
         true
@@ -277,6 +279,7 @@ impl Host {
     pub async fn checkpoint(&self) -> io::Result<()> {
         let db = self.inner.db.clone();
         tokio::task::spawn_blocking(move || db.flush()).await.map_err(io::Error::other)??;
+        failpoint!(Checkpoint);
         for replica in self.inner.groups.all() {
             // A replica that never applied anything has no position to cut at.
             if self.inner.db.durable_applied(replica.group.id())?.is_some() {
@@ -297,6 +300,7 @@ impl Host {
         let (db, engine) = (self.inner.db.clone(), self.inner.engine.clone());
         let ended = tokio::task::spawn_blocking(move || {
             let flushed = db.flush();
+            failpoint!(Leave);
             engine.shutdown();
             flushed
         });

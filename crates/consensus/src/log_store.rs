@@ -8,6 +8,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint, planted};
 use flotilla_storage::log::GroupLog;
 use openraft::RaftLogReader;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -135,16 +136,23 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        failable!(VoteSave)?;
+        if planted!(VoteNotSaved) {
+            return Ok(());
+        }
         let (tx, rx) = oneshot::channel();
         let done = Box::new(move |result| {
             // The group may have been shut down meanwhile; then nobody waits.
             let _ = tx.send(result);
         });
         self.log.save_vote(codec::encode_vote(vote), done);
-        rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
+        let saved = rx.await;
+        failpoint!(VoteSaved);
+        saved.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        failable!(CommittedSave)?;
         if let Some(id) = committed {
             self.log.save_committed(codec::encode_log_id(&id));
         }
@@ -161,6 +169,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
+        failable!(Append)?;
         let mut first = None;
         let encode = |entry: Entry| {
             first.get_or_insert(entry.log_id.index);
@@ -181,6 +190,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        failable!(Purge)?;
         self.log.purge_to(log_id.index, codec::encode_log_id(&log_id));
         Ok(())
     }

@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint, sometimes};
 use flotilla_storage::log::{Damage, DamagedGroups, Engine, GroupLog};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
@@ -85,10 +86,12 @@ impl Marks {
             }
         }
         File::create(self.all())?.sync_all()?;
+        failable!(RebirthMarked)?;
         File::open(&*self.dir)?.sync_all()
     }
 
     fn clear(&self, group: GroupId) -> io::Result<()> {
+        failable!(RebirthClear)?;
         if self.all().exists() {
             File::create(self.rebuilt(group))?.sync_all()?;
         }
@@ -185,6 +188,7 @@ pub(crate) async fn prepare(
     log: &GroupLog,
 ) -> io::Result<()> {
     tracing::warn!(%group, "this replica lost its log; asking all other members for their votes");
+    failable!(RebirthPrepare)?;
     let mut answers: BTreeMap<NodeId, Standing> = BTreeMap::new();
     loop {
         for member in members.iter().filter(|member| **member != local) {
@@ -209,6 +213,7 @@ pub(crate) async fn prepare(
         return Ok(());
     };
     vote.committed = false;
+    failable!(RebirthVote)?;
     let (tx, rx) = oneshot::channel();
     log.save_vote(codec::encode_vote(&vote), Box::new(move |result| drop(tx.send(result))));
     rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
@@ -237,6 +242,7 @@ pub(crate) async fn finish(transport: Transport, replica: Replica, marks: Marks)
         }
         tokio::time::sleep(RETRY).await;
     };
+    failpoint!(RebirthBarrier);
     let applied = group.raft().wait(None).applied_index_at_least(Some(index), "rebirth").await;
     if let Err(error) = applied {
         return group.fatal(format!("rebirth: {error}"));
@@ -244,6 +250,7 @@ pub(crate) async fn finish(transport: Transport, replica: Replica, marks: Marks)
     if let Err(error) = marks.clear(id) {
         return group.fatal(format!("rebirth: {error}"));
     }
+    sometimes!(Reborn);
     replica.voting.store(true, Ordering::Release);
     group.raft().runtime_config().elect(true);
     tracing::warn!(group = %id, index, "this replica is rebuilt and votes again");

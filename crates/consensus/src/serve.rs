@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use flotilla_probe::{failpoint, sometimes};
 use flotilla_transport::{Handler, PeerStream};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::DecodeError;
@@ -97,6 +98,7 @@ async fn append(replica: Replica, stream: PeerStream) {
     let PeerStream { mut tx, rx } = stream;
     let requests = futures::stream::unfold(rx, |mut rx| async move {
         let payload = rx.next().await?.ok()?;
+        failpoint!(ServeAppend);
         match codec::decode_append(payload) {
             Ok(request) => Some((request, rx)),
             Err(error) => {
@@ -121,7 +123,9 @@ async fn append(replica: Replica, stream: PeerStream) {
 async fn vote(replica: &Replica, method: u32, payload: Bytes) -> Result<Bytes, String> {
     // A replica that may have forgotten what it acknowledged could elect a leader that never
     // had it.
+    failpoint!(ServeVote);
     if !replica.may_vote() {
+        sometimes!(VoteRefusedByReborn);
         return Err("this replica lost its log and is being rebuilt; it does not vote".into());
     }
     let decode = || -> Result<VoteRequest<TypeConfig>, DecodeError> {

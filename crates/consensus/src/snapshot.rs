@@ -6,6 +6,7 @@
 use std::io;
 
 use bytes::Bytes;
+use flotilla_probe::failpoint;
 use flotilla_storage::state::GroupState;
 use flotilla_transport::{CallError, Lane, PeerStream, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
@@ -55,6 +56,7 @@ pub(crate) async fn send(
         applied: Some(pb::Applied::decode(applied).map_err(flotilla_wire::DecodeError::from)?),
         id: String::new(),
     };
+    failpoint!(SnapshotSend);
     stream.tx.send(head.encode_to_vec().into()).await?;
     let (tx, mut rx) = mpsc::channel(CHUNKS_AHEAD_MAX);
     // Reading the store blocks; the receiver going away ends it.
@@ -108,6 +110,7 @@ pub(crate) async fn receive(
     });
     while let Some(chunk) = stream.rx.next().await {
         let chunk = chunk?;
+        failpoint!(SnapshotReceive);
         let last = chunk.is_empty();
         if tx.send(chunk).await.is_err() || last {
             break;

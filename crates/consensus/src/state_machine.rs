@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint, planted, sometimes};
 use flotilla_storage::state::{GroupState, Import, StateDb};
 use flotilla_types::ids::GroupId;
 use futures::{Stream, TryStreamExt};
@@ -168,12 +169,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             // A replica's own snapshot is its state already.
             return Ok(());
         };
+        failable!(SnapshotInstall)?;
         tracing::info!(group = %self.group, last = ?meta.last_log_id, "installing a snapshot");
         tokio::task::spawn_blocking(move || import.finish(applied))
             .await
             .map_err(io::Error::other)??;
+        failpoint!(SnapshotInstalled);
+        sometimes!(StateReplaced);
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        if planted!(SnapshotNotLoaded) {
+            return Ok(());
+        }
         self.application.reload(&self.state)
     }
 
@@ -196,6 +203,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        failable!(SnapshotBuild)?;
         let meta = durable_meta(&self.db, self.group)?.unwrap_or_default();
         Ok(Snapshot { meta, snapshot: SnapshotData::Local(self.state.clone()) })
     }

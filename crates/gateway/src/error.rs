@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use flotilla_cluster::api::{PurgeError, QueueError, ReceiveError, Trouble};
+use flotilla_probe::planted;
 
 /// What is repeated of a caller's text in the answer that refuses it.
 const SHOWN_CHARS_MAX: usize = 256;
@@ -175,7 +176,11 @@ impl From<Trouble> for ApiError {
                 "The request was not carried out because the service is unavailable.",
             ),
             Trouble::Unavailable { maybe_applied: true } => Self {
-                outcome: Outcome::Unknown,
+                outcome: if planted!(DoubtNotSaid) {
+                    Outcome::NotApplied
+                } else {
+                    Outcome::Unknown
+                },
                 ..Self::new(
                     ErrorKind::InternalFailure,
                     "The service could not confirm the request; it may have been carried out.",

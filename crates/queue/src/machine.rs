@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
+use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::apply::{self, Context, Queues};
@@ -33,7 +34,10 @@ impl Machine {
     /// # Errors
     /// When the store fails.
     pub fn load(store: &impl Read) -> io::Result<Machine> {
-        let shard = store.shard_row()?.unwrap_or_default();
+        let mut shard = store.shard_row()?.unwrap_or_default();
+        if planted!(PlacesRestart) {
+            shard.next_seq = Seq(0);
+        }
         let rows = store.queue_rows()?;
         let mut queues = HashMap::with_capacity_and_hasher(rows.len(), Default::default());
         for (queue, row) in rows {
@@ -239,7 +243,10 @@ impl Machine {
         if let Some(id) = command.id {
             match self.dedup.admit(id, ctx.now_ms) {
                 Admission::New => {}
-                Admission::Seen => return reply_to_repeat(&self.queues, ctx, &command.command),
+                Admission::Seen => {
+                    sometimes!(CommandRepeated);
+                    return reply_to_repeat(&self.queues, ctx, &command.command);
+                }
                 Admission::Forgotten => return Ok(Reply::Forgotten),
             }
         }

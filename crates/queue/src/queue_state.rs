@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use flotilla_probe::planted;
 use flotilla_types::ids::{GroupKey, Seq};
 
 use crate::hash::IdMap;
@@ -83,12 +84,19 @@ impl QueueState {
         // Whatever lies below the first never-received message has a hidden row.
         let mut floor = row.fresh_from;
         for (seq, hidden) in rows {
-            if seq >= row.purged_below {
+            if seq >= row.purged_below && !planted!(LeasesNotLoaded) {
                 floor = floor.min(seq);
+                let mut hidden = hidden;
+                if planted!(ReceivesNotLoaded) {
+                    hidden.receive_count = hidden.receive_count.min(1);
+                }
                 state.hide(seq, hidden);
             }
         }
         state.floor = floor.max(row.purged_below);
+        if planted!(GroupForgotten) {
+            state.groups.clear();
+        }
         state
     }
 
@@ -119,7 +127,9 @@ impl QueueState {
             }
             self.waiting.pop_first();
             self.returned.insert(key);
-            if let Some(row) = self.hidden.get(&key.1).copied() {
+            if let Some(row) = self.hidden.get(&key.1).copied()
+                && !planted!(CounterLeak)
+            {
                 self.left(&row, key.0);
             }
         }
@@ -180,7 +190,7 @@ impl QueueState {
         let (stored, dirty, promoted_ms) = (self.stored, self.dirty, self.promoted_ms);
         let QueueRow { fifo, epoch, .. } = self.row;
         *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below, fifo) };
-        self.row.epoch = epoch;
+        self.row.epoch = if planted!(FenceForgotten) { 0 } else { epoch };
     }
 
     pub(crate) fn counts(&self, now_ms: u64) -> QueueCounts {

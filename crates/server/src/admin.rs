@@ -48,6 +48,7 @@ impl Admin {
                 content_type: "application/json",
                 text: status::json(&self.node.cluster(), self.node.ready(), &self.node.status()),
             },
+            _ if flotilla_probe::ENABLED && path.starts_with("/probes") => probes(path),
             _ => Page::text(StatusCode::NOT_FOUND, "/health /ready /metrics /status\n"),
         }
     }
@@ -68,6 +69,19 @@ impl Admin {
             Ok(text) => Page { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, text },
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
+    }
+}
+
+/// Test builds only: what was reached; `/probes/ORDERS` tells failpoints what to do.
+fn probes(path: &str) -> Page {
+    let orders = path.trim_start_matches("/probes").trim_start_matches('/');
+    match flotilla_probe::set(orders) {
+        Ok(()) => Page {
+            status: StatusCode::OK,
+            content_type: "application/json",
+            text: flotilla_probe::report(),
+        },
+        Err(error) => Page::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 

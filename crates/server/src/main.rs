@@ -39,6 +39,7 @@ use crate::args::{Args, Command};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    flotilla_probe::begin();
     let result = match Args::parse().command {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(&args),

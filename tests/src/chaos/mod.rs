@@ -27,6 +27,7 @@ mod admin;
 mod answer;
 mod book;
 mod clients;
+mod crash;
 mod crowd;
 mod faults;
 mod matrix;
@@ -35,6 +36,7 @@ mod run;
 mod totals;
 mod waiting;
 
+pub use crash::found;
 pub use faults::{FaultKind, Ground};
 pub use matrix::Matrix;
 pub use queues::Work;

@@ -137,7 +137,7 @@ async fn make_faults(
     let dice = StdRng::seed_from_u64(plan.seed);
     let turn = plan.seed as usize % fleet.ids().len();
     let (hold, requests_min) = (plan.hold, REQUESTS_MIN);
-    let mut nemesis = Nemesis { book, fleet, crowd, dice, hold, requests_min, turn };
+    let mut nemesis = Nemesis { book, fleet, crowd, dice, hold, requests_min, turn, moves: 0 };
     let mut unclear = Vec::new();
     for kind in nemesis.shuffled(&plan.faults, plan.times) {
         nemesis.calm().await;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use flotilla_probe::planted;
 use flotilla_types::attributes::{
     AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
 };
@@ -267,6 +268,9 @@ impl Machine {
         };
         if let Some(entry) = self.queues.remove(&name) {
             self.sources.remove(&entry.queue);
+        }
+        if planted!(QueueIdReused) && self.next_queue == queue.0 {
+            self.next_queue -= 1;
         }
         self.drop_tasks(queue, changes);
         changes.push(Change::Entry(name.clone()));

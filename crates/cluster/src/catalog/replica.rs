@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_consensus::{Answer, Application};
+use flotilla_probe::failable;
 use flotilla_storage::state::{GroupBatch, GroupState};
 use flotilla_types::ids::{QueueId, TaskId};
 use flotilla_types::names::QueueName;
@@ -203,6 +204,7 @@ impl Application for Catalog {
         let mut batch = state.batch();
         Self::stage(&machine, &changes, &mut batch);
         batch.put_applied(applied);
+        failable!(CatalogApply)?;
         state.commit(batch)?;
         self.publish(&machine);
         drop(machine);

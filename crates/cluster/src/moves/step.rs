@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::{MoveOutcome, MoveSpec, MoveTarget, ReceiveSpec};
+use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{DedupKey, GroupId, MessageId, NodeId, QueueId};
@@ -196,6 +197,7 @@ impl Work<'_> {
         if sent.iter().any(Result::is_err) {
             return Err(Stop::Trouble);
         }
+        failpoint!(MovePassedOn);
         let (queue, seq, receive) = (self.task.source, lease.seq, lease.receive_count);
         let receipt = Receipt { queue, shard, seq, receive };
         let deleted = self.node.delete(self.source, vec![receipt]).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::{failpoint, sometimes};
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
@@ -81,6 +82,7 @@ pub(crate) fn serve_arm(
     payload: Bytes,
 ) -> Result<Bytes, DecodeError> {
     let queue = QueueId(pb::Arm::decode(payload)?.queue);
+    failpoint!(Arm);
     hub.note_interest(queue, from);
     let shards = router.all_here().into_iter().filter_map(|shard| {
         let available = shard.arm(queue)? as u64;
@@ -93,6 +95,7 @@ pub(crate) fn serve_arm(
 pub(crate) async fn send_wake(router: &Router, hub: &Hub, wake: RemoteWake) {
     let message = pb::Wake { queue: wake.queue.0, shard: wake.shard.0, count: wake.count as u64 };
     let payload = message.encode_to_vec().into();
+    failpoint!(WakeElsewhere);
     let call = router.transport().call(
         wake.node,
         Lane::Forward,
@@ -113,6 +116,7 @@ pub(crate) async fn send_wake(router: &Router, hub: &Hub, wake: RemoteWake) {
 /// Answers [`send_wake`].
 pub(crate) fn serve_wake(hub: &Hub, payload: Bytes) -> Result<Bytes, DecodeError> {
     let wake = pb::Wake::decode(payload)?;
+    sometimes!(WokenFromElsewhere);
     let woken = hub.wake(QueueId(wake.queue), GroupId(wake.shard), wake.count as usize);
     Ok(pb::WakeAnswer { woken: woken as u64 }.encode_to_vec().into())
 }

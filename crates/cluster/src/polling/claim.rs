@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ReceiveSpec;
+use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
@@ -75,7 +76,9 @@ pub(crate) async fn claim_here(
         let left = shard.and_then(|shard| shard.backlog(spec.queue)).unwrap_or_default();
         Claimed { shard: group, leases, backlog: left.visible as usize, noisy: left.noisy }
     });
-    join_all(finish).await
+    let claimed = join_all(finish).await;
+    failpoint!(Claimed);
+    claimed
 }
 
 /// The same through the node that leads them.
@@ -138,5 +141,6 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         noisy: claimed.noisy,
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });
+    failpoint!(ClaimAnswer);
     Ok(pb::ClaimAnswer { shards: shards.collect() }.encode_to_vec().into())
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_consensus::shard::ShardEvents;
+use flotilla_probe::{failpoint, planted, sometimes};
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_types::limits::{PARKED_POLLS_MAX, WAIT_SECONDS_MAX};
 use parking_lot::Mutex;
@@ -95,6 +96,7 @@ impl Hub {
             self.parked.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
+        failpoint!(Park);
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = oneshot::channel();
         self.queues.lock().entry(queue).or_default().parked.insert(ticket, tx);
@@ -143,6 +145,9 @@ impl Hub {
             // One that has gone meanwhile takes no wake-up.
             woken += usize::from(poll.send(wake).is_ok());
         }
+        if woken > 0 {
+            failpoint!(Wake);
+        }
         self.wakes.fetch_add(woken as u64, Ordering::Relaxed);
         woken
     }
@@ -173,7 +178,7 @@ impl ShardEvents for Hub {
         let mut queues = self.queues.lock();
         let Some(awaited) = queues.get_mut(&queue) else { return };
         let woken = self.wake_parked(awaited, Wake::Available(shard), count);
-        if woken >= count || awaited.interest.is_empty() {
+        if woken >= count || awaited.interest.is_empty() || planted!(WakeOnlyHere) {
             return;
         }
         let now = Instant::now();
@@ -232,6 +237,7 @@ impl Drop for Parked {
             _ => None,
         };
         for shard in [self.woken.take(), unseen].into_iter().flatten() {
+            sometimes!(WakePassedOn);
             // To the next poll here, or to the other nodes': they were not told while this one
             // seemed to be enough.
             self.hub.available(shard, self.queue, 1);

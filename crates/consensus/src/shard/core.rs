@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint, planted};
 use flotilla_queue::QueueCounts;
+use flotilla_queue::command::Command;
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
 use flotilla_queue::ready::{Noise, ReadyWindow, Wanted};
@@ -95,6 +97,7 @@ impl Core {
 
     /// A new leadership begins: nothing of an earlier one counts any more.
     pub(crate) fn lead(&self) {
+        failpoint!(Lead);
         let mut inner = self.inner.lock();
         inner.epoch += 1;
         inner.leading = Some(Leading { window: ReadyWindow::new(), alarms: Alarms::default() });
@@ -102,7 +105,7 @@ impl Core {
         let queues: Vec<_> = inner.machine().queues().map(|(queue, _)| queue).collect();
         let now_ms = self.now_ms();
         for queue in queues {
-            if self.events.awaited(queue) {
+            if self.events.awaited(queue) && !planted!(WakeLostWithLeader) {
                 self.announce(&mut inner, queue, now_ms);
             }
         }
@@ -359,7 +362,15 @@ impl Application for Core {
         applied: &[u8],
         answered: bool,
     ) -> io::Result<Answer> {
-        let batch = decode_batch(commands).map_err(|error| invalid("batch of commands", error))?;
+        failable!(Apply)?;
+        let mut batch =
+            decode_batch(commands).map_err(|error| invalid("batch of commands", error))?;
+        if planted!(LeasesOnLeaderOnly) && !answered {
+            batch.commands.retain(|it| !matches!(it.command, Command::Receive(_)));
+        }
+        if planted!(ClockOfReplica) {
+            batch.now_ms = self.now_ms();
+        }
         let mut write = state.batch();
         // Held until the rows are committed: a reserve in between would look for messages that
         // the machine counts and the store does not show yet.
@@ -371,6 +382,7 @@ impl Application for Core {
         let replies = machine.apply(&batch, state, &mut write, effects)?;
         write.put_applied(applied);
         state.commit(write)?;
+        failpoint!(Applied);
         self.observe(&mut inner);
         Ok(if answered { Answer::of(replies) } else { Answer::none() })
     }
@@ -386,5 +398,87 @@ impl Application for Core {
         inner.machine = Some(machine);
         inner.leading = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_queue::command::{Batch, Identified, Placing, Receive, Send};
+    use flotilla_queue::store::Hidden;
+    use flotilla_storage::state::{StateDb, StateOptions};
+    use flotilla_types::ids::MessageId;
+    use flotilla_wire::command::encode_batch;
+
+    use super::*;
+
+    const QUEUE: QueueId = QueueId(1);
+    const STAMP_MS: u64 = 1_000_000;
+
+    struct At(u64);
+
+    impl Clock for At {
+        fn now_ms(&self) -> u64 {
+            self.0
+        }
+    }
+
+    struct Nobody;
+
+    impl ShardEvents for Nobody {
+        fn awaited(&self, _queue: QueueId) -> bool {
+            false
+        }
+
+        fn available(&self, _shard: GroupId, _queue: QueueId, _count: usize) {}
+    }
+
+    fn send(delay_ms: u64) -> Command {
+        Command::Send(Send {
+            queue: QUEUE,
+            message_id: MessageId([1; 16]),
+            delay_ms,
+            group: None,
+            dedup: None,
+            placing: Placing::default(),
+            content: Bytes::from_static(b"content"),
+        })
+    }
+
+    fn receive(seq: Seq) -> Command {
+        Command::Receive(Receive {
+            queue: QUEUE,
+            candidates: vec![seq],
+            visibility_ms: 30_000,
+            retention_ms: 60_000,
+            fresh_from: Seq(0),
+            redrive: None,
+            attempt: None,
+        })
+    }
+
+    /// What a replica holds whose clock shows this when it applies the entries.
+    fn held(now_ms: u64, answered: bool) -> Vec<(Seq, Hidden)> {
+        let dir = tempfile::tempdir().unwrap();
+        let db = StateDb::open(dir.path(), StateOptions::default()).unwrap();
+        let state = db.group(GroupId(1)).unwrap();
+        let core = Core::new(GroupId(1), Arc::new(At(now_ms)), Arc::new(Nobody));
+        core.reload(&state).unwrap();
+        for commands in [vec![send(5_000), send(0)], vec![receive(Seq(1))]] {
+            let identified = |command| Identified { id: None, command };
+            let commands = commands.into_iter().map(identified).collect();
+            let batch = Batch { now_ms: STAMP_MS, commands };
+            core.apply(&state, encode_batch(&batch), b"", answered).unwrap();
+        }
+        state.hidden_rows(QUEUE).unwrap()
+    }
+
+    /// A follower may apply an entry long after it was proposed, and a node that starts again does.
+    #[test]
+    fn what_is_applied_does_not_depend_on_when_and_where() {
+        let leader = held(STAMP_MS, true);
+        assert_eq!(leader.len(), 2);
+        for now_ms in [0, STAMP_MS, STAMP_MS + 10_000, STAMP_MS + 1_000_000] {
+            assert_eq!(held(now_ms, false), leader);
+        }
     }
 }

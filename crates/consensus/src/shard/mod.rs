@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flotilla_probe::failpoint;
 use flotilla_queue::command::{Command, Identified, Lease, Redrive, Reply};
 use flotilla_queue::store::Read as _;
 use flotilla_types::clock::Clock;
@@ -195,6 +196,7 @@ impl Shard {
                 return Err(ShardError::Unknown);
             }
         };
+        failpoint!(LeaseReserved);
         let count = reserved.seqs.len();
         let (reply, answer) = oneshot::channel();
         let _ =

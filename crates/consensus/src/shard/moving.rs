@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use bytes::Bytes;
+use flotilla_probe::failpoint;
 use flotilla_queue::command::{Command, Identified, Move, MoveCandidate, Reply};
 use flotilla_queue::store::Read;
 use flotilla_types::ids::{MessageId, QueueId};
@@ -117,6 +118,7 @@ impl Shard {
         }
         let (queue, retention_ms) = (spec.queue, spec.retention_ms);
         let command = Command::Move(Move { queue, retention_ms, candidates });
+        failpoint!(Move);
         let replies = self.submit(vec![Identified { id: None, command }]).await?;
         if let [Reply::Moved(moved)] = replies.as_slice() {
             outcome.moved = *moved;

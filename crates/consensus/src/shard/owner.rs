@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use flotilla_probe::{failpoint, planted, sometimes};
 use flotilla_queue::command::{Batch, Command, Identified, Lease, Receive, Reply};
 use flotilla_types::ids::QueueId;
 use flotilla_types::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
@@ -160,6 +161,7 @@ impl Owner {
             if commands.is_empty() {
                 continue;
             }
+            failpoint!(Propose);
             let counters = self.group.counters();
             counters.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
             let batch = Batch { now_ms: self.core.now_ms(), commands };
@@ -174,6 +176,7 @@ impl Owner {
                 answer(&core, slots, result);
             };
             self.group.propose_then(entry, then).await;
+            failpoint!(Proposed);
         }
     }
 
@@ -220,6 +223,7 @@ impl Owner {
                 Request::Receive { spec, reserved, reply, .. } => {
                     // Nothing is leased for a caller that has gone.
                     if reply.is_closed() {
+                        sometimes!(ReceiverGone);
                         self.core.settle(spec.queue, &reserved, 0);
                         continue;
                     }
@@ -257,10 +261,17 @@ async fn sleep_until_alarm(core: &Core) {
 
 /// Splits an entry's replies among those who wait for them. A caller that has gone is no error.
 fn answer(core: &Core, slots: Vec<Slot>, result: Result<Answer, ProposeError>) {
+    failpoint!(Answer);
+    if result.is_err() {
+        sometimes!(LeaderDeposedWithProposals);
+    }
     let replies = result.map(|answer| answer.take::<Vec<Reply>>().unwrap_or_default());
     // Also when the library says that the proposal was not appended: it was handed over, and
     // whoever asks learns no more than that.
-    let error = ShardError::Unknown;
+    let error = match planted!(LostAnswerRefused) {
+        true => ShardError::NotLeader(None),
+        false => ShardError::Unknown,
+    };
     let mut replies = replies.unwrap_or_default().into_iter();
     for slot in slots {
         match slot {
@@ -279,6 +290,36 @@ fn answer(core: &Core, slots: Vec<Slot>, result: Result<Answer, ProposeError>) {
                 core.settle(queue, &reserved, gone);
                 let _ = reply.send(leases);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_types::clock::SystemClock;
+    use flotilla_types::ids::GroupId;
+
+    use super::*;
+    use crate::shard::ShardEvents;
+
+    struct Nobody;
+
+    impl ShardEvents for Nobody {
+        fn awaited(&self, _queue: QueueId) -> bool {
+            false
+        }
+
+        fn available(&self, _shard: GroupId, _queue: QueueId, _count: usize) {}
+    }
+
+    /// Whatever the library says: it was handed over, and may be applied by another leader.
+    #[test]
+    fn a_lost_answer_is_no_refusal() {
+        let core = Core::new(GroupId(1), Arc::new(SystemClock), Arc::new(Nobody));
+        for error in [ProposeError::NotLeader(None), ProposeError::Unknown] {
+            let (reply, mut answer) = oneshot::channel();
+            super::answer(&core, vec![Slot::Submit { commands: 1, reply }], Err(error));
+            assert_eq!(answer.try_recv().unwrap(), Err(ShardError::Unknown));
         }
     }
 }

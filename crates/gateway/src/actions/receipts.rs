@@ -1,6 +1,7 @@
 //! Receipt handles in requests.
 
 use flotilla_cluster::api::{Cluster, DeleteError, Queue, Receipt, VisibilityError};
+use flotilla_probe::planted;
 use flotilla_types::limits;
 
 use crate::action::Call;
@@ -22,7 +23,7 @@ pub(crate) fn open<C: Cluster>(
     let handle = handle.filter(|handle| !handle.0.is_empty());
     let handle = handle.ok_or_else(|| ApiError::missing("ReceiptHandle"))?;
     let receipt = call.gateway.sealer.open(handle.as_str()).ok();
-    receipt.filter(|receipt| receipt.queue == queue.id).ok_or_else(|| {
+    receipt.filter(|it| it.queue == queue.id || planted!(ForeignHandle)).ok_or_else(|| {
         // Repeated so far as it can be a handle at all: an answer stays small.
         let shown: String = handle.0.chars().take(HANDLE_CHARS_MAX).collect();
         ApiError::new(

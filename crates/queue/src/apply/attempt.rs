@@ -3,6 +3,7 @@
 
 use std::io;
 
+use flotilla_probe::sometimes;
 use flotilla_types::ids::{DedupKey, QueueId};
 use flotilla_types::limits::DEDUP_INTERVAL_MS;
 
@@ -52,6 +53,7 @@ pub(crate) fn repeat<R: Read, W: Write>(
         None => find(ctx.read, queue, key, ctx.now_ms)?,
     };
     let Some(row) = row.filter(|row| stands(state, row, ctx.now_ms)) else { return Ok(None) };
+    sometimes!(AttemptRepeated);
     let mut leases = Vec::with_capacity(row.messages.len());
     for message in &row.messages {
         let seq = message.seq;

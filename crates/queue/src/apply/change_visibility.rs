@@ -1,5 +1,6 @@
 //! ChangeVisibility: another end for a lease.
 
+use flotilla_probe::planted;
 use flotilla_types::limits::VISIBILITY_SECONDS_MAX;
 
 use crate::apply::{Context, Queues};
@@ -44,6 +45,9 @@ pub(crate) fn apply<R: Read, W: Write>(
     let visible_at_ms = ctx.now_ms.saturating_add(command.visibility_ms);
     if row.received_ms.saturating_add(VISIBILITY_MS_MAX) < visible_at_ms {
         return Err(VisibilityError::BeyondLimit);
+    }
+    if planted!(ChangeIgnored) && visible_at_ms > row.visible_at_ms {
+        return Ok(());
     }
     ctx.hide(command.queue, state, command.seq, Hidden { visible_at_ms, ..row });
     Ok(())

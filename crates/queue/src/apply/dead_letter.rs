@@ -1,6 +1,7 @@
 //! A message that was received too often goes to its dead-letter queue, in the same shard: it is in
 //! one of the two at any time, never in both or in neither.
 
+use flotilla_probe::{failpoint, planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
 use crate::apply::{Context, Queues, send};
@@ -38,7 +39,7 @@ pub(crate) fn leave<R: Read, W: Write>(
     let source = redrive.source.clone();
     let moved = Some(Moved { source, receives, first_received_ms, at_ms: ctx.now_ms });
     let fifo = state.row.fifo;
-    let sent_ms = if fifo { ctx.now_ms } else { message.sent_ms };
+    let sent_ms = if fifo || planted!(LetterYoung) { ctx.now_ms } else { message.sent_ms };
     DeadLetter { message: Message { sent_ms, delayed: false, moved, ..message }, fifo }
 }
 
@@ -49,5 +50,13 @@ pub(crate) fn arrive<R: Read, W: Write>(
     target: QueueId,
     letter: DeadLetter,
 ) {
+    failpoint!(DeadLetter);
+    sometimes!(LetterArrived);
+    if planted!(LetterLost) && !queues.contains_key(&target) {
+        return;
+    }
+    if planted!(LetterTwice) {
+        send::store(queues, ctx, target, letter.fifo, &letter.message, 0);
+    }
     send::store(queues, ctx, target, letter.fifo, &letter.message, 0);
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use flotilla_probe::sometimes;
 use flotilla_types::ids::{QueueId, Seq};
 use flotilla_types::limits::{EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX};
 
@@ -80,6 +81,7 @@ fn remove_expired<R: Read, W: Write>(
             let is_there = !ctx.removed.contains(&head.seq);
             if is_there && is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
                 removable -= 1;
+                sometimes!(Expired);
                 ctx.remove(queue, state, head.seq, head.group);
             } else if is_there {
                 first_left.get_or_insert(head.seq);

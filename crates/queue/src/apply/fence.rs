@@ -2,6 +2,7 @@
 
 use std::io;
 
+use flotilla_probe::sometimes;
 use flotilla_types::ids::QueueId;
 
 use crate::apply::{Context, Queues, group};
@@ -34,6 +35,7 @@ pub(crate) fn admit<R: Read, W: Write>(
     let Send { queue, placing, .. } = *send;
     let known = queues.get(&queue).map_or(0, |state| state.row.epoch);
     if placing.epoch < known {
+        sometimes!(StalePlacing);
         return Ok(Err(Elsewhere::Stale));
     }
     if placing.epoch > known {

@@ -1,5 +1,6 @@
 //! Purge: everything that the queue has now, visible, in flight or delayed.
 
+use flotilla_probe::planted;
 use flotilla_types::ids::QueueId;
 
 use crate::apply::{Context, Queues, duplicate, group};
@@ -24,7 +25,8 @@ pub(crate) fn apply<R: Read, W: Write>(
         }
     }
     duplicate::forget_all(state, ctx, queue);
-    state.clear(ctx.next_seq);
+    let below = if planted!(PurgeOfLater) { ctx.next_seq.next() } else { ctx.next_seq };
+    state.clear(below);
     ctx.row_changed(queue, state);
     ctx.effects.push(Effect::Cleared { queue });
     Reply::Purged(removed)

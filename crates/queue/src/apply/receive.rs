@@ -2,6 +2,7 @@
 
 use std::io;
 
+use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
 use crate::apply::{Context, Queues, attempt, corrupt, dead_letter, is_expired};
@@ -29,12 +30,15 @@ pub(crate) fn apply<R: Read, W: Write>(
     let mut dead_letters = Vec::new();
     for &seq in &command.candidates {
         let Some(message) = receivable(state, ctx, queue, seq)? else {
+            sometimes!(CandidateGone);
             continue;
         };
         if state.row.fifo && waits(state, ctx.now_ms, seq, &message, &leases) {
+            sometimes!(GroupHeldAtApply);
             continue;
         }
-        if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
+        let expired = is_expired(message.sent_ms, command.retention_ms, ctx.now_ms);
+        if expired && !planted!(ExpiredHandedOut) {
             ctx.remove(queue, state, seq, message.group);
             continue;
         }
@@ -93,7 +97,7 @@ pub(crate) fn receivable<R: Read, W: Write>(
 /// and was not handed out by this very receive. (Those that are visible and stay behind are the
 /// leader's business: it offers each group in order.)
 fn waits(state: &QueueState, now_ms: u64, seq: Seq, message: &Message, mine: &[Lease]) -> bool {
-    let Some(group) = message.group else { return false };
+    let Some(group) = message.group.filter(|_| !planted!(GroupNotLocked)) else { return false };
     state.hidden_of(group).take_while(|(earlier, _)| *earlier < seq).any(|(earlier, row)| {
         row.visible_at_ms > now_ms && mine.iter().all(|lease| lease.seq != earlier)
     })

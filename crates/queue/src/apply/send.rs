@@ -2,6 +2,7 @@
 
 use std::io;
 
+use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
 use crate::apply::{Context, Queues, duplicate, fence, group};
@@ -20,6 +21,13 @@ pub(crate) fn apply<R: Read, W: Write>(
     let Send { queue, message_id, .. } = *command;
     for key in command.dedup.into_iter().chain(command.placing.dedup_before) {
         if let Some(OriginalRow { seq, message_id, .. }) = duplicate::find(ctx, queue, key)? {
+            sometimes!(DuplicateFound);
+            if planted!(DuplicateRenews)
+                && let Some(state) = queues.get_mut(&queue)
+            {
+                let row = OriginalRow { seq, message_id, sent_ms: ctx.now_ms };
+                duplicate::remember(state, ctx, queue, key, row);
+            }
             return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
         }
     }

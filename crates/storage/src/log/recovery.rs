@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::Path;
 
+use flotilla_probe::{failable, planted, sometimes};
 use flotilla_types::ids::GroupId;
 
 use super::Damage;
@@ -58,6 +59,7 @@ pub(super) fn recover(
     mark: Option<&[u8]>,
     voted: Option<&[u8]>,
 ) -> io::Result<Recovered> {
+    failable!(LogRecover)?;
     let mark = mark.and_then(Watermark::decode);
     let voted = voted.and_then(Votes::decode);
     let mut log_id = mark.map(|mark| mark.log_id).or(voted.as_ref().map(|(log_id, _)| *log_id));
@@ -73,7 +75,10 @@ pub(super) fn recover(
         }
     }
     let votes = voted.filter(|(owner, _)| Some(*owner) == log_id).map(|(_, votes)| votes);
-    let synced = mark.map_or(0, |mark| mark.synced).max(votes.as_ref().map_or(0, |v| v.synced));
+    let mut synced = mark.map_or(0, |mark| mark.synced).max(votes.as_ref().map_or(0, |v| v.synced));
+    if planted!(DamageTakenForTear) {
+        synced = 0;
+    }
 
     let mut replay = Replay::default();
     if mark.is_none() && (!scanned.is_empty() || votes.is_some()) {
@@ -91,7 +96,10 @@ pub(super) fn recover(
     // With nothing lost the torn batch's number is used again; else nothing ever is.
     let next_sequence =
         if replay.is_damaged() { newest_sequence.max(synced) } else { end.sequence } + 1;
-    let (groups, damage) = replay.finish(votes);
+    let (groups, mut damage) = replay.finish(votes);
+    if planted!(DamageHidden) {
+        damage.clear();
+    }
     // The segment that a torn batch began is not in the chain, and its generation is used again.
     let next_generation = if damage.is_empty() {
         chain.last().map_or(0, |last| last.generation)
@@ -196,6 +204,7 @@ fn replay_chain(chain: &[Scanned], synced: u64, replay: &mut Replay) -> io::Resu
         for frame in &segment.frames {
             let sequence = frame.header.sequence;
             if sequence > last_good && sequence > synced {
+                sometimes!(TailTorn);
                 break;
             }
             let begins = expected.is_none() && frame.header.first && frame.offset == 0;

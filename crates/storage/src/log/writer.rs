@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint, planted, sometimes};
 use flotilla_types::ids::GroupId;
 
 use super::Done;
@@ -234,6 +235,7 @@ impl Writer {
 
     /// Returns how many bytes callers wrote.
     fn encode_all(&mut self, ops: &mut Vec<Op>) -> io::Result<u64> {
+        failpoint!(LogTaken);
         let mut taken_bytes = 0;
         let mut ops = ops.drain(..);
         while let Some(op) = ops.next() {
@@ -254,11 +256,15 @@ impl Writer {
                 written
             }
             Op::Truncate { group, index } => {
-                self.record(Kind::Truncate, group.id, index, &[])?;
+                sometimes!(LogTruncated);
+                if !planted!(TruncateForgotten) {
+                    self.record(Kind::Truncate, group.id, index, &[])?;
+                }
                 self.view(group.id).truncate(index);
                 Ok(())
             }
             Op::Purge { group, index, note } => {
+                failpoint!(LogPurge);
                 self.record(Kind::Purge, group.id, index, &note)?;
                 self.view(group.id).purge(index, note);
                 Ok(())
@@ -383,6 +389,7 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> io::Result<Arc<Segment>> {
+        failable!(LogRotate)?;
         let file = match self.spares.try_get() {
             Some(file) => file,
             None => {
@@ -406,6 +413,9 @@ impl Writer {
     /// Writes and syncs the open batch and calls back. Invariant 2 of the log lives here: the
     /// next batch cannot be begun before this one was synced.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        if planted!(AckBeforeWrite) {
+            self.dones.drain(..).for_each(|done| done(Ok(())));
+        }
         if self.open {
             let active = self.active.clone().expect("an open batch has a segment");
             let oldest = self.live.front().map_or(active.generation, |oldest| oldest.generation);
@@ -413,7 +423,9 @@ impl Writer {
             let records = u64::from(self.batch.records());
             let blocks = self.batch.finish(self.log_id, oldest);
             self.aligned.set(blocks);
+            failable!(LogSync)?;
             active.file.write_durably(&self.aligned, self.offset)?;
+            failpoint!(LogSynced);
             self.shared.counters.batch(records, blocks.len() as u64, started.elapsed());
             self.offset += blocks.len() as u64;
             self.open = false;
@@ -427,6 +439,7 @@ impl Writer {
         for done in self.dones.drain(..) {
             done(Ok(()));
         }
+        failpoint!(LogAnswered);
         if std::mem::take(&mut self.opens_segment) {
             self.mark()?;
             self.spares.chore(Chore::Sync(self.watermark.files()));
@@ -462,6 +475,7 @@ impl Writer {
 
     /// Notes how far the log is synced.
     fn mark(&mut self) -> io::Result<()> {
+        failable!(LogMark)?;
         let mark = Watermark { log_id: self.log_id, synced: self.synced };
         self.watermark.write(&mark.encode())?;
         self.marked = self.synced;
@@ -471,6 +485,7 @@ impl Writer {
 
     /// Writes all votes beside the log, durably.
     fn save_votes(&mut self) -> io::Result<()> {
+        failable!(LogVotes)?;
         self.votes.write(&Votes::of(self.synced, &self.views).encode(self.log_id))?;
         Counters::add(&self.shared.counters.syncs, 1);
         self.votes.sync()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use flotilla_probe::{failable, failpoint};
 use flotilla_types::ids::GroupId;
 use parking_lot::Mutex;
 use rocksdb::{
@@ -302,7 +303,10 @@ impl Shared {
         // All of them by name: a flush of fewer would not be a position.
         let families: Vec<_> = families.iter().collect();
         let options = FlushOptions::default();
-        self.db.flush_cfs_opt(&families, &options).map_err(failed("flushing"))
+        failable!(StateFlush)?;
+        self.db.flush_cfs_opt(&families, &options).map_err(failed("flushing"))?;
+        failpoint!(StateFlushed);
+        Ok(())
     }
 
     pub(super) fn get_applied(&self, id: GroupId) -> io::Result<Option<Bytes>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use flotilla_probe::failable;
 use flotilla_queue::store::{
     AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
@@ -77,6 +78,7 @@ impl GroupState {
                 format!("state store, group {}: the batch was staged for {space:?}", self.id),
             ));
         }
+        failable!(StateCommit)?;
         let changes = batch.commit()?;
         if !changes.is_empty() {
             self.current.recent.lock().apply(changes);

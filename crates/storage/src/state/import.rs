@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flotilla_probe::failable;
 use flotilla_types::ids::Seq;
 use flotilla_types::limits::LINK_FRAME_BYTES_MAX;
 use flotilla_wire::proto::state::{StateChunk, StateRow, StateTable, StateTotals};
@@ -90,6 +91,7 @@ impl Import {
         }
         // First, so that a full disk shows while the old state is still the current one.
         self.shared.flush()?;
+        failable!(SnapshotSwitch)?;
         // From here on the rows may be the current state: not to be removed on drop.
         self.finished = true;
         let KeySpace { group, incarnation } = self.target;

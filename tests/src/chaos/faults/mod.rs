@@ -19,6 +19,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use flotilla_history::record::FaultPhase;
+use flotilla_probe::Point;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
@@ -73,10 +74,12 @@ pub enum FaultKind {
     DropOneWay,
     /// Some of those between one node and the others.
     PacketLoss,
+    /// One node ends at a failpoint. Only with builds that have those.
+    Crash(Point),
 }
 
 impl FaultKind {
-    /// All of them.
+    /// All that every build has.
     pub const ALL: [Self; 20] = [
         Self::KillOne,
         Self::KillMajority,
@@ -123,6 +126,7 @@ impl FaultKind {
             Self::Drop => "drop",
             Self::DropOneWay => "drop-one-way",
             Self::PacketLoss => "packet-loss",
+            Self::Crash(_) => "crash",
         }
     }
 }
@@ -225,6 +229,8 @@ pub(super) struct Nemesis<'a> {
     pub(super) requests_min: u64,
     /// Whose turn it is.
     pub(super) turn: usize,
+    /// FIFO queues whose dead letters were moved.
+    pub(super) moves: u64,
 }
 
 impl Nemesis<'_> {
@@ -262,6 +268,7 @@ impl Nemesis<'_> {
             K::Overload => overload::strike(self).await,
             K::RudeClients => rude::strike(self).await,
             K::Drop | K::DropOneWay | K::PacketLoss => packets::strike(self, kind).await,
+            K::Crash(point) => self.crash(point).await,
         }
     }
 
@@ -291,13 +298,13 @@ impl Nemesis<'_> {
     }
 
     /// Writes down that a fault is gone. A node that is started again is one that can serve.
-    async fn healed(&mut self, kind: FaultKind, nodes: &[u64]) {
+    pub(in crate::chaos) async fn healed(&mut self, kind: FaultKind, nodes: &[u64]) {
         self.fleet.ready().await;
         let now_us = self.book.now_us();
         self.book.fault(kind.name(), nodes, FaultPhase::Healed, now_us);
     }
 
-    async fn hold(&self, at_least: Duration) {
+    pub(in crate::chaos) async fn hold(&self, at_least: Duration) {
         let (begin, records) = (Instant::now(), self.book.records());
         sleep(at_least).await;
         while self.book.records() < records + self.requests_min {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flotilla_probe::planted;
 use flotilla_types::attributes::QueueAttributes;
 use flotilla_types::ids::{GroupId, QueueId};
 
@@ -18,7 +19,7 @@ pub(super) fn is_spread(attributes: &QueueAttributes) -> bool {
 pub(super) fn place_anew(queue: &mut Queue, shards: BTreeSet<GroupId>, now_s: u64) {
     let spread = is_spread(&queue.attributes);
     if spread != queue.placement.spread {
-        let epoch = queue.placement.epoch + 1;
+        let epoch = queue.placement.epoch + u64::from(!planted!(EpochKept));
         queue.placement = Placement { spread, epoch, changed_s: now_s, unsettled: shards };
     }
 }

@@ -1,0 +1,214 @@
+//! The bugs that can be planted: what each is, and which test must fail because of it.
+
+/// Where the test lies that must catch a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Among the unit tests of a crate.
+    Unit,
+    /// In one file of a crate's `tests`.
+    File(&'static str),
+    /// No test by itself: crashes at the failpoint that is the test's name.
+    Crashes,
+}
+
+/// The test that must fail while a bug is planted, and passes without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Catch {
+    /// The crate.
+    pub package: &'static str,
+    /// Where in it.
+    pub target: Target,
+    /// The test's whole name.
+    pub test: &'static str,
+    /// What it says when it fails for this reason, and not because it could not be run.
+    pub says: &'static str,
+    /// What it costs to find the bug, without building, on two busy cores.
+    pub seconds: u32,
+}
+
+pub(crate) const fn unit(
+    package: &'static str,
+    test: &'static str,
+    says: &'static str,
+    seconds: u32,
+) -> Catch {
+    Catch { package, target: Target::Unit, test, says, seconds }
+}
+
+const fn crashes(point: &'static str, says: &'static str, seconds: u32) -> Catch {
+    Catch { package: WHOLE, target: Target::Crashes, test: point, says, seconds }
+}
+
+pub(crate) const fn file(
+    package: &'static str,
+    file: &'static str,
+    test: &'static str,
+    says: &'static str,
+    seconds: u32,
+) -> Catch {
+    Catch { package, target: Target::File(file), test, says, seconds }
+}
+
+macro_rules! plants {
+    ($($plant:ident $name:literal $wrong:literal $catch:expr;)*) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Plant {
+            $(#[doc = $wrong] $plant,)*
+        }
+
+        impl Plant {
+            /// All of them.
+            pub const ALL: &[Plant] = &[$(Plant::$plant,)*];
+
+            /// As it is called on command lines.
+            pub fn name(self) -> &'static str {
+                match self { $(Plant::$plant => $name,)* }
+            }
+
+            /// What is wrong.
+            pub fn wrong(self) -> &'static str {
+                match self { $(Plant::$plant => $wrong,)* }
+            }
+
+            /// Who must notice.
+            pub fn caught_by(self) -> Catch {
+                match self { $(Plant::$plant => $catch,)* }
+            }
+        }
+    };
+}
+
+impl Plant {
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|plant| plant.name() == name)
+    }
+}
+
+const CLUSTER: &str = "flotilla-cluster";
+const CONSENSUS: &str = "flotilla-consensus";
+const GATEWAY: &str = "flotilla-gateway";
+pub(crate) const QUEUE: &str = "flotilla-queue";
+pub(crate) const STORAGE: &str = "flotilla-storage";
+const WHOLE: &str = "flotilla-tests";
+
+plants! {
+    ChangeIgnored "change-ignored"
+        "ChangeMessageVisibility says yes to a later end and keeps the earlier one"
+        file(QUEUE, "commands", "visibility_changes_with_any_handle_also_after_the_lease_ended", "panicked at crates/queue/tests/commands.rs", 1);
+    OldHandleDeletes "old-handle-deletes"
+        "A FIFO queue deletes a message with the handle of a receive that is over"
+        file(QUEUE, "fifo", "a_handle_is_good_as_long_as_its_receive_holds_the_message", "panicked at crates/queue/tests/fifo.rs", 1);
+    GroupNotLocked "group-not-locked"
+        "Applying a receive does not look whether an earlier message of the group is out"
+        file(QUEUE, "fifo", "apply_refuses_what_a_wrong_leader_offers", "panicked at crates/queue/tests/fifo.rs", 1);
+    GroupForgotten "group-forgotten"
+        "A FIFO group's lock is gone when a replica loads its state: after a restart, or a snapshot"
+        file(QUEUE, "fifo", "a_loaded_replica_holds_the_same_groups", "panicked at crates/queue/tests/fifo.rs", 1);
+    FenceForgotten "fence-forgotten"
+        "A purge makes a shard forget that earlier decisions about a group are void"
+        file(QUEUE, "fifo", "earlier_decisions_are_refused_once_a_later_one_was_heard_of", "panicked at crates/queue/tests/fifo.rs", 1);
+    DuplicateRenews "duplicate-renews"
+        "A duplicate begins the deduplication interval anew"
+        file(QUEUE, "fifo", "a_key_is_remembered_for_an_interval_from_its_first_message", "put twice", 1);
+    ExpiredHandedOut "expired-handed-out"
+        "A message that is past its retention is handed out"
+        file(QUEUE, "commands", "a_candidate_past_retention_is_removed_instead", "panicked at crates/queue/tests/commands.rs", 1);
+    CommandIdsIgnored "command-ids-ignored"
+        "A command that is repeated under its id is applied again"
+        file(QUEUE, "commands", "a_repeated_command_is_answered_and_not_applied", "panicked at crates/queue/tests/commands.rs", 1);
+    CommandIdsNotLoaded "command-ids-not-loaded"
+        "A replica that loads its state has forgotten which commands it applied"
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+    LeasesNotLoaded "leases-not-loaded"
+        "A replica that loads its state knows no leases: what is out is visible again"
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+    ReceivesNotLoaded "receives-not-loaded"
+        "A replica that loads its state counts the receives of each message from 1 on"
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+    PlacesRestart "places-restart"
+        "A replica that loads its state gives places to messages that others have had"
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+    CounterLeak "counter-leak"
+        "A lease that ends by itself stays in the number of messages in flight"
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+    LetterTwice "letter-twice"
+        "A message that becomes a dead letter arrives twice"
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+    LetterLost "letter-lost"
+        "A message leaves its queue, and its dead-letter queue takes nothing before it had something in the shard"
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+    LetterYoung "letter-young"
+        "The retention of a standard queue's message begins anew when it becomes a dead letter"
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+    PurgeOfLater "purge-of-later"
+        "A purge also takes the next message that is sent"
+        file(QUEUE, "commands", "purge_takes_visible_delayed_and_in_flight_messages", "panicked at crates/queue/tests/commands.rs", 1);
+    AckBeforeWrite "ack-before-write"
+        "The log says that a batch is durable before it is written"
+        file(STORAGE, "log_crash", "a_killed_process_loses_nothing", "panicked at crates/storage/tests/log_load/mod.rs", 1);
+    SyncSkipped "sync-skipped"
+        "The log writes and does not sync"
+        file(STORAGE, "log_power_cut", "a_power_cut_loses_nothing", "panicked at crates/storage/tests/log_load/mod.rs", 1);
+    TruncateForgotten "truncate-forgotten"
+        "Entries that a new leader had removed are back after a restart"
+        unit(STORAGE, "log::tests::model::the_log_is_what_it_was_told", "panicked at crates/storage/src/log/tests/model.rs", 8);
+    DamageTakenForTear "damage-taken-for-tear"
+        "A log that ends early is taken for one whose last write was torn"
+        unit(STORAGE, "log::tests::damage::a_truncated_segment_is_damage", "panicked at crates/storage/src/log/tests/damage.rs", 1);
+    DamageHidden "damage-hidden"
+        "A log that lost something is just shorter"
+        unit(STORAGE, "log::tests::damage::a_flip_in_any_batch_is_noticed", "panicked at crates/storage/src/log/tests/damage.rs", 1);
+    CommandIdsNotSent "command-ids-not-sent"
+        "A snapshot does not carry which commands were applied"
+        file(STORAGE, "state", "an_import_equals_its_export", "panicked at crates/storage/tests/state.rs", 1);
+    VoteNotSaved "vote-not-saved"
+        "A vote is given before it is written down, and never written down"
+        unit(CONSENSUS, "suite::the_stores_pass_the_librarys_suite", "panicked at", 2);
+    ClockOfReplica "clock-of-replica"
+        "Delays and leases are measured from when a replica applies them, by its own clock"
+        unit(CONSENSUS, "shard::core::tests::what_is_applied_does_not_depend_on_when_and_where", "panicked at crates/consensus/src/shard/core.rs", 1);
+    LeasesOnLeaderOnly "leases-on-leader-only"
+        "Followers do not apply receives: leases end with their leader"
+        file(WHOLE, "restart", "messages_and_leases_outlive_every_order_of_restarts", "panicked at tests/tests/restart.rs", 6);
+    SnapshotNotLoaded "snapshot-not-loaded"
+        "A replica that took over a snapshot goes on with what it knew before"
+        file(WHOLE, "restart", "a_node_that_was_away_for_long_comes_back_by_snapshot", "panicked at tests/tests/restart.rs", 72);
+    LossForgiven "loss-forgiven"
+        "A replica whose log lost something votes and acknowledges at once"
+        file(WHOLE, "damage", "a_flipped_byte_in_the_log_is_noticed_and_mended", "it votes before all others have told their votes", 2);
+    LostAnswerRefused "lost-answer-refused"
+        "A leader that lost its leadership says that what it had proposed was not"
+        unit(CONSENSUS, "shard::owner::tests::a_lost_answer_is_no_refusal", "panicked at crates/consensus/src/shard/owner.rs", 1);
+    DoubtForgotten "doubt-forgotten"
+        "A node forgets that an attempt of a request may have been carried out, and says that nothing was"
+        file(WHOLE, "failover", "a_node_alone_acknowledges_nothing", "was certainly not carried out", 18);
+    RetryAsNew "retry-as-new"
+        "A node repeats what may have been carried out under a new id"
+        crashes("forward-answer", "S5", 37);
+    WakeOnlyHere "wake-only-here"
+        "A message wakes long polls at the node that leads its shard, and at no other"
+        file(CLUSTER, "in_process", "a_long_poll_is_woken_by_a_send_through_another_node", "panicked at crates/cluster/tests/in_process.rs", 24);
+    WakeLostWithLeader "wake-lost-with-leader"
+        "Long polls that wait when a leader changes are not woken by the next one"
+        file(CLUSTER, "in_process", "a_long_poll_outlives_the_leader_that_it_waits_for", "panicked at crates/cluster/tests/in_process.rs", 22);
+    EpochKept "epoch-kept"
+        "A change of where a FIFO queue's groups live does not make earlier decisions void"
+        file(CLUSTER, "in_process", "who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before", "is on two shards", 5);
+    SettledEarly "settled-early"
+        "A shard is said to have no group any more that lived there before, and has"
+        file(CLUSTER, "in_process", "a_shard_does_not_settle_while_a_group_stays", "panicked at crates/cluster/tests/in_process.rs", 8);
+    QueueIdReused "queue-id-reused"
+        "A queue that is created gets the id, and with it the messages, of one that was deleted"
+        unit(CLUSTER, "catalog::machine::tests::a_deleted_name_rests_for_a_minute_and_comes_back_as_another_queue", "panicked at crates/cluster/src/catalog/machine.rs", 1);
+    BatchSaysOk "batch-says-ok"
+        "DeleteMessageBatch says yes to entries that were not carried out"
+        file(GATEWAY, "api", "fifo::expired_handles_delete_nothing", "panicked at crates/gateway/tests/api/", 1);
+    ForeignHandle "foreign-handle"
+        "A receipt handle of another queue is accepted"
+        file(GATEWAY, "api", "messages::handles_that_are_none", "panicked at crates/gateway/tests/api/", 1);
+    DoubtNotSaid "doubt-not-said"
+        "An answer says that nothing was done although that is not known"
+        file(GATEWAY, "api", "trouble::trouble_says_whether_anything_was_done", "panicked at crates/gateway/tests/api/trouble.rs", 1);
+}
