@@ -87,9 +87,6 @@ pub struct Promises {
     /// A move task that a fault interrupts may leave a message of a FIFO queue where it was, although it
     /// was moved: whoever receives it there gets it twice, as SQS's "at least once" allows.
     pub fifo_moves_repeat: bool,
-    /// While a fault is there, and until everything works again, counts leave out what no node that
-    /// can be asked knows of. They never count what cannot be there.
-    pub counts_leave_out: bool,
     /// So many short polls of one client, one after the other, see everything. `None`: short
     /// polls are samples.
     pub short_polls_for_all: Option<u32>,
@@ -106,7 +103,6 @@ impl Default for Promises {
             fifo_delay_retroactive: false,
             receives_lost_inside: false,
             fifo_moves_repeat: false,
-            counts_leave_out: false,
             short_polls_for_all: None,
             in_flight_max: Some(120_000),
             dead_letter_dedup_is_message_id: true,

@@ -59,8 +59,7 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         let (certain, possible) = presence(index, number);
         for (access, sum) in counted {
             let from = access.at.inv.saturating_sub(index.bounds().counts_us);
-            let left_out = index.promises().counts_leave_out && index.disturbed(access.at);
-            let least = if left_out { 0 } else { certain.between(from, access.at.ret) };
+            let least = certain.between(from, access.at.ret);
             let most = possible.between(access.at.ret, from.saturating_sub(1));
             tally.saw();
             if (least..=most).contains(&sum) {
