@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
+use flotilla_client::Endpoint;
 
-use crate::connection::Endpoint;
 use crate::sqs::VISIBILITY_TIMEOUT_S;
 
 /// Puts load on an SQS endpoint, measures it, and checks that every acknowledged message comes back.

@@ -14,8 +14,6 @@
 
 mod args;
 mod cli;
-mod connection;
-mod head;
 mod histogram;
 mod ledger;
 mod message;

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
+use flotilla_client::{CallError, Caller, Endpoint};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::connection::{Connection, Endpoint, ExchangeError};
 use crate::message::Stamp;
 
 /// Far longer than from a receipt to its deletion, and what a final check may have to wait for.
@@ -20,17 +20,6 @@ impl QueueUrl {
     fn new(url: &str) -> Self {
         Self(Value::from(url).to_string())
     }
-}
-
-/// Why a call did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-    #[error("{action}: {status} {body}")]
-    Refused { action: &'static str, status: u16, body: String },
-    #[error("{action}: the answer is not understood: {error}")]
-    Malformed { action: &'static str, error: serde_json::Error },
 }
 
 /// A message that was handed out.
@@ -54,28 +43,15 @@ pub(crate) struct Outcome {
 /// Speaks with one endpoint, one request at a time.
 #[derive(Debug)]
 pub(crate) struct Client {
-    connection: Connection,
+    caller: Caller,
     /// Of a FIFO queue.
     groups: Option<u64>,
-    head: Vec<u8>,
     body: Vec<u8>,
-    request: Vec<u8>,
 }
 
 impl Client {
     pub(crate) fn new(endpoint: &Endpoint, groups: Option<u64>) -> Self {
-        let head = format!(
-            "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.0\r\n\
-             x-amz-target: AmazonSQS.",
-            endpoint.authority()
-        );
-        Self {
-            connection: Connection::new(endpoint.clone()),
-            groups,
-            head: head.into_bytes(),
-            body: Vec::new(),
-            request: Vec::new(),
-        }
+        Self { caller: Caller::new(endpoint), groups, body: Vec::new() }
     }
 
     pub(crate) async fn create_queue(&mut self, name: &str) -> Result<QueueUrl, CallError> {
@@ -167,19 +143,8 @@ impl Client {
         read_outcome(answer).map_err(|error| CallError::Malformed { action, error })
     }
 
-    /// Sends `self.body`; the answer's body if its status is 200.
     async fn call(&mut self, action: &'static str) -> Result<&[u8], CallError> {
-        self.request.clear();
-        self.request.extend_from_slice(&self.head);
-        put(&mut self.request, format_args!("{action}\r\ncontent-length: {}", self.body.len()));
-        self.request.extend_from_slice(b"\r\n\r\n");
-        self.request.extend_from_slice(&self.body);
-        let answer = self.connection.exchange(&self.request).await?;
-        if answer.status == 200 {
-            return Ok(answer.body);
-        }
-        let body = String::from_utf8_lossy(&answer.body[..answer.body.len().min(300)]).into_owned();
-        Err(CallError::Refused { action, status: answer.status, body })
+        self.caller.call(action, &self.body).await
     }
 }
 

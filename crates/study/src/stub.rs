@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use flotilla_client::Endpoint;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-
-use crate::connection::Endpoint;
 
 /// What is wrong with a stub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

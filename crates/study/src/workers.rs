@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use flotilla_client::CallError;
 use tokio::task::JoinSet;
 
 use crate::message::Stamp;
 use crate::run::Run;
-use crate::sqs::{CallError, Client, Outcome, Received};
+use crate::sqs::{Client, Outcome, Received};
 use crate::supply::Supply;
 
 /// Long enough for a cluster to elect a leader and short enough not to hide that it is gone.

@@ -16,13 +16,13 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Where a server is: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     authority: String,
 }
 
 impl Endpoint {
     /// `host:port`, as a connection and a host header need it.
-    pub(crate) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         &self.authority
     }
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Endpoint {
 /// The text is no `http://host:port`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an endpoint is http://host:port")]
-pub(crate) struct EndpointError;
+pub struct EndpointError;
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
@@ -54,38 +54,47 @@ impl FromStr for Endpoint {
 
 /// Why there is no answer. Whether the server did what was asked is unknown.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ExchangeError {
+pub enum ExchangeError {
+    /// The connection failed or ended.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What came is no answer that can be read.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// Nothing came.
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
 }
 
 /// An answer: the status, and the body as it came.
 #[derive(Debug)]
-pub(crate) struct Answer<'a> {
-    pub(crate) status: u16,
-    pub(crate) body: &'a [u8],
+pub struct Answer<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// As it came.
+    pub body: &'a [u8],
 }
 
 /// A connection that is opened when it is first needed, and again after an error.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     endpoint: Endpoint,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
+    /// Not yet open.
+    pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, stream: None, buffer: Vec::with_capacity(READ_BYTES) }
     }
 
     /// Sends a whole request and waits for its answer. A future that is dropped closes the
     /// connection, because the answer that is still to come would be taken for the next one's.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>, ExchangeError> {
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>, ExchangeError> {
         let whole = async {
             let mut stream = match self.stream.take() {
                 Some(stream) => stream,

@@ -5,7 +5,7 @@ pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A body longer than this is refused: ten messages of the largest size fit with room.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What the generator has to know of an answer's head.
+/// What a client has to know of an answer's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -18,11 +18,14 @@ pub(crate) struct Head {
 
 /// Why an answer cannot be read. The connection is of no use afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeadError {
+pub enum HeadError {
+    /// Another protocol.
     #[error("the answer's first line is not HTTP/1.1's")]
     StatusLine,
+    /// No way to know where it ends.
     #[error("the answer's content-length is missing or no number")]
     Length,
+    /// Beyond the bounds.
     #[error("the answer is larger than is read")]
     TooLarge,
 }
