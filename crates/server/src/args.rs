@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use flotilla_autoscale::AutoscaleArgs;
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_types::limits::SHARDS_MAX;
 use flotilla_types::names::AccountId;
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Asks an admin port, prints the answer, and fails unless it is good.
     Health(HealthArgs),
+    /// Runs as many workers of a queue as its backlog wants, or tells KEDA to.
+    Autoscale(AutoscaleArgs),
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,7 +2,8 @@
 //!
 //! Start with `args` (what can be asked for), then `node_runner` (what one node's thread does):
 //! `serve` runs it once with a configuration file, `dev` three times with one made up. Beside the
-//! API each node has an admin port (`admin`, `metrics`).
+//! API each node has an admin port (`admin`, `metrics`). `autoscale` is no node: it speaks to any
+//! endpoint, and what it decides is in a crate of its own.
 //!
 //! Invariants:
 //! - A node of `dev` and a node of `serve` are the same code with other settings.
@@ -15,6 +16,7 @@
 
 mod admin;
 mod args;
+mod autoscale;
 mod config;
 mod dev;
 mod health;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Autoscale(args) => autoscale::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,8 @@
 //! Start with [`command`] for what Raft entries hold.
 //!
 //! Invariants:
-//! - Only this crate holds generated code; no other crate derives or writes a wire format.
+//! - Only this crate holds generated code of what nodes say and keep; no other crate derives or writes such a
+//!   format. (KEDA's, which is not ours, is the autoscaler's.)
 //! - Whatever is persisted starts with a format version or sits inside a message that does.
 //! - Decoding never trusts a length, a count or an enum value from outside.
 //!

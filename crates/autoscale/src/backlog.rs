@@ -1,0 +1,112 @@
+//! How many messages a queue has that are not finished.
+
+use flotilla_client::{CallError, Caller, Endpoint};
+use serde_json::{Value, json};
+
+const VISIBLE: &str = "ApproximateNumberOfMessages";
+const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
+
+/// Which messages count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Count {
+    /// Those that wait and those that somebody works on: what is not finished.
+    #[default]
+    Unfinished,
+    /// Only those that wait. Long jobs then look like no work at all.
+    Waiting,
+}
+
+/// What a queue says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that can be received.
+    pub visible: u64,
+    /// Messages that were received and not yet deleted.
+    pub in_flight: u64,
+}
+
+impl Backlog {
+    /// The messages that count.
+    pub fn messages(&self, count: Count) -> u64 {
+        match count {
+            Count::Unfinished => self.visible.saturating_add(self.in_flight),
+            Count::Waiting => self.visible,
+        }
+    }
+}
+
+/// Why a queue's backlog is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum BacklogError {
+    /// The endpoint did not do what was asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It did, and left something out.
+    #[error("the endpoint's answer has no {0}")]
+    Missing(&'static str),
+}
+
+/// Reads one queue's backlog.
+#[derive(Debug)]
+pub struct QueueReader {
+    caller: Caller,
+    name: String,
+    url: Option<String>,
+}
+
+impl QueueReader {
+    /// Of the queue with this name at this endpoint, whether or not there is one yet.
+    pub fn new(endpoint: &Endpoint, name: &str) -> Self {
+        Self { caller: Caller::new(endpoint), name: name.to_owned(), url: None }
+    }
+
+    /// What the queue says now.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or does not exist.
+    pub async fn read(&mut self) -> Result<Backlog, BacklogError> {
+        // Asked for again after an error: the queue may have been made anew.
+        let url = match self.url.take() {
+            Some(url) => url,
+            None => self.find().await?,
+        };
+        let input = json!({ "QueueUrl": url, "AttributeNames": [VISIBLE, IN_FLIGHT] });
+        let answer = self.caller.ask("GetQueueAttributes", &input).await?;
+        let backlog =
+            Backlog { visible: number(&answer, VISIBLE)?, in_flight: number(&answer, IN_FLIGHT)? };
+        self.url = Some(url);
+        Ok(backlog)
+    }
+
+    async fn find(&mut self) -> Result<String, BacklogError> {
+        let input = json!({ "QueueName": self.name });
+        let answer = self.caller.ask("GetQueueUrl", &input).await?;
+        let url = answer["QueueUrl"].as_str().ok_or(BacklogError::Missing("QueueUrl"))?;
+        Ok(url.to_owned())
+    }
+}
+
+fn number(answer: &Value, name: &'static str) -> Result<u64, BacklogError> {
+    let text = answer["Attributes"][name].as_str();
+    text.and_then(|text| text.parse().ok()).ok_or(BacklogError::Missing(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_texts() {
+        let answer = json!({ "Attributes": { VISIBLE: "12", IN_FLIGHT: "x" } });
+        assert_eq!(number(&answer, VISIBLE).unwrap(), 12);
+        assert!(matches!(number(&answer, IN_FLIGHT), Err(BacklogError::Missing(IN_FLIGHT))));
+        assert!(number(&json!({}), VISIBLE).is_err());
+    }
+
+    #[test]
+    fn what_is_worked_on_counts_unless_told_otherwise() {
+        let backlog = Backlog { visible: 3, in_flight: 4 };
+        assert_eq!(backlog.messages(Count::default()), 7);
+        assert_eq!(backlog.messages(Count::Waiting), 3);
+    }
+}

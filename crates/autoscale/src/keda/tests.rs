@@ -1,0 +1,93 @@
+use clap::Parser;
+use tokio_stream::StreamExt as _;
+
+use super::*;
+use crate::proto::external_scaler_client::ExternalScalerClient;
+use crate::stub;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: AutoscaleArgs,
+}
+
+fn defaults() -> Trigger {
+    Trigger { queue: "jobs".into(), acceptable_latency: Duration::from_secs(10), processing: None }
+}
+
+fn metadata(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn a_trigger_says_what_differs_from_the_command_line() {
+    let read = |pairs: &[_]| read_trigger(&metadata(pairs), &defaults());
+    assert_eq!(read(&[("scalerAddress", "x:1")]).unwrap(), defaults());
+    let trigger = read(&[
+        ("queueName", "mail"),
+        ("acceptableLatencySeconds", "2.5"),
+        ("processingTimeMs", "40"),
+    ]);
+    let trigger = trigger.unwrap();
+    assert_eq!(trigger.queue, "mail");
+    assert_eq!(trigger.acceptable_latency, Duration::from_millis(2_500));
+    assert_eq!(trigger.processing, Some(Duration::from_millis(40)));
+    for wrong in ["x", "0", "-1", "NaN", "1e300"] {
+        assert!(read(&[("processingTimeMs", wrong)]).is_err(), "{wrong}");
+    }
+    // The processing time of another queue's messages is not this one's.
+    assert!(read(&[("queueName", "mail")]).is_err());
+}
+
+#[tokio::test]
+async fn keda_is_told_the_backlog_and_the_target() {
+    let (visible, seen) = watch::channel(40);
+    let line = format!(
+        "autoscale --endpoint {} --queue jobs --processing-ms 100 --keda-listen 127.0.0.1:0 \
+         --interval-ms 20",
+        stub::endpoint(seen).await
+    );
+    let args = Line::parse_from(line.split_whitespace()).args;
+    let mean = Arc::new(Mutex::new(MeanProcessing::new(args.processing_ms)));
+    let listener = listen(args.keda_listen.unwrap()).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(ScalerService::new(&args, mean.clone()).serve(listener, stopped));
+    let mut keda = ExternalScalerClient::connect(address).await.unwrap();
+
+    let object = ScaledObjectRef::default();
+    assert!(keda.is_active(object.clone()).await.unwrap().into_inner().result);
+    let spec = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
+    assert_eq!((spec[0].target_size, spec[0].target_size_float), (100, 100.0));
+    let ask =
+        GetMetricsRequest { scaled_object_ref: Some(object.clone()), metric_name: "m".into() };
+    let values = keda.get_metrics(ask).await.unwrap().into_inner().metric_values;
+    assert_eq!((values[0].metric_value, values[0].metric_value_float), (42, 42.0));
+    assert_eq!(values[0].metric_name, "m");
+    // What is measured changes the target.
+    mean.lock().report(Duration::from_millis(400), 1.0);
+    let spec = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
+    assert_eq!(spec[0].target_size_float, 25.0);
+    let wrong = ScaledObjectRef {
+        scaler_metadata: metadata(&[("acceptableLatencySeconds", "soon")]),
+        ..object.clone()
+    };
+    let refused = keda.get_metric_spec(wrong).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+
+    // Only waiting messages count here, so that the queue can be empty.
+    let only = Line::parse_from((line + " --only-waiting").split_whitespace()).args;
+    let listener = listen(only.keda_listen.unwrap()).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(ScalerService::new(&only, mean).serve(listener, stopped));
+    let mut keda = ExternalScalerClient::connect(address).await.unwrap();
+    let mut stream = keda.stream_is_active(object).await.unwrap().into_inner();
+    for (messages, active) in [(40, true), (0, false), (1, true)] {
+        visible.send_replace(messages);
+        let said = timeout(PATIENCE, stream.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(said.result, active);
+    }
+}
