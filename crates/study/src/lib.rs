@@ -1,7 +1,9 @@
-//! A load generator that speaks SQS's JSON protocol over plain HTTP, and measures what it sees.
+//! A load generator that speaks SQS's JSON protocol over plain HTTP, and measures what it sees; and
+//! studies that show in charts what queues do.
 //!
 //! Start with `args` (what can be asked for), then `workloads` (what is timed), then `workers` (the
 //! loops of producers and consumers). `ledger` is the judge: what was acknowledged has to come back.
+//! The studies start in `studies`.
 //!
 //! Invariants:
 //! - Nothing of the server is linked: the same program measures any endpoint of the protocol.
@@ -13,6 +15,8 @@
 //! Deliberately not here: signatures, TLS, retries that hide errors, starting or stopping servers.
 
 mod args;
+mod autoscale;
+mod chart;
 mod cli;
 mod histogram;
 mod ledger;
@@ -24,9 +28,12 @@ mod run;
 mod sqs;
 #[cfg(test)]
 mod stub;
+mod studies;
 mod supply;
 mod table;
+mod worker;
 mod workers;
 mod workloads;
 
 pub use cli::bench;
+pub use studies::study;

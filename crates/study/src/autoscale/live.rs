@@ -1,0 +1,228 @@
+//! Real workers at a real queue.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use flotilla_client::{Caller, Endpoint};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::load::Load;
+use super::seen::{Page, Seen, read_done};
+use crate::worker::now_us;
+
+const SAMPLE: Duration = Duration::from_millis(250);
+/// Between two looks at what is due to be sent.
+const SEND_EVERY: Duration = Duration::from_millis(20);
+/// Longer than a message stays hidden whose worker was killed.
+const PATIENCE: Duration = Duration::from_secs(90);
+const VISIBILITY_TIMEOUT_S: u32 = 60;
+const BATCH_MAX: u64 = 10;
+const INSTANCES_MAX: u32 = 20;
+
+/// See [`run`].
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LiveArgs {
+    /// SQS endpoints; the controller asks the first.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:9324")]
+    endpoints: Vec<Endpoint>,
+    /// The `flotilla` program.
+    #[arg(long, default_value = "flotilla", value_name = "FILE")]
+    flotilla: PathBuf,
+    /// Where the chart and the table go.
+    #[arg(long, default_value = "autoscale-study", value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Milliseconds of work for each message.
+    #[arg(long, default_value_t = 200)]
+    work_ms: u64,
+    /// Messages a second when it is busiest; all of the load is in proportion to it.
+    #[arg(long, default_value_t = 40.0)]
+    peak: f64,
+    /// Seconds that the rise takes; all of the load is in proportion to it.
+    #[arg(long, default_value_t = 20.0)]
+    rise_s: f64,
+    /// Seconds that a message may take.
+    #[arg(long, default_value_t = 5.0)]
+    acceptable_latency_s: f64,
+}
+
+/// Creates a queue, starts a controller and puts the load on; until everything is done and the
+/// controller has ended.
+pub(super) async fn run(args: &LiveArgs) -> anyhow::Result<Seen> {
+    std::fs::create_dir_all(&args.out)?;
+    let begin_us = now_us()?;
+    let queue = format!("autoscale-{}-{}", std::process::id(), begin_us % 1_000_000);
+    let done = args.out.join(format!("{queue}.done"));
+    let mut sender = Sender { args, next: 0, caller: Caller::new(&args.endpoints[0]) };
+    let attributes = json!({ "VisibilityTimeout": VISIBILITY_TIMEOUT_S.to_string() });
+    let input = json!({ "QueueName": queue, "Attributes": attributes });
+    let created = sender.caller.ask("CreateQueue", &input).await;
+    let created = created.context("no queue can be created")?;
+    let url = created["QueueUrl"].as_str().context("the new queue has no URL")?.to_owned();
+    let page = free_address()?;
+    let mut controller = start(args, &queue, &done, &page)?;
+    let driven = drive(args, &mut sender, &url, &page, &done).await;
+    let ended = end(&mut controller).await;
+    // Another error says more than that this queue is left.
+    let _ = sender.caller.ask("DeleteQueue", &json!({ "QueueUrl": url })).await;
+    let mut seen = driven?;
+    ended?;
+    // With what was finished while workers were asked to end.
+    seen.done = read_done(&done)?;
+    std::fs::remove_file(&done)?;
+    Ok(seen)
+}
+
+fn load(args: &LiveArgs) -> Load {
+    let (rise, peak) = (args.rise_s, args.peak);
+    Load::new(&[
+        (rise / 2.0, 0.1 * peak, 0.1 * peak, 0),
+        (rise, 0.1 * peak, peak, 0),
+        (rise / 2.0, peak, peak, 0),
+        (rise / 2.0, peak, peak, (4.0 * peak) as u32),
+        (rise / 2.0, peak, 0.1 * peak, 0),
+        (rise, 0.05 * peak, 0.05 * peak, 0),
+    ])
+}
+
+fn free_address() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+fn start(args: &LiveArgs, queue: &str, done: &Path, page: &str) -> anyhow::Result<Child> {
+    let endpoints: Vec<String> = args.endpoints.iter().map(ToString::to_string).collect();
+    let worker = std::env::current_exe()?;
+    let mut command = Command::new(&args.flotilla);
+    command
+        .args(["autoscale", "--endpoint", &endpoints[0], "--queue", queue, "--listen", page])
+        .args(["--processing-ms", &args.work_ms.to_string(), "--measure", "127.0.0.1:0"])
+        .args(["--acceptable-latency-s", &args.acceptable_latency_s.to_string()])
+        .args(["--min", "1", "--max", &INSTANCES_MAX.to_string(), "--interval-ms", "250"])
+        .args(["--scale-out-cooldown-s", "0.5", "--scale-in-cooldown-s", "4", "--"])
+        .arg(worker)
+        .args(["worker", "--queue", queue, "--endpoints", &endpoints.join(",")])
+        .args(["--work-ms", &args.work_ms.to_string(), "--done"])
+        .arg(done)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command.spawn().with_context(|| format!("{} cannot be started", args.flotilla.display()))
+}
+
+/// In order, with the workers.
+async fn end(controller: &mut Child) -> anyhow::Result<()> {
+    if let Some(id) = controller.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        kill_process(id, Signal::TERM)?;
+    }
+    let status = tokio::time::timeout(PATIENCE, controller.wait()).await;
+    let status = status.context("the controller does not end")??;
+    ensure!(status.success(), "the controller ended with {status}");
+    Ok(())
+}
+
+async fn drive(
+    args: &LiveArgs,
+    sender: &mut Sender<'_>,
+    url: &str,
+    page: &str,
+    done: &Path,
+) -> anyhow::Result<Seen> {
+    let begin = Instant::now();
+    while read_page(page).await.is_err() {
+        ensure!(begin.elapsed() < PATIENCE, "the controller does not begin");
+        tokio::time::sleep(SAMPLE).await;
+    }
+    let load = load(args);
+    let mut seen = Seen::new(load.clone(), args.work_ms as f64, args.acceptable_latency_s);
+    seen.begin_us = now_us()?;
+    let begin = Instant::now();
+    let mut due_sample = Duration::ZERO;
+    let mut quiet_since = None;
+    loop {
+        let now = begin.elapsed();
+        let due = load.total(now.as_secs_f64()) as u64;
+        while seen.sent < due {
+            let count = (due - seen.sent).min(BATCH_MAX);
+            sender.send(url, seen.sent, count, begin + PATIENCE.max(now * 2)).await?;
+            seen.sent += count;
+        }
+        if now >= due_sample {
+            due_sample = now + SAMPLE;
+            seen.moments.push(read_page(page).await?.at(now.as_secs_f64()));
+        }
+        if now.as_secs_f64() > load.seconds() {
+            let since = *quiet_since.get_or_insert(now);
+            let moment = seen.moments.last().context("there was a sample")?;
+            let quiet = moment.running <= 1.0 && moment.unfinished == 0.0;
+            if quiet && read_done(done)?.len() as u64 == seen.sent {
+                return Ok(seen);
+            }
+            if now - since > PATIENCE {
+                // What is missing is seen by whoever judges.
+                return Ok(seen);
+            }
+        }
+        tokio::time::sleep(SEND_EVERY).await;
+    }
+}
+
+struct Sender<'a> {
+    args: &'a LiveArgs,
+    next: usize,
+    caller: Caller,
+}
+
+impl Sender<'_> {
+    /// Again and again until it is acknowledged. What was sent more than once may be done more than once.
+    async fn send(
+        &mut self,
+        url: &str,
+        first: u64,
+        count: u64,
+        deadline: Instant,
+    ) -> anyhow::Result<()> {
+        let mut missing: Vec<u64> = (first..first + count).collect();
+        loop {
+            let sent_us = now_us()?;
+            let entry = |number: &u64| json!({ "Id": number.to_string(), "MessageBody": format!("{number} {sent_us}") });
+            let entries: Vec<Value> = missing.iter().map(entry).collect();
+            let input = json!({ "QueueUrl": url, "Entries": entries });
+            let failure = match self.caller.ask("SendMessageBatch", &input).await {
+                Ok(answer) => {
+                    let sent: Vec<u64> = answer["Successful"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|entry| entry["Id"].as_str()?.parse().ok())
+                        .collect();
+                    missing.retain(|number| !sent.contains(number));
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                    format!("some messages are refused: {answer}")
+                }
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > deadline {
+                bail!("messages cannot be sent: {failure}");
+            }
+            self.next += 1;
+            self.caller = Caller::new(&self.args.endpoints[self.next % self.args.endpoints.len()]);
+            tokio::time::sleep(SAMPLE).await;
+        }
+    }
+}
+
+async fn read_page(address: &str) -> anyhow::Result<Page> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Page::read(&text).context("a number is missing on the controller's page")
+}

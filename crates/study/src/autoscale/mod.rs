@@ -1,0 +1,121 @@
+//! What an autoscaler does to a queue: modelled with two rules, and seen with real workers.
+//!
+//! The model shows why the number of messages alone is a bad thing to track. It says nothing of how many
+//! instances there are to work on them, so the tracker adds instances for as long as there are too
+//! many messages and takes them away for as long as there are too few: like a predator and its prey
+//! the two swing, and the swings do not die out. The backlog per instance falls when an instance is added, and
+//! the loop is a lag of first order with the acceptable latency as its time constant.
+
+mod draw;
+mod live;
+mod load;
+mod model;
+mod seen;
+
+pub(crate) use live::LiveArgs;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flotilla_autoscale::Policy;
+
+use load::Load;
+use model::{Outcome, Rule, Scenario, simulate};
+
+/// Of the model's queue, if only the count is tracked: right for the load that it begins with.
+const COUNT: f64 = 600.0;
+
+/// See [`model`].
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Where the chart and the table go.
+    #[arg(long, default_value = "autoscale-study", value_name = "DIR")]
+    out: PathBuf,
+    /// Of what is random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// An hour and a half: steady, rising, steady, a burst, falling, and nearly nothing.
+fn scenario(seed: u64) -> Scenario {
+    let load = [
+        (900.0, 20.0, 20.0, 0),
+        (900.0, 20.0, 80.0, 0),
+        (1_200.0, 80.0, 80.0, 0),
+        (900.0, 80.0, 80.0, 2_400),
+        (600.0, 80.0, 6.0, 0),
+        (900.0, 6.0, 6.0, 0),
+    ];
+    Scenario {
+        load: Load::new(&load),
+        policy: Policy {
+            acceptable_latency: Duration::from_secs(30),
+            min: 1,
+            max: 80,
+            tolerance: 0.1,
+            scale_out_cooldown: Duration::from_secs(10),
+            scale_in_cooldown: Duration::from_secs(60),
+        },
+        mean_processing_s: 0.5,
+        boot_s: 5.0,
+        interval_s: 5.0,
+        seed,
+    }
+}
+
+/// Simulates both rules, and writes a chart and a table.
+pub(crate) fn model(args: &ModelArgs) -> anyhow::Result<()> {
+    let scenario = scenario(args.seed);
+    let good = simulate(&scenario, Rule::BacklogPerInstance);
+    let naive = simulate(&scenario, Rule::CountAlone { messages: COUNT });
+    std::fs::create_dir_all(&args.out)?;
+    let svg = draw::comparison(&scenario, &good, &naive, COUNT).svg();
+    std::fs::write(args.out.join("autoscale-model.svg"), svg)?;
+    std::fs::write(args.out.join("autoscale-model.csv"), csv(&good, &naive))?;
+    let acceptable = scenario.policy.acceptable_latency.as_secs_f64();
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{:28} {:>9} {:>9} {:>14} {:>15} {:>8}",
+        "scaled by", "p50 (s)", "p99 (s)", "late (>1.5x)", "instance hours", "started"
+    )?;
+    for (name, run) in [("backlog per instance", &good), ("number of messages alone", &naive)] {
+        let (p50, p99) = (run.quantile_s(0.5), run.quantile_s(0.99));
+        let (late, hours) = (100.0 * run.late(1.5 * acceptable), run.instance_hours);
+        let started = run.started;
+        writeln!(out, "{name:28} {p50:>9.1} {p99:>9.1} {late:>13.1}% {hours:>15.1} {started:>8}")?;
+    }
+    writeln!(out, "chart and table: {}", args.out.display())?;
+    Ok(())
+}
+
+fn csv(good: &Outcome, naive: &Outcome) -> String {
+    let mut table = "seconds,arrivals_per_second,backlog,instances,latency_seconds,\
+                     count_alone_backlog,count_alone_instances,count_alone_latency_seconds\n"
+        .to_owned();
+    for (one, two) in good.samples.iter().zip(&naive.samples) {
+        table.push_str(&format!(
+            "{},{:.2},{},{},{:.2},{},{},{:.2}\n",
+            one.at_s,
+            one.rate,
+            one.backlog,
+            one.instances,
+            one.latency_s,
+            two.backlog,
+            two.instances,
+            two.latency_s
+        ));
+    }
+    table
+}
+
+/// Runs real workers under a real load, writes a chart and a table, and judges what came of it.
+pub(crate) async fn live(args: &LiveArgs) -> anyhow::Result<bool> {
+    let seen = live::run(args).await?;
+    std::fs::create_dir_all(&args.out)?;
+    std::fs::write(args.out.join("autoscale-live.svg"), draw::live(&seen).svg())?;
+    std::fs::write(args.out.join("autoscale-live.csv"), seen.csv())?;
+    writeln!(io::stdout(), "{}", seen.report())?;
+    Ok(seen.is_sound())
+}
