@@ -1,0 +1,207 @@
+//! The endpoint's database: customers, payments, and the outbox.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use uuid::Uuid;
+
+use crate::database::Database;
+use crate::payment::{Payment, Sale};
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS customers (
+        name TEXT PRIMARY KEY,
+        payments INTEGER NOT NULL,
+        paid_cents INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS payments (
+        request_id TEXT PRIMARY KEY,
+        idempotency_key TEXT NOT NULL UNIQUE,
+        customer TEXT NOT NULL,
+        product TEXT NOT NULL,
+        amount_cents INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS outbox (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        request_id TEXT NOT NULL UNIQUE,
+        body TEXT NOT NULL
+    ) STRICT;
+";
+
+/// Why a payment is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptError {
+    #[error("this idempotency key was used for another payment")]
+    OtherPayment,
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Message(#[from] serde_json::Error),
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) sequence: i64,
+    pub(crate) body: String,
+}
+
+/// How far a request is, as the endpoint's own database knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    InOutbox,
+    Sent,
+}
+
+/// Numbers for the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) payments: i64,
+    pub(crate) cents: i64,
+    /// By the customers' records, which must be the same.
+    pub(crate) customers_cents: i64,
+    pub(crate) outbox: i64,
+}
+
+pub(crate) fn open(dir: &Path) -> rusqlite::Result<Database> {
+    Database::open(&dir.join("payments.db"), TABLES)
+}
+
+/// Takes a payment: its request's id. The same key and payment have the same id for ever.
+///
+/// Customer, payment and message are one transaction. That is the whole point: sending to the queue
+/// after the commit would lose the message of an endpoint that is killed between the two, and
+/// sending before it would sell what was never paid.
+pub(crate) fn accept(
+    connection: &mut Connection,
+    key: &str,
+    payment: &Payment,
+) -> Result<String, AcceptError> {
+    // Immediate: two requests with the same key must not both find nothing.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some((request_id, earlier)) = find(&transaction, key)? {
+        return if earlier == *payment { Ok(request_id) } else { Err(AcceptError::OtherPayment) };
+    }
+    let request_id = Uuid::new_v4().to_string();
+    let cents = payment.cents();
+    transaction.execute(
+        "INSERT INTO customers VALUES (?1, 1, ?2) ON CONFLICT (name) DO UPDATE
+         SET payments = payments + 1, paid_cents = paid_cents + ?2",
+        params![payment.customer, cents],
+    )?;
+    transaction.execute(
+        "INSERT INTO payments VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![request_id, key, payment.customer, payment.product, cents],
+    )?;
+    let sale = Sale { request_id: request_id.clone(), payment: payment.clone() };
+    transaction.execute(
+        "INSERT INTO outbox (request_id, body) VALUES (?1, ?2)",
+        params![request_id, serde_json::to_string(&sale)?],
+    )?;
+    transaction.commit()?;
+    Ok(request_id)
+}
+
+fn find(connection: &Connection, key: &str) -> rusqlite::Result<Option<(String, Payment)>> {
+    let mut statement = connection.prepare(
+        "SELECT request_id, customer, product, amount_cents FROM payments
+         WHERE idempotency_key = ?1",
+    )?;
+    let row = statement.query_row([key], |row| {
+        let amount_cents = row.get::<_, i64>(3)?.cast_unsigned();
+        let payment = Payment { customer: row.get(1)?, product: row.get(2)?, amount_cents };
+        Ok((row.get(0)?, payment))
+    });
+    row.optional()
+}
+
+/// The oldest messages that are to be sent, at most `count`.
+pub(crate) fn outgoing(connection: &Connection, count: usize) -> rusqlite::Result<Vec<Outgoing>> {
+    let mut statement =
+        connection.prepare("SELECT sequence, body FROM outbox ORDER BY sequence LIMIT ?1")?;
+    let rows = statement.query_map([count as i64], |row| {
+        Ok(Outgoing { sequence: row.get(0)?, body: row.get(1)? })
+    })?;
+    rows.collect()
+}
+
+/// These are in the queue now. A relay that dies before this sends them once more.
+pub(crate) fn sent(connection: &mut Connection, sequences: &[i64]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for sequence in sequences {
+        transaction.execute("DELETE FROM outbox WHERE sequence = ?1", [sequence])?;
+    }
+    transaction.commit()
+}
+
+/// `None`: there is no such request.
+pub(crate) fn progress(
+    connection: &Connection,
+    request_id: &str,
+) -> rusqlite::Result<Option<Progress>> {
+    let mut statement = connection.prepare(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = payments.request_id)
+         FROM payments WHERE request_id = ?1",
+    )?;
+    let waits = statement.query_row([request_id], |row| row.get::<_, bool>(0)).optional()?;
+    Ok(waits.map(|waits| if waits { Progress::InOutbox } else { Progress::Sent }))
+}
+
+pub(crate) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM payments),
+                (SELECT coalesce(sum(amount_cents), 0) FROM payments),
+                (SELECT coalesce(sum(paid_cents), 0) FROM customers),
+                (SELECT count(*) FROM outbox)",
+        [],
+        |row| {
+            Ok(Totals {
+                payments: row.get(0)?,
+                cents: row.get(1)?,
+                customers_cents: row.get(2)?,
+                outbox: row.get(3)?,
+            })
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payment(amount_cents: u64) -> Payment {
+        Payment { customer: "Ada".into(), product: "home".into(), amount_cents }
+    }
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        connection
+    }
+
+    #[test]
+    fn a_payment_and_its_message_are_there_together() {
+        let mut connection = database();
+        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
+        let waiting = outgoing(&connection, 10).unwrap();
+        let sale: Sale = serde_json::from_str(&waiting[0].body).unwrap();
+        assert_eq!(sale, Sale { request_id: id.clone(), payment: payment(500) });
+        assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::InOutbox));
+        sent(&mut connection, &[waiting[0].sequence]).unwrap();
+        assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::Sent));
+        assert_eq!(progress(&connection, "other").unwrap(), None);
+        assert_eq!(outgoing(&connection, 10).unwrap(), []);
+    }
+
+    #[test]
+    fn a_repeated_payment_is_the_same_one() {
+        let mut connection = database();
+        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
+        assert_eq!(accept(&mut connection, "k1", &payment(500)).unwrap(), id);
+        let other = accept(&mut connection, "k1", &payment(501));
+        assert!(matches!(other, Err(AcceptError::OtherPayment)));
+        assert_ne!(accept(&mut connection, "k2", &payment(500)).unwrap(), id);
+        let expected = Totals { payments: 2, cents: 1_000, customers_cents: 1_000, outbox: 2 };
+        assert_eq!(totals(&connection).unwrap(), expected);
+    }
+}

@@ -1,0 +1,25 @@
+//! Brings back what was put aside.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use crate::queues::{DEAD, Queues};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
+/// Moves everything back to where it came from; the number of messages that were moved.
+pub(crate) async fn run(queues: &Queues) -> anyhow::Result<i64> {
+    let arn = queues.attribute(DEAD, QueueAttributeName::QueueArn).await?;
+    queues.client().start_message_move_task().source_arn(&arn).send().await?;
+    loop {
+        let list = queues.client().list_message_move_tasks().source_arn(&arn).send().await?;
+        let task = list.results().first().context("the task is not known")?;
+        match task.status() {
+            Some("COMPLETED") => return Ok(task.approximate_number_of_messages_moved()),
+            Some("RUNNING") => tokio::time::sleep(LOOK_AGAIN).await,
+            other => bail!("the task is {other:?}: {:?}", task.failure_reason()),
+        }
+    }
+}

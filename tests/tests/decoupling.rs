@@ -1,0 +1,270 @@
+//! The decoupling example under load, while its endpoint, its workers and the queue's nodes are killed.
+
+#![allow(clippy::print_stderr, reason = "what was killed is worth reading")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use flotilla_tests::{Connection, Fleet, PATIENCE, binary, free_ports};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+const CUSTOMERS: usize = 4;
+const WORKERS: usize = 2;
+const KILLS: usize = 7;
+/// Between a kill and the next; long enough for work to go on.
+const REST: Duration = Duration::from_millis(900);
+/// One of so many is for a product that nobody knows.
+const POISON_EVERY: usize = 25;
+/// A message is hidden for this long if its worker is killed.
+const VISIBILITY_TIMEOUT_S: u32 = 4;
+/// Counts that do not become right by then never do.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// The example's processes.
+struct Example {
+    program: PathBuf,
+    endpoints: String,
+    data: PathBuf,
+    port: u16,
+    endpoint: Option<Child>,
+    workers: Vec<Option<Child>>,
+}
+
+impl Example {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--endpoints").arg(&self.endpoints).arg("--data").arg(&self.data);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// One that ends by itself, and what it says.
+    async fn run(&self, arguments: &[&str]) -> String {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {log}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Child {
+        let log = File::options().create(true).append(true).open(self.data.join("log.txt"));
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap()
+    }
+
+    fn start(&mut self) {
+        if self.endpoint.is_none() {
+            let listen = format!("127.0.0.1:{}", self.port);
+            self.endpoint = Some(self.spawn(&["endpoint", "--listen", &listen]));
+        }
+        for index in 0..self.workers.len() {
+            if self.workers[index].is_none() {
+                self.workers[index] = Some(self.spawn(&["worker", "--retry-s", "1"]));
+            }
+        }
+    }
+
+    async fn report(&self) -> BTreeMap<String, i64> {
+        let text = self.run(&["report"]).await;
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    }
+
+    /// Waits until what is reported is as it should be.
+    async fn until(&self, what: &str, holds: impl Fn(&BTreeMap<String, i64>) -> bool) {
+        let begin = Instant::now();
+        loop {
+            let report = self.report().await;
+            if holds(&report) {
+                return;
+            }
+            assert!(begin.elapsed() < SETTLED, "{what}: {report:?}\n{}", self.log());
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.data.join("log.txt")).unwrap_or_default();
+        log.lines().rev().take(40).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn kill9(child: &mut Option<Child>) {
+    let mut child = child.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        for child in self.workers.iter_mut().chain([&mut self.endpoint]) {
+            if child.is_some() {
+                kill9(child);
+            }
+        }
+    }
+}
+
+/// What one customer paid: the ids of the requests, and the cents.
+#[derive(Default)]
+struct Paid {
+    requests: Vec<String>,
+    cents: i64,
+    poison: i64,
+    poison_cents: i64,
+}
+
+/// Pays until told to stop; each payment again and again until it is answered.
+async fn customer(port: u16, number: usize, stop: Arc<AtomicBool>) -> Paid {
+    let mut paid = Paid::default();
+    let mut connection = Connection::new(format!("127.0.0.1:{port}"));
+    for payment in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return paid;
+        }
+        let poison = payment % POISON_EVERY == POISON_EVERY - 1;
+        let product = if poison { "travel" } else { ["home", "life", "motor"][payment % 3] };
+        let cents = 100 + payment as i64;
+        let body = json!({
+            "customer": format!("customer {number}"), "product": product, "amount_cents": cents,
+        });
+        let head = format!(
+            "POST /payments HTTP/1.1\r\ncontent-type: application/json\r\n\
+             idempotency-key: {number}-{payment}"
+        );
+        let begin = Instant::now();
+        let id = loop {
+            let answer = connection.request(&head, &body.to_string(), PATIENCE).await;
+            if let Ok(answer) = answer
+                && answer.status == 202
+            {
+                let answer: Value = serde_json::from_str(&answer.body).unwrap();
+                break answer["requestId"].as_str().unwrap().to_owned();
+            }
+            assert!(begin.elapsed() < PATIENCE, "a payment is not taken");
+            sleep(Duration::from_millis(50)).await;
+        };
+        paid.requests.push(id);
+        paid.cents += cents;
+        paid.poison += i64::from(poison);
+        paid.poison_cents += if poison { cents } else { 0 };
+        sleep(Duration::from_millis(15)).await;
+    }
+    paid
+}
+
+/// Kills one after the other, in an order that chance decides; everything is killed at least once.
+async fn kill(fleet: &mut Fleet, example: &mut Example) {
+    let nodes = fleet.ids();
+    let first = rand::random_range(0..4);
+    for round in 0..KILLS {
+        sleep(REST).await;
+        match (first + round) % 4 {
+            0 => {
+                eprintln!("kill the endpoint");
+                kill9(&mut example.endpoint);
+            }
+            1 => {
+                let worker = rand::random_range(0..WORKERS);
+                eprintln!("kill worker {worker}");
+                kill9(&mut example.workers[worker]);
+            }
+            2 => {
+                let node = nodes[rand::random_range(0..nodes.len())];
+                eprintln!("kill node {node}");
+                fleet.kill9(node);
+                sleep(REST).await;
+                fleet.launch(node);
+                fleet.ready().await;
+            }
+            _ => {
+                eprintln!("kill all workers and the endpoint");
+                example.workers.iter_mut().for_each(kill9);
+                kill9(&mut example.endpoint);
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+        example.start();
+    }
+}
+
+async fn start(fleet: &Fleet, data: &Path) -> Example {
+    let program = binary().with_file_name("flotilla-decoupling");
+    assert!(program.is_file(), "{} is missing: build flotilla-decoupling", program.display());
+    let endpoints: Vec<String> =
+        fleet.ids().into_iter().map(|id| format!("http://{}", fleet.endpoint(id))).collect();
+    let mut example = Example {
+        program,
+        endpoints: endpoints.join(","),
+        data: data.to_owned(),
+        port: free_ports(1)[0],
+        endpoint: None,
+        workers: (0..WORKERS).map(|_| None).collect(),
+    };
+    let timeout = VISIBILITY_TIMEOUT_S.to_string();
+    example.run(&["setup", "--visibility-timeout-s", &timeout, "--receives", "4"]).await;
+    example.start();
+    example
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payments_become_sales_exactly_once_whatever_is_killed() {
+    let mut fleet = Fleet::start(3).await;
+    let data = tempfile::tempdir().unwrap();
+    let mut example = start(&fleet, data.path()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let customers: Vec<_> = (0..CUSTOMERS)
+        .map(|number| tokio::spawn(customer(example.port, number, stop.clone())))
+        .collect();
+    kill(&mut fleet, &mut example).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Paid::default();
+    for customer in customers {
+        let paid = customer.await.unwrap();
+        all.requests.extend(paid.requests);
+        all.cents += paid.cents;
+        all.poison += paid.poison;
+        all.poison_cents += paid.poison_cents;
+    }
+    let payments = all.requests.len() as i64;
+    eprintln!("{payments} payments, {} for an unknown product", all.poison);
+    assert!(all.poison > 0);
+
+    // Of everything, something is booked or put aside. More than that may be put aside: what was received by
+    // workers that were killed again and again, and messages that a killed relay sent twice.
+    example
+        .until("everything is booked or put aside", |report| {
+            report["outbox"] == 0
+                && report["queued"] == 0
+                && report["sales"] + report["put-aside"] >= payments
+        })
+        .await;
+    let report = example.report().await;
+    assert_eq!((report["payments"], report["payments-cents"]), (payments, all.cents));
+    assert_eq!(report["customers-cents"], all.cents);
+    assert!(report["put-aside"] >= all.poison, "{report:?}");
+    assert!(report["sales-cents"] <= all.cents - all.poison_cents, "{report:?}");
+
+    // The reason is gone, and what was put aside comes back.
+    example.run(&["add-product", "travel"]).await;
+    example.run(&["redrive"]).await;
+    example
+        .until("everything is booked", |report| {
+            report["sales"] == payments && report["put-aside"] == 0 && report["queued"] == 0
+        })
+        .await;
+    let report = example.report().await;
+    assert_eq!((report["booked"], report["sales-cents"]), (payments, all.cents), "{report:?}");
+    let mut connection = Connection::new(format!("127.0.0.1:{}", example.port));
+    for id in &all.requests {
+        let answer = connection.get(&format!("/requests/{id}")).await.unwrap();
+        assert_eq!(answer.body, r#"{"status":"booked"}"#, "{id}");
+    }
+}
