@@ -106,6 +106,8 @@ struct Slot {
     due_ms: Option<u64>,
     /// Some tenants of the queue are noisy there.
     noisy: bool,
+    /// What was sent to it until about then was handed out.
+    reached_ms: u64,
 }
 
 impl Slot {
@@ -189,6 +191,20 @@ impl Deck {
         shards
     }
 
+    /// The same; but those that are known to have messages more than `lag_ms` older than what others
+    /// have come to wait for `asks_behind` only.
+    pub fn neglected(&self, asks: usize, asks_behind: usize, lag_ms: u64) -> Vec<usize> {
+        let front_ms = self.slots.iter().map(|slot| slot.reached_ms).max().unwrap_or_default();
+        let is_neglected = |shard: &usize| {
+            let slot = &self.slots[*shard];
+            let is_behind = slot.backlog > 0 && slot.reached_ms.saturating_add(lag_ms) < front_ms;
+            is_behind || slot.passed_over as usize >= asks
+        };
+        let mut shards = self.passed_over(asks_behind.min(asks));
+        shards.retain(is_neglected);
+        shards
+    }
+
     fn patience(&self) -> u32 {
         2 * self.slots.len() as u32
     }
@@ -218,6 +234,13 @@ impl Deck {
     pub fn note_due(&mut self, shard: usize, due_ms: u64) {
         if let Some(slot) = self.slots.get_mut(shard) {
             slot.due_ms = Some(slot.due_ms.map_or(due_ms, |before| before.min(due_ms)));
+        }
+    }
+
+    /// A shard handed out a message that was sent then.
+    pub fn note_reached(&mut self, shard: usize, sent_ms: u64) {
+        if let Some(slot) = self.slots.get_mut(shard) {
+            slot.reached_ms = slot.reached_ms.max(sent_ms);
         }
     }
 
@@ -408,6 +431,24 @@ mod tests {
         assert_eq!(deck.passed_over(1), [1, 2, 0]);
         assert_eq!(deck.passed_over(3), [1, 2]);
         assert_eq!(deck.passed_over(4), [0; 0]);
+    }
+
+    #[test]
+    fn who_has_older_messages_waits_for_less() {
+        let mut deck = Deck::new(3);
+        deck.note_reached(0, 10_000);
+        deck.note_reached(0, 9_000);
+        deck.note_reached(1, 8_999);
+        deck.note_backlog(1, 4, 0);
+        deck.asked(&[0]);
+        assert_eq!(deck.neglected(9, 1, 1_000), [1], "nothing is known of 2, and 0 is in front");
+        assert_eq!(deck.neglected(9, 2, 1_000), [0; 0], "it was its turn a moment ago");
+        assert_eq!(deck.neglected(9, 1, 1_001), [0; 0]);
+        assert_eq!(deck.neglected(1, 1, 1_000), [1, 2]);
+        deck.note_sent(2, 1);
+        assert_eq!(deck.neglected(9, 1, 1_000), [1, 2]);
+        deck.note_backlog(1, 0, 0);
+        assert_eq!(deck.neglected(9, 1, 1_000), [2]);
     }
 
     #[test]

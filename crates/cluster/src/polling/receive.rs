@@ -31,6 +31,11 @@ const DECKS_MAX: usize = 100_000;
 /// A long poll begins elsewhere than on its own node when a shard was passed over for so many
 /// rounds of all shards.
 const LONG_PATIENCE: usize = 16;
+/// And after so many when it is known to have messages that are older by so much than those that
+/// are handed out. Without it, consumers at one node only would serve the other nodes' shards less than
+/// senders fill them.
+const BEHIND_PATIENCE: usize = 4;
+const BEHIND_MS: u64 = 1_000;
 /// After so many polls that found enough on the shard where a FIFO queue lives, the next one begins
 /// with the other shards.
 const HOME_PATIENCE: usize = 16;
@@ -239,8 +244,11 @@ impl Poll<'_> {
     /// over for long come first.
     fn look_here_first(&self) -> Vec<usize> {
         let n = self.groups.len();
-        let mut order =
-            self.node.decks.with(self.spec.queue, n, |deck| deck.passed_over(LONG_PATIENCE * n));
+        let (asks, behind) = (LONG_PATIENCE * n, BEHIND_PATIENCE * n);
+        let mut order = self
+            .node
+            .decks
+            .with(self.spec.queue, n, |deck| deck.neglected(asks, behind, BEHIND_MS));
         let led = self.node.router.led_here();
         let is_local = |shard: &usize| led.contains(&self.groups[*shard]);
         let mut local: Vec<usize> = (0..n).filter(is_local).collect();
@@ -316,6 +324,8 @@ impl Poll<'_> {
             let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
             self.node.decks.with(self.spec.queue, n, |deck| {
                 deck.note_backlog(place, claimed.backlog, now_ms);
+                let newest = claimed.leases.iter().flatten().map(|lease| lease.sent_ms).max();
+                deck.note_reached(place, newest.unwrap_or_default());
                 if count > 0 {
                     deck.note_due(place, now_ms + self.spec.visibility_ms);
                 }
