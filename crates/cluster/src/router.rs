@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_consensus::group::Group;
+use flotilla_consensus::group::{Group, Leadership};
 use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_probe::{failpoint, planted};
 use flotilla_queue::command::{Command, Identified, Reply};
@@ -16,6 +16,7 @@ use flotilla_wire::command::{command_to_pb, replies_from_pb};
 use flotilla_wire::proto::cluster as pb;
 use parking_lot::RwLock;
 use prost::Message as _;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::api::Trouble;
@@ -316,17 +317,50 @@ fn leads(shards: &HashMap<GroupId, Route>, group: GroupId) -> bool {
 /// Returns when a group's leadership changed, or after a short while: for a group without a
 /// replica here nothing tells, and another attempt may find the leader again.
 pub(crate) async fn leadership_changed(group: Option<&Group>) {
+    changed_or_later(group.map(Group::leadership)).await;
+}
+
+async fn changed_or_later(leadership: Option<watch::Receiver<Leadership>>) {
     let changed = async {
-        match group {
-            Some(group) => {
-                let mut leadership = group.leadership();
-                // A new receiver takes what it was born with for a change.
-                leadership.mark_unchanged();
-                let _ = leadership.changed().await;
+        if let Some(mut leadership) = leadership {
+            // A new receiver takes what it was born with for a change.
+            leadership.mark_unchanged();
+            if leadership.changed().await.is_ok() {
+                return;
             }
-            None => std::future::pending().await,
+            // The replica has ended: whoever came back at once would do so again and again.
         }
+        std::future::pending().await
     };
     // That it took too long is no error.
     let _ = timeout(LOOK_AGAIN, changed).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by seed 22 of the simulator: requests that were waiting for a leader kept their thread
+    /// busy once the replica had ended.
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_has_ended_is_not_asked_without_a_pause() {
+        let (publish, leadership) = watch::channel(Leadership::default());
+        let began = Instant::now();
+        changed_or_later(Some(leadership.clone())).await;
+        assert!(began.elapsed() >= LOOK_AGAIN);
+        drop(publish);
+        let began = Instant::now();
+        changed_or_later(Some(leadership)).await;
+        assert!(began.elapsed() >= LOOK_AGAIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_not_waited_for_longer_than_it_takes() {
+        let (publish, leadership) = watch::channel(Leadership::default());
+        let began = Instant::now();
+        let change =
+            async { publish.send_replace(Leadership { term: 2, ..Leadership::default() }) };
+        tokio::join!(changed_or_later(Some(leadership)), change);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }
