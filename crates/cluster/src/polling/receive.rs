@@ -23,6 +23,7 @@ use crate::api::{
     Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
 };
 use crate::node::Node;
+use crate::router::LOOK_AGAIN;
 use crate::{fifo, gathering};
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
@@ -389,6 +390,12 @@ impl Poll<'_> {
             }
             // Only now: until here, going away would have passed the wake-up on.
             parked.taken();
+            if self.missed && !self.may_stand_elsewhere() {
+                // A shard that hands its leadership over refuses at once, gives back what it had
+                // reserved, and wakes with that: without a pause this would go round and round.
+                self.missed = false;
+                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
+            }
         }
     }
 
