@@ -61,7 +61,8 @@ pub(crate) async fn claim_here(
         };
         let claim = shard.claim(ReceiveSpec { max: left, ..spec.clone() }).map_err(|_| ());
         if let Ok(Some(claim)) = &claim {
-            left -= claim.count().min(left);
+            // What stands for an attempt is on one shard.
+            left = if spec.only_again { 0 } else { left - claim.count().min(left) };
         }
         claims.push((*group, Some(shard), claim));
     }

@@ -286,8 +286,11 @@ impl Poll<'_> {
         let mut asked = Vec::with_capacity(shards.len());
         let mut rest: Vec<GroupId> = shards.to_vec();
         while let Some(first) = rest.first().copied() {
-            let left = self.request.max_messages - self.received.messages.len();
-            if left == 0 {
+            let found = self.received.messages.len();
+            // What stands for an attempt is handed out again, even if fewer are asked for now; and
+            // it is on one shard.
+            let left = self.request.max_messages.saturating_sub(found);
+            if left == 0 || (self.spec.only_again && found > 0) {
                 break;
             }
             let leader = self.node.router.leader(first);
