@@ -13,10 +13,9 @@ use flotilla_consensus::shard::{Shard, ShardError, ShardSeed};
 use flotilla_probe::failpoint;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
-use flotilla_transport::{LocalIdentity, PeerConfig};
+use flotilla_transport::{Dial, Listener, LocalIdentity, PeerConfig};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -127,12 +126,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the stores, answers peers on `listener`, and goes on in the background until this node
-    /// is part of its cluster; [`crate::api::Cluster::ready`] says when it can serve.
+    /// Opens the stores, dials peers over `network`, answers them on `listener`, and goes on in the
+    /// background until this node is part of its cluster; [`crate::api::Cluster::ready`] says when it
+    /// can serve.
     ///
     /// # Errors
     /// When the stores cannot be opened.
-    pub fn start(options: NodeOptions, listener: TcpListener) -> io::Result<Arc<Self>> {
+    pub fn start(
+        options: NodeOptions,
+        network: impl Dial,
+        listener: impl Listener,
+    ) -> io::Result<Arc<Self>> {
         let id = options.id;
         let founding = Arc::new(Founding::open(&options.dir, id, options.shards)?);
         let others = options.nodes.iter().filter(|(node, _)| **node != id);
@@ -145,7 +149,7 @@ impl Node {
             let (founding, token) = (founding.clone(), options.token.clone());
             Arc::new(move || LocalIdentity { cluster: founding.cluster(), token: token.clone() })
         };
-        let host = Host::open(HostOptions {
+        let host = HostOptions {
             node: id,
             dir: options.dir.clone(),
             peers: others.map(peer).collect(),
@@ -154,7 +158,8 @@ impl Node {
             log_keep_entries: options.log_cuts.keep_entries,
             state: options.state,
             on_fatal: options.on_fatal.clone(),
-        })?;
+        };
+        let host = Host::open(host, network)?;
         let counters = Arc::new(NodeCounters::default());
         let (remote, wakes) = mpsc::unbounded_channel();
         let session = rand::random();

@@ -15,6 +15,7 @@ use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
+use flotilla_transport::Tcp;
 use flotilla_types::attributes::{AttributePatch, GrantError, RevokeError};
 use flotilla_types::clock::{Clock, SystemClock};
 use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId, NodeId};
@@ -97,7 +98,7 @@ impl Fleet {
             clock: self.clock.clone(),
             on_fatal: Arc::new(|why| panic!("fatal: {why}")),
         };
-        self.nodes.insert(id, Node::start(options, listener).unwrap());
+        self.nodes.insert(id, Node::start(options, Tcp, listener).unwrap());
     }
 
     /// Ends a node and waits until its stores are closed.

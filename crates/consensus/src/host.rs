@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use flotilla_probe::{failpoint, planted};
 use flotilla_storage::log::{Damage, Engine, LogMetrics, LogOptions};
 use flotilla_storage::state::{StateDb, StateOptions};
-use flotilla_transport::{Handler, Identity, PeerConfig, Transport};
+use flotilla_transport::{Dial, Handler, Identity, PeerConfig, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::RwLock;
@@ -106,7 +106,7 @@ impl Host {
     /// # Errors
     /// When a store cannot be opened at all. A damaged log is no error: its groups come back by
     /// rebirth (see [`Host::start_group`]).
-    pub fn open(options: HostOptions) -> io::Result<Self> {
+    pub fn open(options: HostOptions, network: impl Dial) -> io::Result<Self> {
         let fatal = options.on_fatal.clone();
         let on_log_error = move |error: &io::Error| fatal(format!("the log failed: {error}"));
         std::fs::create_dir_all(&options.dir)?;
@@ -130,7 +130,7 @@ impl Host {
         }
         let groups = Arc::new(Groups::default());
         let handler = Arc::new(PeerHandler { groups: groups.clone(), above: OnceLock::new() });
-        let transport = Transport::new(options.node, options.identity, options.peers);
+        let transport = Transport::over(network, options.node, options.identity, options.peers);
         transport.set_handler(handler.clone());
         let inner = Inner {
             node: options.node,

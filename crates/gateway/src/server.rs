@@ -1,14 +1,17 @@
 //! Connections: taking them, bounding them, ending them.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use flotilla_cluster::api::Cluster;
+use flotilla_transport::Listener;
 use flotilla_types::limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::gateway::Gateway;
@@ -32,7 +35,7 @@ const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 /// returns when the last connection is closed. Dropping the future abandons the listener only.
 pub async fn serve<C: Cluster>(
     gateway: Arc<Gateway<C>>,
-    listener: TcpListener,
+    mut listener: impl Listener,
     mut shutdown: watch::Receiver<bool>,
 ) {
     // A permit per connection: all permits back means no connection left.
@@ -43,7 +46,7 @@ pub async fn serve<C: Cluster>(
             _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
+        let mut stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
@@ -57,7 +60,8 @@ pub async fn serve<C: Cluster>(
             }
             Err(_) => {
                 // Whether it gets through or not, the connection ends here.
-                let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+                let mut nobody_waits = Context::from_waker(Waker::noop());
+                let _ = Pin::new(&mut stream).poll_write(&mut nobody_waits, TOO_MANY_CONNECTIONS);
             }
         }
     }
@@ -67,14 +71,12 @@ pub async fn serve<C: Cluster>(
     let _ = connections.acquire_many(all).await;
 }
 
-async fn connection<C: Cluster>(
+async fn connection<C: Cluster, S: AsyncRead + AsyncWrite + Unpin>(
     gateway: Arc<Gateway<C>>,
-    stream: TcpStream,
+    stream: S,
     mut shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
-    // Answers are single writes: waiting for more would only delay them.
-    let _ = stream.set_nodelay(true);
     let stopping = shutdown.clone();
     let service = service_fn(|request| http::answer(gateway.as_ref(), stopping.clone(), request));
     // No half-close: the end of the client's stream ends the connection, which drops the request

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use flotilla_cluster::api::Cluster as _;
 use flotilla_cluster::node::{Node, NodeOptions};
 use flotilla_gateway::{Config, Gateway};
+use flotilla_transport::Tcp;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
@@ -86,7 +87,7 @@ async fn run(
     let admin_port = TcpListener::from_std(listeners.admin)?;
     let api = TcpListener::from_std(listeners.api)?;
 
-    let node = Node::start(node, peer).context("the node cannot start")?;
+    let node = Node::start(node, Tcp, peer).context("the node cannot start")?;
     let admin = Arc::new(Admin::new(node.clone(), stop.clone()));
     // It goes on until the runtime ends, so that an ending node can be watched.
     tokio::spawn(admin::serve(admin.clone(), admin_port));

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Streaming, transport::Endpoint};
 
 use crate::{
-    CallError, Identity, Lane, LinkPhase,
+    CallError, Dial, Identity, Lane, LinkPhase,
     counters::{LiveLane, add},
     identity,
     session::Session,
@@ -90,14 +90,15 @@ impl LaneLink {
 
 /// Who dials.
 #[derive(Clone)]
-pub(crate) struct Dialler {
+pub(crate) struct Dialler<N> {
+    pub(crate) network: N,
     pub(crate) local: NodeId,
     pub(crate) identity: Identity,
     pub(crate) closing: CancellationToken,
 }
 
 /// Keeps the lane up until the transport is closed.
-pub(crate) async fn keep_up(link: Arc<LaneLink>, dialler: Dialler) {
+pub(crate) async fn keep_up(link: Arc<LaneLink>, dialler: Dialler<impl Dial>) {
     let closing = dialler.closing.clone();
     let _: Option<Infallible> = closing.run_until_cancelled(dial_for_ever(&link, &dialler)).await;
     if let Some(session) = link.current() {
@@ -106,7 +107,7 @@ pub(crate) async fn keep_up(link: Arc<LaneLink>, dialler: Dialler) {
     link.down("this node closed the link");
 }
 
-async fn dial_for_ever(link: &LaneLink, dialler: &Dialler) -> Infallible {
+async fn dial_for_ever(link: &LaneLink, dialler: &Dialler<impl Dial>) -> Infallible {
     let (mut backoff_ms, mut was_up) = (BACKOFF_MIN_MS, false);
     let mut logged = String::new();
     loop {
@@ -143,10 +144,10 @@ async fn dial_for_ever(link: &LaneLink, dialler: &Dialler) -> Infallible {
 
 async fn connect(
     link: &LaneLink,
-    dialler: &Dialler,
+    dialler: &Dialler<impl Dial>,
 ) -> Result<(Arc<Session>, Streaming<Batch>), String> {
     // The address is resolved again at each attempt: nodes move.
-    let channel = Endpoint::from_shared(format!("http://{}", link.address))
+    let endpoint = Endpoint::from_shared(format!("http://{}", link.address))
         .map_err(|error| format!("bad address {:?}: {error}", link.address))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -155,10 +156,11 @@ async fn connect(
         .max_frame_size(HTTP_FRAME_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| format!("cannot connect to {}: {}", link.address, root_cause(&error)))?;
+        .keep_alive_while_idle(true);
+    let channel =
+        dialler.network.dial(endpoint).await.map_err(|error| {
+            format!("cannot connect to {}: {}", link.address, root_cause(&error))
+        })?;
     let mut client = PeerClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -1,6 +1,7 @@
 //! The accepting side.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -18,15 +19,11 @@ use flotilla_wire::proto::peer::{
     Batch, Frame, FrameKind, ResetReason,
     peer_server::{Peer, PeerServer},
 };
-use futures::{Stream, StreamExt as _};
-use tokio::net::TcpListener;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
-};
+use futures::{Stream, StreamExt as _, stream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use crate::{
-    CallError, Handler, ServeError,
+    CallError, Handler, Listener, ServeError,
     dial::{
         HTTP_FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, WINDOW_BYTES,
     },
@@ -42,7 +39,7 @@ const HEADER_BYTES_MAX: u32 = 16 * 1_024;
 
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    listener: impl Listener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     // Lanes never end by themselves: they are told to, then the server waits for its connections.
@@ -59,10 +56,7 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(1)
         .add_service(service)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(incoming(listener), stop.clone().cancelled_owned());
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         result = &mut serving => return Ok(result?),
@@ -73,6 +67,14 @@ pub(crate) async fn serve(
         Ok(result) => Ok(result?),
         Err(_) => Ok(()),
     }
+}
+
+/// What cannot be accepted is skipped by the server.
+fn incoming<L: Listener>(listener: L) -> impl Stream<Item = io::Result<L::Stream>> + Send {
+    stream::unfold(listener, |mut listener| async move {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    })
 }
 
 struct Acceptor {

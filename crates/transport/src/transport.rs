@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use flotilla_types::ids::{GroupId, NodeId};
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    CallError, Counters, Handler, Identity, Lane, LinkPhase, PeerStream, ServeError,
+    CallError, Counters, Dial, Handler, Identity, Lane, LinkPhase, Listener, PeerStream,
+    ServeError, Tcp,
     counters::{LiveCounters, add},
     dial::{self, Dialler, LaneLink},
     serve,
@@ -59,9 +60,23 @@ impl Transport {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(local: NodeId, identity: Identity, peers: Vec<PeerConfig>) -> Self {
+        Self::over(Tcp, local, identity, peers)
+    }
+
+    /// The same over another network.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn over(
+        network: impl Dial,
+        local: NodeId,
+        identity: Identity,
+        peers: Vec<PeerConfig>,
+    ) -> Self {
         let counters = LiveCounters::default();
         let closing = CancellationToken::new();
-        let dialler = Dialler { local, identity: identity.clone(), closing: closing.clone() };
+        let (me, closes) = (identity.clone(), closing.clone());
+        let dialler = Dialler { network, local, identity: me, closing: closes };
         let mut links = HashMap::new();
         for PeerConfig { node, address } in peers {
             links.entry(node).or_insert_with(|| {
@@ -99,7 +114,7 @@ impl Transport {
     /// When the listener fails for good.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Listener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         serve::serve(self.shared.clone(), listener, shutdown).await
