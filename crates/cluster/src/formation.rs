@@ -9,13 +9,14 @@
 //! place): it joins, and every group on it must be reborn, because it may once have voted and
 //! acknowledged.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_probe::{failable, failpoint};
+use flotilla_storage::disk::{Disk, Open};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::cluster as pb;
@@ -54,6 +55,7 @@ pub(crate) enum Arrival {
 
 /// What this node knows of the founding.
 pub(crate) struct Founding {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     node: NodeId,
     shards: u32,
@@ -64,10 +66,16 @@ pub(crate) struct Founding {
 impl Founding {
     /// # Errors
     /// When the file is there and cannot be read: then nobody may guess.
-    pub(crate) fn open(dir: &Path, node: NodeId, shards: u32) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let membership = read(&dir.join(FILE), node)?;
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        node: NodeId,
+        shards: u32,
+    ) -> io::Result<Self> {
+        disk.create_dir(dir)?;
+        let membership = read(&*disk, &dir.join(FILE), node)?;
         Ok(Self {
+            disk,
             dir: dir.to_owned(),
             node,
             shards,
@@ -88,7 +96,7 @@ impl Founding {
     fn join(&self, membership: Membership) -> io::Result<()> {
         let mut current = self.membership.lock();
         failable!(FormationJoin)?;
-        write(&self.dir, self.node, &membership)?;
+        write(&*self.disk, &self.dir, self.node, &membership)?;
         failpoint!(FormationJoined);
         *current = Some(membership);
         drop(current);
@@ -216,9 +224,9 @@ fn existed_before(answers: &[Option<pb::Founding>]) -> Option<&pb::Founding> {
     answers.iter().all(settled).then(|| answers.iter().flatten().next()).flatten()
 }
 
-fn read(file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
+fn read(disk: &dyn Disk, file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
+    let text = match disk.read(file) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -243,35 +251,43 @@ fn read(file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
     Ok(Some(Membership { cluster, founding }))
 }
 
-fn write(dir: &Path, node: NodeId, membership: &Membership) -> io::Result<()> {
+fn write(disk: &dyn Disk, dir: &Path, node: NodeId, membership: &Membership) -> io::Result<()> {
     let Membership { cluster, founding } = membership;
     let text = format!("{FORMAT_LINE}\ncluster {cluster}\nnode {node}\nfounding {founding}\n");
     let temporary = dir.join("cluster.new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
+    let file = disk.open(&temporary, Open::Anew)?;
+    file.write_all_at(text.as_bytes(), 0)?;
     file.sync_all()?;
-    fs::rename(&temporary, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
+    disk.rename(&temporary, &dir.join(FILE))?;
+    disk.sync_dir(dir)
 }
 
 #[cfg(test)]
 mod tests {
+    use flotilla_storage::disk::Machine;
+
     use super::*;
 
     #[test]
     fn the_file_is_read_back_and_belongs_to_one_node() {
         let dir = tempfile::tempdir().unwrap();
-        let founding = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        let founding = Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).unwrap();
         assert_eq!(founding.membership(), None);
         let membership = Membership { cluster: "abc".into(), founding: true };
         founding.join(membership.clone()).unwrap();
-        let again = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        let again = Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).unwrap();
         assert_eq!(again.membership(), Some(membership));
         again.finished().unwrap();
-        assert!(!Founding::open(dir.path(), NodeId(2), 8).unwrap().membership().unwrap().founding);
-        assert!(Founding::open(dir.path(), NodeId(3), 8).is_err());
-        fs::write(dir.path().join(FILE), "something else").unwrap();
-        assert!(Founding::open(dir.path(), NodeId(2), 8).is_err());
+        assert!(
+            !Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8)
+                .unwrap()
+                .membership()
+                .unwrap()
+                .founding
+        );
+        assert!(Founding::open(Arc::new(Machine), dir.path(), NodeId(3), 8).is_err());
+        std::fs::write(dir.path().join(FILE), "something else").unwrap();
+        assert!(Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).is_err());
     }
 
     /// Found by a cluster that never got ready: a node that asked the founder before and its other
@@ -290,7 +306,7 @@ mod tests {
     #[test]
     fn an_invitation_is_taken_once() {
         let dir = tempfile::tempdir().unwrap();
-        let founding = Founding::open(dir.path(), NodeId(2), 8).unwrap();
+        let founding = Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).unwrap();
         let invite = |cluster: &str| {
             let message = pb::Founding { cluster: cluster.into(), shards: 8, join: true };
             let answer = founding.serve(message.encode_to_vec().into()).unwrap();

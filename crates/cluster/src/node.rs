@@ -11,6 +11,7 @@ use flotilla_consensus::group::{Group, OnFatal};
 use flotilla_consensus::host::{Host, HostOptions, members};
 use flotilla_consensus::shard::{Shard, ShardError, ShardSeed};
 use flotilla_probe::failpoint;
+use flotilla_storage::disk::Disk;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_transport::{Dial, Listener, LocalIdentity, PeerConfig};
@@ -65,6 +66,8 @@ pub struct NodeOptions {
     pub id: NodeId,
     /// Its directory.
     pub dir: PathBuf,
+    /// What that directory is on.
+    pub disk: Arc<dyn Disk>,
     /// All nodes of the cluster with their peer addresses, this one included.
     pub nodes: BTreeMap<NodeId, String>,
     /// The secret that all nodes share.
@@ -137,8 +140,9 @@ impl Node {
         network: impl Dial,
         listener: impl Listener,
     ) -> io::Result<Arc<Self>> {
-        let id = options.id;
-        let founding = Arc::new(Founding::open(&options.dir, id, options.shards)?);
+        let (id, disk) = (options.id, options.disk);
+        let founding = Founding::open(disk.clone(), &options.dir, id, options.shards)?;
+        let founding = Arc::new(founding);
         let others = options.nodes.iter().filter(|(node, _)| **node != id);
         let peers: Vec<NodeId> = others.clone().map(|(node, _)| *node).collect();
         let peer = |(node, address): (&NodeId, &String)| PeerConfig {
@@ -152,6 +156,7 @@ impl Node {
         let host = HostOptions {
             node: id,
             dir: options.dir.clone(),
+            disk: disk.clone(),
             peers: others.map(peer).collect(),
             identity,
             log: options.log,
@@ -181,7 +186,7 @@ impl Node {
             clock: options.clock,
             crowd: Crowd::new(options.in_flight_max),
             heard: Heard::default(),
-            space: Space::open(options.dir, options.free_bytes_min)?,
+            space: Space::open(disk, options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),
             send_turn: AtomicU64::new(0),
             stop: watch::Sender::new(false),

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_storage::space::free_bytes;
+use flotilla_storage::disk::Disk;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::DecodeError;
@@ -52,6 +52,7 @@ fn is_low(was_low: bool, free_bytes: u64, free_bytes_min: u64) -> bool {
 
 /// Who is low on space, as far as a node knows.
 pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     free_bytes_min: u64,
     free_bytes: AtomicU64,
@@ -65,8 +66,9 @@ impl Space {
     ///
     /// # Errors
     /// When the disk cannot be asked.
-    pub(crate) fn open(dir: PathBuf, free_bytes_min: u64) -> io::Result<Self> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf, free_bytes_min: u64) -> io::Result<Self> {
         let space = Self {
+            disk,
             dir,
             free_bytes_min,
             free_bytes: AtomicU64::new(0),
@@ -79,7 +81,7 @@ impl Space {
 
     /// Looks at the disk, to which so much will be written whatever comes.
     fn look(&self, unflushed_bytes: u64) -> io::Result<()> {
-        let free = free_bytes(&self.dir)?.saturating_sub(unflushed_bytes);
+        let free = self.disk.free_bytes(&self.dir)?.saturating_sub(unflushed_bytes);
         self.free_bytes.store(free, Ordering::Relaxed);
         let was_low = self.low_here();
         let low = is_low(was_low, free, self.free_bytes_min);
@@ -192,23 +194,10 @@ pub(crate) async fn reclaim(node: Arc<Node>) {
             () = node.stopped() => return,
         }
         rest = RECLAIM_REST;
-        let db = node.host.state_db().clone();
-        let low = node.space.low_here();
         let began = Instant::now();
-        let done = tokio::task::spawn_blocking(move || {
-            db.reclaim_cleared()?;
-            db.trim()?;
-            if low {
-                // Only removals that are flushed can make room.
-                db.flush()?;
-                db.reclaim();
-            }
-            io::Result::Ok(())
-        });
-        match done.await {
-            Ok(Ok(())) => rest = rest.max(began.elapsed() * RECLAIM_REST_FACTOR),
-            Ok(Err(error)) => node.host.fatal(&format!("the state was not flushed: {error}")),
-            Err(error) => tracing::warn!(%error, "no room was given back"),
+        match node.host.reclaim(node.space.low_here()).await {
+            Ok(()) => rest = rest.max(began.elapsed() * RECLAIM_REST_FACTOR),
+            Err(error) => node.host.fatal(&format!("the state was not flushed: {error}")),
         }
     }
 }
@@ -226,6 +215,8 @@ async fn tell(node: &Node, low: bool) {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_storage::disk::Machine;
+
     use super::*;
 
     const MIN: u64 = 1_000;
@@ -252,7 +243,7 @@ mod tests {
     #[test]
     fn the_word_of_a_node_expires() {
         let dir = tempfile::tempdir().unwrap();
-        let space = Space::open(dir.path().to_owned(), 0).unwrap();
+        let space = Space::open(Arc::new(Machine), dir.path().to_owned(), 0).unwrap();
         let now = Instant::now();
         space.note(NodeId(2), true, now);
         space.note(NodeId(3), true, now);

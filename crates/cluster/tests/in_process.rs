@@ -13,6 +13,7 @@ use flotilla_cluster::api::{
 };
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
+use flotilla_storage::disk::Machine;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_transport::Tcp;
@@ -85,6 +86,7 @@ impl Fleet {
         let options = NodeOptions {
             id,
             dir: self.dir.path().join(id.to_string()),
+            disk: Arc::new(Machine),
             nodes: self.addresses.clone(),
             token: "secret".into(),
             shards: 4,

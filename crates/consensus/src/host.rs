@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use flotilla_probe::{failpoint, planted};
+use flotilla_storage::disk::Disk;
 use flotilla_storage::log::{Damage, Engine, LogMetrics, LogOptions};
 use flotilla_storage::state::{StateDb, StateOptions};
 use flotilla_transport::{Dial, Handler, Identity, PeerConfig, Transport};
@@ -17,6 +18,7 @@ use parking_lot::RwLock;
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
 use crate::network::Network;
+use crate::off_thread::OffThread;
 use crate::rebirth::{self, Marks};
 use crate::serve::PeerHandler;
 use crate::state_machine::{Application, StateMachine};
@@ -30,6 +32,8 @@ pub struct HostOptions {
     pub node: NodeId,
     /// Where log and state live.
     pub dir: PathBuf,
+    /// What that directory is on.
+    pub disk: Arc<dyn Disk>,
     /// Every other node.
     pub peers: Vec<PeerConfig>,
     /// Who this node says it is.
@@ -50,6 +54,7 @@ pub struct HostOptions {
 pub(crate) struct Replica {
     pub(crate) group: Group,
     pub(crate) voting: Arc<AtomicBool>,
+    pub(crate) off_thread: OffThread,
 }
 
 impl Replica {
@@ -94,6 +99,7 @@ struct Inner {
     handler: Arc<PeerHandler>,
     groups: Arc<Groups>,
     marks: Marks,
+    off_thread: OffThread,
     /// What the log lost; a group that it does not even know any more is recognised by this.
     damage: Vec<Damage>,
     config: Arc<Config>,
@@ -109,19 +115,24 @@ impl Host {
     pub fn open(options: HostOptions, network: impl Dial) -> io::Result<Self> {
         let fatal = options.on_fatal.clone();
         let on_log_error = move |error: &io::Error| fatal(format!("the log failed: {error}"));
-        std::fs::create_dir_all(&options.dir)?;
+        let disk = options.disk;
+        disk.create_dir(&options.dir)?;
         let (log_dir, state_dir) = (options.dir.join("log"), options.dir.join("state"));
-        let marks = Marks::open(&options.dir.join("rebirth"))?;
+        let marks = Marks::open(disk.clone(), &options.dir.join("rebirth"))?;
         // The log is made first: state without it says that there was one. Marked before it is
         // made anew, or a crash in between would hide the loss.
-        if state_dir.exists() && !log_dir.exists() {
+        if disk.exists(&state_dir) && !disk.exists(&log_dir) {
             tracing::error!(
                 "the log is gone; the replicas here neither vote nor acknowledge until \
                  they are rebuilt from their peers"
             );
             marks.set_all()?;
         }
-        let (engine, damage) = Engine::open(&log_dir, options.log, Box::new(on_log_error))?;
+        let (engine, damage) =
+            Engine::open_on(disk.clone(), &log_dir, options.log, Box::new(on_log_error))?;
+        disk.create_dir(&state_dir)?;
+        // What is in them is of no use after a power cut without their own names.
+        disk.sync_dir(&options.dir)?;
         let db = StateDb::open(&state_dir, options.state)?;
         for damage in &damage {
             tracing::error!(what = %damage.what, groups = ?damage.groups, "the log is damaged; \
@@ -140,6 +151,7 @@ impl Host {
             handler,
             groups,
             marks,
+            off_thread: OffThread::for_disk(&*disk),
             damage,
             config: Arc::new(raft_config(options.log_keep_entries)?),
             on_fatal: options.on_fatal,
@@ -210,17 +222,19 @@ impl Host {
             group: id,
             local: inner.node,
             transport: inner.transport.clone(),
+            off_thread: inner.off_thread,
             patience: application.follower_patience(),
             members: members.to_vec(),
         };
-        let machine = StateMachine::open(id, inner.db.clone(), state.clone(), application)?;
+        let (db, off_thread) = (inner.db.clone(), inner.off_thread);
+        let machine = StateMachine::open(id, db, state.clone(), application, off_thread)?;
         let store = LogStore::new(log.clone());
         let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
             .await
             .map_err(io::Error::other)?;
         let voting = Arc::new(AtomicBool::new(!reborn));
         let group = Group::start(id, inner.node, raft, log, state, inner.on_fatal.clone());
-        let replica = Replica { group: group.clone(), voting };
+        let replica = Replica { group: group.clone(), voting, off_thread };
         if reborn {
             group.raft().runtime_config().elect(false);
             let transport = inner.transport.clone();
@@ -278,7 +292,7 @@ impl Host {
     /// When the store fails.
     pub async fn checkpoint(&self) -> io::Result<()> {
         let db = self.inner.db.clone();
-        tokio::task::spawn_blocking(move || db.flush()).await.map_err(io::Error::other)??;
+        self.inner.off_thread.run(move || db.flush()).await??;
         failpoint!(Checkpoint);
         for replica in self.inner.groups.all() {
             // A replica that never applied anything has no position to cut at.
@@ -287,6 +301,26 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Has the state store give back the room of what was removed; if `all`, everything that it can.
+    /// Takes as long as the disk takes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reclaim(&self, all: bool) -> io::Result<()> {
+        let db = self.inner.db.clone();
+        let work = move || {
+            db.reclaim_cleared()?;
+            db.trim()?;
+            if all {
+                // Only removals that are flushed can make room.
+                db.flush()?;
+                db.reclaim();
+            }
+            Ok(())
+        };
+        self.inner.off_thread.run(work).await?
     }
 
     /// Ends all replicas and both stores in order: state first flushed, so that the next start
@@ -298,7 +332,7 @@ impl Host {
         // The replicas hold the links, and the links' handler holds the replicas.
         self.inner.groups.replicas.write().clear();
         let (db, engine) = (self.inner.db.clone(), self.inner.engine.clone());
-        let ended = tokio::task::spawn_blocking(move || {
+        let ended = self.inner.off_thread.run(move || {
             let flushed = db.flush();
             failpoint!(Leave);
             engine.shutdown();

@@ -22,6 +22,7 @@ pub mod shard;
 mod codec;
 mod log_store;
 mod network;
+mod off_thread;
 mod rebirth;
 mod requests;
 mod serve;

@@ -22,6 +22,7 @@ use openraft::{RPCTypes, RaftNetworkV2};
 use prost::Message as _;
 
 use crate::codec;
+use crate::off_thread::OffThread;
 use crate::requests::{Pace, Requests};
 use crate::snapshot;
 use crate::state_machine::{RaftSnapshot, SnapshotData};
@@ -56,6 +57,7 @@ pub(crate) struct Network {
     pub(crate) group: GroupId,
     pub(crate) local: NodeId,
     pub(crate) transport: Transport,
+    pub(crate) off_thread: OffThread,
     /// See [`Application::follower_patience`](crate::Application::follower_patience).
     pub(crate) patience: Duration,
     pub(crate) members: Vec<NodeId>,
@@ -69,6 +71,7 @@ pub(crate) struct Peer {
     target: NodeId,
     lane: Lane,
     transport: Transport,
+    off_thread: OffThread,
     pace: Pace,
 }
 
@@ -81,6 +84,7 @@ impl Network {
             target: follower,
             lane,
             transport: self.transport.clone(),
+            off_thread: self.off_thread,
             pace: Pace::new(self.patience, self.local, follower, &self.members),
         }
     }
@@ -273,7 +277,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let error = std::io::Error::other("only a replica's own state is sent");
             return Err(StreamingError::Unreachable(Unreachable::new(&error)));
         };
-        let send = snapshot::send(&self.transport, self.target, self.group, vote, state);
+        let send =
+            snapshot::send(&self.transport, self.target, self.group, vote, state, self.off_thread);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => sent

@@ -15,7 +15,6 @@
 //! no majority may vote: the group refuses to serve rather than to guess.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_probe::{failable, failpoint, sometimes};
+use flotilla_storage::disk::{Disk, Open};
 use flotilla_storage::log::{Damage, DamagedGroups, Engine, GroupLog};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
@@ -47,13 +47,14 @@ const REBUILT: &str = "rebuilt-";
 /// more, and then one per group that has been.
 #[derive(Clone)]
 pub(crate) struct Marks {
+    disk: Arc<dyn Disk>,
     dir: Arc<PathBuf>,
 }
 
 impl Marks {
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        Ok(Self { dir: Arc::new(dir.to_owned()) })
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
+        disk.create_dir(dir)?;
+        Ok(Self { disk, dir: Arc::new(dir.to_owned()) })
     }
 
     fn file(&self, group: GroupId) -> PathBuf {
@@ -69,41 +70,47 @@ impl Marks {
     }
 
     pub(crate) fn is_set(&self, group: GroupId) -> bool {
-        self.file(group).exists() || (self.all().exists() && !self.rebuilt(group).exists())
+        let there = |file: PathBuf| self.disk.exists(&file);
+        there(self.file(group)) || (there(self.all()) && !there(self.rebuilt(group)))
     }
 
     pub(crate) fn set(&self, group: GroupId) -> io::Result<()> {
-        File::create(self.file(group))?.sync_all()?;
-        File::open(&*self.dir)?.sync_all()
+        self.create(&self.file(group))?;
+        self.disk.sync_dir(&self.dir)
     }
 
     /// Every group that this node may host.
     pub(crate) fn set_all(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&*self.dir)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(REBUILT) {
-                fs::remove_file(entry.path())?;
+        for file in self.disk.list(&self.dir)? {
+            let name = file.file_name().unwrap_or_default();
+            if name.to_string_lossy().starts_with(REBUILT) {
+                self.disk.remove(&file)?;
             }
         }
-        File::create(self.all())?.sync_all()?;
+        self.create(&self.all())?;
         failable!(RebirthMarked)?;
-        File::open(&*self.dir)?.sync_all()
+        self.disk.sync_dir(&self.dir)
     }
 
     fn clear(&self, group: GroupId) -> io::Result<()> {
         failable!(RebirthClear)?;
-        if self.all().exists() {
-            File::create(self.rebuilt(group))?.sync_all()?;
+        if self.disk.exists(&self.all()) {
+            self.create(&self.rebuilt(group))?;
         }
-        match fs::remove_file(self.file(group)) {
+        match self.disk.remove(&self.file(group)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        File::open(&*self.dir)?.sync_all()
+        self.disk.sync_dir(&self.dir)
+    }
+
+    fn create(&self, file: &Path) -> io::Result<()> {
+        self.disk.open(file, Open::Anew)?.sync_all()
     }
 
     /// Marks first, then wipes the damaged logs: a crash in between repeats both. A vote that is
-    /// still readable stays.
+    /// still readable stays. Nobody waits for the wiping: all that a replica will write comes behind
+    /// it, and is durable only with it.
     pub(crate) fn note_damage(&self, damage: &Damage, engine: &Engine) -> io::Result<()> {
         let groups = match &damage.groups {
             DamagedGroups::All => {
@@ -116,22 +123,13 @@ impl Marks {
             self.set(group)?;
             let log = engine.group(group);
             let vote = log.state().vote;
-            wait(|done| log.reset(done))?;
+            log.reset(Box::new(drop));
             if let Some(vote) = vote {
-                wait(|done| log.save_vote(vote, done))?;
+                log.save_vote(vote, Box::new(drop));
             }
         }
         Ok(())
     }
-}
-
-/// Runs a log operation to its end, on a thread that may block.
-fn wait(operation: impl FnOnce(flotilla_storage::log::Done)) -> io::Result<()> {
-    let (tx, rx) = std::sync::mpsc::channel();
-    operation(Box::new(move |result| {
-        let _ = tx.send(result);
-    }));
-    rx.recv().unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
 }
 
 /// What a member knows of a group's votes.
@@ -264,12 +262,14 @@ pub(crate) async fn serve_barrier(replica: &Replica) -> Result<Bytes, String> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_storage::disk::Machine;
+
     use super::*;
 
     #[test]
     fn marks_are_set_and_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = Marks::open(dir.path()).unwrap();
+        let marks = Marks::open(Arc::new(Machine), dir.path()).unwrap();
         let set = |marks: &Marks| [0, 1, 2].map(|group| marks.is_set(GroupId(group)));
         assert_eq!(set(&marks), [false; 3]);
         marks.set(GroupId(1)).unwrap();
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(set(&marks), [true; 3]);
         marks.clear(GroupId(0)).unwrap();
         marks.clear(GroupId(2)).unwrap();
-        let marks = Marks::open(dir.path()).unwrap();
+        let marks = Marks::open(Arc::new(Machine), dir.path()).unwrap();
         assert_eq!(set(&marks), [false, true, false]);
         // And set again after that.
         marks.set_all().unwrap();

@@ -14,15 +14,12 @@ use flotilla_wire::proto::raft as pb;
 use openraft::raft::SnapshotResponse;
 use openraft::storage::Snapshot;
 use prost::Message as _;
-use tokio::sync::mpsc;
 
 use crate::codec;
 use crate::network::method;
+use crate::off_thread::OffThread;
 use crate::state_machine::SnapshotData;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
-
-/// Chunks read ahead of the link (or received ahead of the disk).
-const CHUNKS_AHEAD_MAX: usize = 4;
 
 /// Why a snapshot did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +42,10 @@ pub(crate) async fn send(
     group: GroupId,
     vote: Vote,
     state: GroupState,
+    off_thread: OffThread,
 ) -> Result<SnapshotResponse<TypeConfig>, SnapshotError> {
     let mut stream = transport.open(to, Lane::Bulk, group, method::SNAPSHOT).await?;
-    let export = state.export()?;
+    let mut export = state.export()?;
     let applied =
         export.applied().cloned().ok_or_else(|| io::Error::other("nothing applied yet"))?;
     tracing::info!(%group, %to, "sending a snapshot");
@@ -58,17 +56,15 @@ pub(crate) async fn send(
     };
     failpoint!(SnapshotSend);
     stream.tx.send(head.encode_to_vec().into()).await?;
-    let (tx, mut rx) = mpsc::channel(CHUNKS_AHEAD_MAX);
-    // Reading the store blocks; the receiver going away ends it.
-    tokio::task::spawn_blocking(move || {
-        for chunk in export {
-            if tx.blocking_send(chunk).is_err() {
-                return;
-            }
+    loop {
+        // The export reads ahead by itself.
+        let read = move || (export.next(), export);
+        let (chunk, rest) = off_thread.run(read).await?;
+        export = rest;
+        match chunk {
+            Some(chunk) => stream.tx.send(chunk?).await?,
+            None => break,
         }
-    });
-    while let Some(chunk) = rx.recv().await {
-        stream.tx.send(chunk?).await?;
     }
     stream.tx.send(Bytes::new()).await?;
     let answer = stream.rx.next().await.ok_or(SnapshotError::Cut)??;
@@ -89,6 +85,7 @@ pub(crate) struct Received {
 pub(crate) async fn receive(
     stream: &mut PeerStream,
     state: GroupState,
+    off_thread: OffThread,
 ) -> Result<Received, SnapshotError> {
     let head = stream.rx.next().await.ok_or(SnapshotError::Cut)??;
     let head = pb::SnapshotHead::decode(head).map_err(flotilla_wire::DecodeError::from)?;
@@ -97,27 +94,16 @@ pub(crate) async fn receive(
     let applied: Bytes = applied.encode_to_vec().into();
     let (last_log_id, last_membership) = codec::decode_applied(applied.clone())?;
 
-    let (tx, mut rx) = mpsc::channel::<Bytes>(CHUNKS_AHEAD_MAX);
-    let staging = tokio::task::spawn_blocking(move || {
-        let mut import = state.import()?;
-        while let Some(chunk) = rx.blocking_recv() {
-            if chunk.is_empty() {
-                return Ok(Some(import));
-            }
-            import.chunk(chunk)?;
-        }
-        io::Result::Ok(None)
-    });
-    while let Some(chunk) = stream.rx.next().await {
-        let chunk = chunk?;
+    let mut import = off_thread.run(move || state.import()).await??;
+    loop {
+        let chunk = stream.rx.next().await.ok_or(SnapshotError::Cut)??;
         failpoint!(SnapshotReceive);
-        let last = chunk.is_empty();
-        if tx.send(chunk).await.is_err() || last {
+        if chunk.is_empty() {
             break;
         }
+        let write = move || import.chunk(chunk).map(|()| import);
+        import = off_thread.run(write).await??;
     }
-    drop(tx);
-    let import = staging.await.map_err(io::Error::other)??.ok_or(SnapshotError::Cut)?;
     let snapshot = Snapshot {
         meta: SnapshotMeta { last_log_id, last_membership },
         snapshot: SnapshotData::Received { import: Box::new(import), applied },

@@ -13,6 +13,7 @@ use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 
 use crate::codec;
+use crate::off_thread::OffThread;
 use crate::types::{Answer, Commands, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Entries applied in a row before other tasks of the thread get their turn.
@@ -70,6 +71,7 @@ pub(crate) struct StateMachine {
     db: StateDb,
     state: GroupState,
     application: Arc<dyn Application>,
+    off_thread: OffThread,
     last: Option<LogId>,
     membership: StoredMembership,
 }
@@ -80,6 +82,7 @@ impl StateMachine {
         db: StateDb,
         state: GroupState,
         application: Arc<dyn Application>,
+        off_thread: OffThread,
     ) -> io::Result<Self> {
         let (last, membership) = match state.applied()? {
             Some(bytes) => codec::decode_applied(bytes)
@@ -87,7 +90,7 @@ impl StateMachine {
             None => (None, StoredMembership::default()),
         };
         application.reload(&state)?;
-        Ok(Self { group, db, state, application, last, membership })
+        Ok(Self { group, db, state, application, off_thread, last, membership })
     }
 
     fn apply_commands(&mut self, commands: Commands, answered: bool) -> io::Result<Answer> {
@@ -171,9 +174,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         failable!(SnapshotInstall)?;
         tracing::info!(group = %self.group, last = ?meta.last_log_id, "installing a snapshot");
-        tokio::task::spawn_blocking(move || import.finish(applied))
-            .await
-            .map_err(io::Error::other)??;
+        self.off_thread.run(move || import.finish(applied)).await??;
         failpoint!(SnapshotInstalled);
         sometimes!(StateReplaced);
         self.last = meta.last_log_id;

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flotilla_storage::disk::Machine;
 use flotilla_storage::log::{Engine, LogOptions};
 use flotilla_storage::state::{GroupState, StateDb, StateOptions};
 use flotilla_types::ids::GroupId;
@@ -17,6 +18,7 @@ use openraft::{ErrorSubject, ErrorVerb, StorageError};
 use tempfile::TempDir;
 
 use crate::log_store::LogStore;
+use crate::off_thread::OffThread;
 use crate::state_machine::{
     Application, RaftSnapshot, SnapshotBuilder, SnapshotData, StateMachine,
 };
@@ -124,7 +126,13 @@ impl Builder {
         assert!(damage.is_empty(), "a new log is whole");
         let db = StateDb::open(&dir.path().join("state"), StateOptions::default())?;
         let state = db.group(GROUP)?;
-        let inner = StateMachine::open(GROUP, db.clone(), state.clone(), Arc::new(Positions))?;
+        let inner = StateMachine::open(
+            GROUP,
+            db.clone(),
+            state.clone(),
+            Arc::new(Positions),
+            OffThread::for_disk(&Machine),
+        )?;
         let log = LogStore::new(engine.group(GROUP));
         Ok(((engine, dir), log, Flushing { inner, db, state }))
     }

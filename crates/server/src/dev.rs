@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use flotilla_cluster::node::{LogCuts, NodeOptions};
+use flotilla_storage::disk::Machine;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::clock::SystemClock;
@@ -111,6 +112,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
         node: NodeOptions {
             id: NodeId(id),
             dir: dir.join(format!("node-{id}")),
+            disk: Arc::new(Machine),
             nodes: nodes.clone(),
             token: token.clone(),
             shards: args.shards,

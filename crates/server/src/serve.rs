@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use flotilla_cluster::node::NodeOptions;
+use flotilla_storage::disk::Machine;
 use flotilla_types::clock::SystemClock;
 use flotilla_types::ids::NodeId;
 use flotilla_types::limits;
@@ -56,6 +57,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         free_bytes_min: config.storage.free_bytes_min,
         in_flight_max: limits::IN_FLIGHT_MAX,
         dir: config.data_dir,
+        disk: Arc::new(Machine),
         clock: Arc::new(SystemClock),
         on_fatal: shutdown::on_fatal(),
     };

@@ -4,7 +4,8 @@
 //! - [`state`]: the queues, in RocksDB without a write-ahead log. Rebuilt from the Raft log after
 //!   a crash, so the log is cut only behind what was flushed here.
 //!
-//! [`space`] says how much room there is for both.
+//! [`disk`] is what both ask of a file system (RocksDB has its own way there); [`space`] says how
+//! much room there is for both.
 //!
 //! # Invariants
 //! - What a callback or a return value calls durable was synced.
@@ -14,6 +15,7 @@
 //! # Not here
 //! Raft (the consensus crate drives both stores), and what a queue does (the queue crate).
 
+pub mod disk;
 pub mod log;
 pub mod space;
 pub mod state;

@@ -1,7 +1,6 @@
 //! Opening a log, and what its threads and handles share.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +15,11 @@ use super::index::{GroupIndex, Place};
 use super::metrics::{Counters, LogMetrics};
 use super::queue::Queue;
 use super::recovery;
-use super::segment::{Segment, Spares, sync_dir};
+use super::segment::{Segment, Spares};
 use super::slots::TwoSlots;
-use super::writer::Writer;
+use super::writer::{LogWriter, Writer};
 use super::{Damage, LogOptions};
+use crate::disk::{Disk, Machine, Workers};
 
 /// Called once, on the writer thread, when the log cannot go on: a write or a sync has failed, so
 /// nobody knows what the disk holds. All waiting callbacks have got the error by then. The node
@@ -98,7 +98,7 @@ struct Handle {
     spares: Arc<Spares>,
     threads: Mutex<Threads>,
     /// Held for its lock: one process at a time.
-    _lock: File,
+    _lock: Box<dyn Send + Sync>,
 }
 
 impl Engine {
@@ -117,20 +117,40 @@ impl Engine {
         options: LogOptions,
         on_fatal: OnFatal,
     ) -> io::Result<(Engine, Vec<Damage>)> {
-        std::fs::create_dir_all(dir)?;
-        let lock = lock(dir)?;
+        Self::open_on(Arc::new(Machine), dir, options, on_fatal)
+    }
+
+    /// The same on a disk of the caller's.
+    ///
+    /// # Errors
+    /// See [`Engine::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        on_fatal: OnFatal,
+    ) -> io::Result<(Engine, Vec<Damage>)> {
+        disk.create_dir(dir)?;
+        let lock = disk.lock(&dir.join("lock"))?;
         let options = normal(options);
-        let (watermark, mark) = TwoSlots::open(dir, "watermark")?;
-        let (votes, voted) = TwoSlots::open(dir, "votes")?;
-        sync_dir(dir)?;
-        let recovered = recovery::recover(dir, mark.as_deref(), voted.as_deref())?;
-        let (spares, chores) = Spares::new(dir, options.segment_bytes, recovered.next_number);
+        let (watermark, mark) = TwoSlots::open(&*disk, dir, "watermark")?;
+        let (votes, voted) = TwoSlots::open(&*disk, dir, "votes")?;
+        disk.sync_dir(dir)?;
+        let recovered = recovery::recover(&*disk, dir, mark.as_deref(), voted.as_deref())?;
+        let workers = disk.workers();
+        let (spares, chores) = Spares::new(
+            disk.clone(),
+            dir,
+            options.segment_bytes,
+            recovered.next_number,
+            matches!(workers, Workers::Threads),
+        );
         let spares = Arc::new(spares);
         for file in &recovered.unused {
             if file.capacity == options.segment_bytes {
                 spares.put(file.clone());
             } else {
-                std::fs::remove_file(&file.path)?;
+                spares.remove(file)?;
             }
         }
         let shared = Arc::new(Shared {
@@ -140,10 +160,12 @@ impl Engine {
             segments: RwLock::default(),
             counters: Counters::default(),
         });
-        let chores = {
-            let spares = spares.clone();
-            spawn("log-chores", move || chores.run(&spares))?
-        };
+        let chores = chores
+            .map(|chores| {
+                let spares = spares.clone();
+                spawn("log-chores", move || chores.run(&spares))
+            })
+            .transpose()?;
         if spares.count() == 0 {
             spares.order();
         }
@@ -154,11 +176,16 @@ impl Engine {
         let handle = Handle {
             shared,
             spares,
-            threads: Mutex::new(Threads { writer: None, chores: Some(chores) }),
+            threads: Mutex::new(Threads { writer: None, chores }),
             _lock: lock,
         };
         let writer = writer?;
-        handle.threads.lock().writer = Some(spawn("log-writer", move || writer.run())?);
+        match workers {
+            Workers::Threads => {
+                handle.threads.lock().writer = Some(spawn("log-writer", move || writer.run())?);
+            }
+            Workers::Turns(give) => give(LogWriter(writer)),
+        }
         Ok((Engine { handle: Arc::new(handle) }, damage))
     }
 
@@ -220,18 +247,6 @@ fn join(thread: Option<JoinHandle<()>>) {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
-}
-
-fn lock(dir: &Path) -> io::Result<File> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    file.try_lock().map_err(|error| match error {
-        std::fs::TryLockError::WouldBlock => {
-            io::Error::new(io::ErrorKind::WouldBlock, "another process has the log open")
-        }
-        std::fs::TryLockError::Error(error) => error,
-    })?;
-    Ok(file)
 }
 
 fn normal(options: LogOptions) -> LogOptions {

@@ -69,6 +69,7 @@ mod writer;
 pub use engine::{Engine, OnFatal};
 pub use group::{GroupLog, GroupState};
 pub use metrics::{BATCH_RECORDS_BOUNDS, LogMetrics, SYNC_US_BOUNDS};
+pub use writer::LogWriter;
 
 /// Called once, on the log's writer thread, when the operation is durable or never will be.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send + 'static>;

@@ -137,6 +137,19 @@ impl Queue {
             }
         }
         state.parked = false;
+        Self::taken(&mut state, ops)
+    }
+
+    /// The same without waiting: what is there, or that there is nothing that somebody waits for.
+    pub(super) fn take_now(&self, ops: &mut Vec<Op>) -> Taken {
+        let mut state = self.state.lock();
+        if !state.urgent && !state.closing {
+            return Taken::Idle;
+        }
+        Self::taken(&mut state, ops)
+    }
+
+    fn taken(state: &mut State, ops: &mut Vec<Op>) -> Taken {
         state.hand_over(ops);
         if ops.is_empty() {
             state.refused.get_or_insert_with(Failure::closed);

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use flotilla_types::ids::GroupId;

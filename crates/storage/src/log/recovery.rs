@@ -14,6 +14,7 @@ use super::index::GroupIndex;
 use super::marks::{Votes, Watermark};
 use super::replay::{At, Replay};
 use super::segment::{SegmentFile, list};
+use crate::disk::Disk;
 
 /// What was found.
 pub(super) struct Recovered {
@@ -55,6 +56,7 @@ struct Scanned {
 
 /// See the module documentation of the log for what is damage.
 pub(super) fn recover(
+    disk: &dyn Disk,
     dir: &Path,
     mark: Option<&[u8]>,
     voted: Option<&[u8]>,
@@ -66,10 +68,10 @@ pub(super) fn recover(
     let mut next_number = 1;
     let mut scanned = Vec::new();
     let mut unused = Vec::new();
-    for (number, path) in list(dir)? {
+    for (number, path) in list(disk, dir)? {
         next_number = number + 1;
-        let file = SegmentFile::open(path)?;
-        match scan(&std::fs::read(&file.path)?, &mut log_id) {
+        let file = SegmentFile::open(disk, path)?;
+        match scan(&disk.read(&file.path)?, &mut log_id) {
             Some((generation, frames)) => scanned.push(Scanned { file, generation, frames }),
             None => unused.push(file),
         }
@@ -89,7 +91,7 @@ pub(super) fn recover(
     };
     let (newest_generation, newest_sequence) = (max(|h| h.generation), max(|h| h.sequence));
     let chain = chain(scanned, &mut unused);
-    let end = replay_chain(&chain, synced, &mut replay)?;
+    let end = replay_chain(disk, &chain, synced, &mut replay)?;
     if end.sequence < synced {
         replay.lost_any(format!("the log ends at batch {}, {synced} was synced", end.sequence));
     }
@@ -179,7 +181,12 @@ struct End {
     tail: Option<Tail>,
 }
 
-fn replay_chain(chain: &[Scanned], synced: u64, replay: &mut Replay) -> io::Result<End> {
+fn replay_chain(
+    disk: &dyn Disk,
+    chain: &[Scanned],
+    synced: u64,
+    replay: &mut Replay,
+) -> io::Result<End> {
     let last_good = chain
         .iter()
         .flat_map(|s| s.frames.iter().filter(|frame| frame.intact))
@@ -200,7 +207,7 @@ fn replay_chain(chain: &[Scanned], synced: u64, replay: &mut Replay) -> io::Resu
         if segment.generation != oldest + place as u64 {
             replay.lost_any(format!("a segment before {} is missing", segment.generation));
         }
-        let bytes = std::fs::read(&segment.file.path)?;
+        let bytes = disk.read(&segment.file.path)?;
         for frame in &segment.frames {
             let sequence = frame.header.sequence;
             if sequence > last_good && sequence > synced {

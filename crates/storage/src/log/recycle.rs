@@ -1,7 +1,6 @@
 //! Giving old segments back: freeing, carrying forward, rewriting after damage.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::format::Kind;
@@ -198,7 +197,7 @@ impl Writer {
         self.begin(0)?;
         self.flush()?;
         for segment in removed {
-            std::fs::remove_file(&segment.file.path)?;
+            self.spares.remove(&segment.file)?;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Segment files: names, making them, the supply of spare ones.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +10,7 @@ use flotilla_probe::planted;
 use parking_lot::{Condvar, Mutex};
 
 use super::format::BLOCK_BYTES;
+use crate::disk::{Disk, DiskFile, Open};
 
 /// Zeros are written in pieces of this size, each synced by itself, so that making a segment
 /// does not hold up the writer's syncs for long.
@@ -21,37 +20,24 @@ const FILL_BYTES: usize = 1_048_576;
 #[derive(Clone)]
 pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
-    pub(super) file: Arc<File>,
-    /// The same file past the page cache, each write durable when it returns; `None` on file
-    /// systems that cannot.
-    direct: Option<Arc<File>>,
+    pub(super) file: Arc<dyn DiskFile>,
     /// Usable bytes: its length, in whole blocks.
     pub(super) capacity: u64,
 }
 
 impl SegmentFile {
-    pub(super) fn open(path: PathBuf) -> io::Result<SegmentFile> {
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let capacity = file.metadata()?.len() / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-        let mut options = OpenOptions::new();
-        options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
-        let direct = options.open(&path).ok().map(Arc::new);
-        Ok(SegmentFile { path, file: Arc::new(file), direct, capacity })
+    pub(super) fn open(disk: &dyn Disk, path: PathBuf) -> io::Result<SegmentFile> {
+        let file = disk.open(&path, Open::Blocks)?;
+        let capacity = file.len()? / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        Ok(SegmentFile { path, file, capacity })
     }
 
-    /// Writes whole blocks and makes them durable. Past the page cache this costs half the
-    /// processor time of a write and a sync: one call, no copy, no dirty pages to look for.
+    /// Writes whole blocks and makes them durable.
     pub(super) fn write_durably(&self, blocks: &AlignedBlocks, offset: u64) -> io::Result<()> {
         if planted!(SyncSkipped) {
             return self.file.write_all_at(blocks.bytes(), offset);
         }
-        match &self.direct {
-            Some(direct) => direct.write_all_at(blocks.bytes(), offset),
-            None => {
-                self.file.write_all_at(blocks.bytes(), offset)?;
-                self.file.sync_data()
-            }
-        }
+        self.file.write_durably(blocks.bytes(), offset)
     }
 }
 
@@ -114,10 +100,9 @@ impl Segment {
 }
 
 /// All segment files of a directory with the numbers in their names.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for item in std::fs::read_dir(dir)? {
-        let path = item?.path();
+    for path in disk.list(dir)? {
         let number = path
             .file_name()
             .and_then(|name| name.to_str()?.strip_prefix("segment-")?.strip_suffix(".log"))
@@ -130,14 +115,9 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<SegmentFile> {
+fn create(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<SegmentFile> {
     let path = dir.join(format!("segment-{number:06}.log"));
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let file = disk.open(&path, Open::Anew)?;
     let zeros = vec![0; FILL_BYTES.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
@@ -147,8 +127,8 @@ fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<SegmentFile> {
         at += piece.len() as u64;
     }
     file.sync_all()?;
-    sync_dir(dir)?;
-    let file = SegmentFile::open(path)?;
+    disk.sync_dir(dir)?;
+    let file = SegmentFile::open(disk, path)?;
     debug_assert_eq!(file.capacity, bytes, "segments are whole blocks");
     Ok(file)
 }
@@ -158,7 +138,7 @@ pub(super) enum Chore {
     /// Make one spare segment.
     Prepare,
     /// Make a record beside the log durable.
-    Sync([Arc<File>; 2]),
+    Sync([Arc<dyn DiskFile>; 2]),
     /// Give the disk back.
     Remove(SegmentFile),
 }
@@ -173,26 +153,47 @@ struct Supply {
 
 /// Segments written beforehand, ready for use. A thread of its own makes them.
 pub(super) struct Spares {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     next_number: AtomicU64,
     supply: Mutex<Supply>,
     changed: Condvar,
-    chores: Mutex<Option<mpsc::Sender<Chore>>>,
+    chores: ChoreQueue,
+}
+
+/// Who does the chores.
+enum ChoreQueue {
+    /// A thread, until the log is shut down.
+    Thread(Mutex<Option<mpsc::Sender<Chore>>>),
+    /// Whoever has one.
+    Nobody,
 }
 
 impl Spares {
-    pub(super) fn new(dir: &Path, segment_bytes: u64, next_number: u64) -> (Spares, Chores) {
+    /// The chores are for a thread; without one they are done where they come up.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        segment_bytes: u64,
+        next_number: u64,
+        with_thread: bool,
+    ) -> (Spares, Option<Chores>) {
         let (sender, receiver) = mpsc::channel();
+        let (queue, chores) = match with_thread {
+            true => (ChoreQueue::Thread(Mutex::new(Some(sender))), Some(Chores(receiver))),
+            false => (ChoreQueue::Nobody, None),
+        };
         let spares = Spares {
+            disk,
             dir: dir.to_owned(),
             segment_bytes,
             next_number: AtomicU64::new(next_number),
             supply: Mutex::default(),
             changed: Condvar::new(),
-            chores: Mutex::new(Some(sender)),
+            chores: queue,
         };
-        (spares, Chores(receiver))
+        (spares, chores)
     }
 
     pub(super) fn put(&self, file: SegmentFile) {
@@ -233,21 +234,32 @@ impl Spares {
         }
     }
 
+    pub(super) fn remove(&self, file: &SegmentFile) -> io::Result<()> {
+        self.disk.remove(&file.path)
+    }
+
     pub(super) fn chore(&self, chore: Chore) {
-        if let Some(sender) = &*self.chores.lock() {
-            // The receiver lives until `close`.
-            let _ = sender.send(chore);
+        match &self.chores {
+            ChoreQueue::Thread(sender) => {
+                if let Some(sender) = &*sender.lock() {
+                    // The receiver lives until `close`.
+                    let _ = sender.send(chore);
+                }
+            }
+            ChoreQueue::Nobody => self.attend_to(chore),
         }
     }
 
     /// Lets the thread finish its chores and end.
     pub(super) fn close(&self) {
-        self.chores.lock().take();
+        if let ChoreQueue::Thread(sender) = &self.chores {
+            sender.lock().take();
+        }
     }
 
     fn prepare(&self) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let made = create(&self.dir, number, self.segment_bytes);
+        let made = create(&*self.disk, &self.dir, number, self.segment_bytes);
         let mut supply = self.supply.lock();
         supply.coming -= 1;
         match made {
@@ -256,31 +268,36 @@ impl Spares {
         }
         self.changed.notify_all();
     }
+
+    /// A watermark that cannot be synced stays a valid lower bound, and a file that cannot be
+    /// removed is removed at the next start: neither stops the log.
+    fn attend_to(&self, chore: Chore) {
+        match chore {
+            Chore::Prepare => self.prepare(),
+            Chore::Sync(files) => {
+                for file in files {
+                    if let Err(error) = file.sync_data() {
+                        tracing::warn!(%error, "the log's watermark was not synced");
+                    }
+                }
+            }
+            Chore::Remove(file) => {
+                if let Err(error) = self.remove(&file) {
+                    tracing::warn!(%error, path = %file.path.display(), "not removed");
+                }
+            }
+        }
+    }
 }
 
 /// The other end of [`Spares`].
 pub(super) struct Chores(mpsc::Receiver<Chore>);
 
 impl Chores {
-    /// Body of the thread. A watermark that cannot be synced stays a valid lower bound, and a
-    /// file that cannot be removed is removed at the next start: neither stops the log.
+    /// Body of the thread.
     pub(super) fn run(self, spares: &Spares) {
         while let Ok(chore) = self.0.recv() {
-            match chore {
-                Chore::Prepare => spares.prepare(),
-                Chore::Sync(files) => {
-                    for file in files {
-                        if let Err(error) = file.sync_data() {
-                            tracing::warn!(%error, "the log's watermark was not synced");
-                        }
-                    }
-                }
-                Chore::Remove(file) => {
-                    if let Err(error) = std::fs::remove_file(&file.path) {
-                        tracing::warn!(%error, path = %file.path.display(), "not removed");
-                    }
-                }
-            }
+            spares.attend_to(chore);
         }
     }
 }

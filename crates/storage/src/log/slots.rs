@@ -1,13 +1,12 @@
 //! A small value kept in two files that are overwritten in turn, so that a torn write leaves the
 //! value before it.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::format::{u32_at, u64_at};
+use crate::disk::{Disk, DiskFile, Open};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FLSL");
 const VERSION: u32 = 1;
@@ -18,22 +17,23 @@ const VALUE_BYTES_MAX: u64 = 64 * 1_048_576;
 /// The pair of files. Header: magic, version, counter (8 bytes), length, checksum of all but
 /// itself; then the value.
 pub(super) struct TwoSlots {
-    files: [Arc<File>; 2],
+    files: [Arc<dyn DiskFile>; 2],
     counter: u64,
 }
 
 impl TwoSlots {
     /// Opens or creates `name.0` and `name.1`; also returns the newest value that is whole. New
     /// files are durable only after the caller has synced the directory.
-    pub(super) fn open(dir: &Path, name: &str) -> io::Result<(TwoSlots, Option<Vec<u8>>)> {
-        let open = |slot: usize| {
-            let path = dir.join(format!("{name}.{slot}"));
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-        };
-        let files = [Arc::new(open(0)?), Arc::new(open(1)?)];
+    pub(super) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        name: &str,
+    ) -> io::Result<(TwoSlots, Option<Vec<u8>>)> {
+        let open = |slot: usize| disk.open(&dir.join(format!("{name}.{slot}")), Open::OrCreate);
+        let files = [open(0)?, open(1)?];
         let mut newest: Option<(u64, Vec<u8>)> = None;
         for file in &files {
-            if let Some((counter, value)) = read(file)?
+            if let Some((counter, value)) = read(&**file)?
                 && newest.as_ref().is_none_or(|(known, _)| counter > *known)
             {
                 newest = Some((counter, value));
@@ -62,12 +62,12 @@ impl TwoSlots {
     }
 
     /// Both files, for a sync on another thread.
-    pub(super) fn files(&self) -> [Arc<File>; 2] {
+    pub(super) fn files(&self) -> [Arc<dyn DiskFile>; 2] {
         self.files.clone()
     }
 
-    fn current(&self) -> &File {
-        &self.files[(self.counter % 2) as usize]
+    fn current(&self) -> &dyn DiskFile {
+        &*self.files[(self.counter % 2) as usize]
     }
 }
 
@@ -78,8 +78,8 @@ fn checksum(header: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn read(file: &File) -> io::Result<Option<(u64, Vec<u8>)>> {
-    let size = file.metadata()?.len();
+fn read(file: &dyn DiskFile) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let size = file.len()?;
     if size < HEADER_BYTES as u64 || size > VALUE_BYTES_MAX {
         return Ok(None);
     }
@@ -99,15 +99,16 @@ fn read(file: &File) -> io::Result<Option<(u64, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Machine;
 
     #[test]
     fn a_torn_write_leaves_the_value_before() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut slots, value) = TwoSlots::open(dir.path(), "x").unwrap();
+        let (mut slots, value) = TwoSlots::open(&Machine, dir.path(), "x").unwrap();
         assert_eq!(value, None);
         slots.write(b"one").unwrap();
         slots.write(b"three").unwrap();
-        assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"three".to_vec()));
+        assert_eq!(TwoSlots::open(&Machine, dir.path(), "x").unwrap().1, Some(b"three".to_vec()));
         // The second write went to slot 0: spoil each of its bytes in turn.
         let path = dir.path().join("x.0");
         let good = std::fs::read(&path).unwrap();
@@ -115,19 +116,27 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
-            assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"one".to_vec()), "{at}");
+            assert_eq!(
+                TwoSlots::open(&Machine, dir.path(), "x").unwrap().1,
+                Some(b"one".to_vec()),
+                "{at}"
+            );
             std::fs::write(&path, &good[..at]).unwrap();
-            assert_eq!(TwoSlots::open(dir.path(), "x").unwrap().1, Some(b"one".to_vec()), "{at}");
+            assert_eq!(
+                TwoSlots::open(&Machine, dir.path(), "x").unwrap().1,
+                Some(b"one".to_vec()),
+                "{at}"
+            );
         }
     }
 
     #[test]
     fn a_shorter_value_after_a_longer_one() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut slots, _) = TwoSlots::open(dir.path(), "x").unwrap();
+        let (mut slots, _) = TwoSlots::open(&Machine, dir.path(), "x").unwrap();
         for value in ["long long long", "also quite long", "s", ""] {
             slots.write(value.as_bytes()).unwrap();
-            let (_, read) = TwoSlots::open(dir.path(), "x").unwrap();
+            let (_, read) = TwoSlots::open(&Machine, dir.path(), "x").unwrap();
             assert_eq!(read, Some(value.as_bytes().to_vec()));
         }
     }

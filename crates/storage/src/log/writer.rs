@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +48,17 @@ pub(super) struct Moved {
     pub(super) to: Place,
 }
 
+/// The writer of a log that has no thread of its own; see [`Workers`](crate::disk::Workers).
+pub struct LogWriter(pub(super) Writer);
+
+impl LogWriter {
+    /// Writes what is queued by now, if anything, durably, and calls back. False when the log has
+    /// ended: it was shut down or has failed.
+    pub fn turn(&mut self) -> bool {
+        self.0.turn()
+    }
+}
+
 /// See the module.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -86,6 +96,8 @@ pub(super) struct Writer {
     synced: u64,
     marked: u64,
     marked_at: Instant,
+    /// Since when there was nothing to do.
+    idle_since: Instant,
     pub(super) recycling: Recycling,
 }
 
@@ -129,6 +141,7 @@ impl Writer {
             synced: recovered.next_sequence - 1,
             marked: 0,
             marked_at: Instant::now(),
+            idle_since: Instant::now(),
             recycling: Recycling::default(),
         };
         let tail = recovered.tail;
@@ -172,23 +185,47 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut ops = Vec::new();
         loop {
-            let done = match self.shared.queue.take(&mut ops, self.patience()) {
-                Taken::Work => self.cycle(&mut ops),
-                Taken::Idle if self.has_waste() => {
-                    self.shared.queue.take_at_once(&mut ops);
-                    self.tidy(&mut ops)
+            let taken = self.shared.queue.take(&mut ops, self.patience());
+            if !self.attend_to(taken, &mut ops) {
+                return;
+            }
+        }
+    }
+
+    /// One turn of [`LogWriter::turn`].
+    fn turn(&mut self) -> bool {
+        let mut ops = Vec::new();
+        let taken = self.shared.queue.take_now(&mut ops);
+        let rested = || self.idle_since.elapsed();
+        if taken == Taken::Idle && self.patience().is_none_or(|patience| rested() < patience) {
+            return true;
+        }
+        self.idle_since = Instant::now();
+        self.attend_to(taken, &mut ops)
+    }
+
+    /// False when there is nothing more to come.
+    fn attend_to(&mut self, taken: Taken, ops: &mut Vec<Op>) -> bool {
+        let done = match taken {
+            Taken::Work => self.cycle(ops),
+            Taken::Idle if self.has_waste() => {
+                self.shared.queue.take_at_once(ops);
+                self.tidy(ops)
+            }
+            Taken::Idle if self.synced > self.marked => self.mark(),
+            Taken::Idle => Ok(()),
+            Taken::Closed => {
+                if let Err(error) = self.mark().and_then(|()| self.watermark.sync()) {
+                    tracing::warn!(%error, "the log's watermark was not written");
                 }
-                Taken::Idle if self.synced > self.marked => self.mark(),
-                Taken::Idle => Ok(()),
-                Taken::Closed => {
-                    if let Err(error) = self.mark().and_then(|()| self.watermark.sync()) {
-                        tracing::warn!(%error, "the log's watermark was not written");
-                    }
-                    return;
-                }
-            };
-            if let Err(error) = done {
-                return self.fail(&error);
+                return false;
+            }
+        };
+        match done {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(&error);
+                false
             }
         }
     }
@@ -491,7 +528,7 @@ impl Writer {
         self.votes.sync()
     }
 
-    fn fail(mut self, error: &io::Error) {
+    fn fail(&mut self, error: &io::Error) {
         let failure = Failure::of(error);
         let queued = self.shared.queue.fail(failure.clone());
         let orphans = std::mem::take(&mut self.orphans).into_iter().chain(queued);

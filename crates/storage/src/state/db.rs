@@ -1,7 +1,6 @@
 //! The store of one node: opening, flushing, measuring. What a group does with it is in `group`.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,17 +51,12 @@ pub(super) struct Shared {
 
 impl StateDb {
     /// Opens the store in a directory, creating both when absent, and removes what a crash in the
-    /// middle of an import or a wipe left over.
+    /// middle of an import or a wipe left over. The directory's own entry is the caller's to sync.
     ///
     /// # Errors
     /// When the directory is in use by another process, cannot be read or written, holds a store
     /// of an unknown format, or holds corrupt data (`InvalidData`).
     pub fn open(dir: &Path, options: StateOptions) -> io::Result<StateDb> {
-        fs::create_dir_all(dir)?;
-        // The new directory's own entry must survive a power cut as well.
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
         let families = options.column_families();
         let db = DB::open_cf_descriptors(&options.database()?, dir, families)
             .map_err(failed(format_args!("opening {}", dir.display())))?;

@@ -11,9 +11,9 @@ use super::super::slots::TwoSlots;
 use super::*;
 
 fn look(dir: &Path) -> Recovered {
-    let (_, mark) = TwoSlots::open(dir, "watermark").unwrap();
-    let (_, voted) = TwoSlots::open(dir, "votes").unwrap();
-    recover(dir, mark.as_deref(), voted.as_deref()).unwrap()
+    let (_, mark) = TwoSlots::open(&Machine, dir, "watermark").unwrap();
+    let (_, voted) = TwoSlots::open(&Machine, dir, "votes").unwrap();
+    recover(&Machine, dir, mark.as_deref(), voted.as_deref()).unwrap()
 }
 
 struct Found {
@@ -25,7 +25,7 @@ struct Found {
 /// All batches of a directory, in order. Tests keep to directories without old batches.
 fn batches(dir: &Path) -> Vec<Found> {
     let mut found = Vec::new();
-    for (_, path) in list(dir).unwrap() {
+    for (_, path) in list(&Machine, dir).unwrap() {
         let bytes = std::fs::read(&path).unwrap();
         for offset in (0..bytes.len()).step_by(BLOCK_BYTES) {
             if let Some(header) = BatchHeader::decode(&bytes[offset..]) {
@@ -219,7 +219,7 @@ fn a_missing_segment_is_damage() {
 fn all_segments_missing_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path()));
-    for (_, path) in list(dir.path()).unwrap() {
+    for (_, path) in list(&Machine, dir.path()).unwrap() {
         std::fs::remove_file(path).unwrap();
     }
     let (engine, damage) = open_with(dir.path(), options());
@@ -235,7 +235,7 @@ fn all_segments_missing_is_damage() {
 fn a_truncated_segment_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path()));
-    for (_, path) in list(dir.path()).unwrap() {
+    for (_, path) in list(&Machine, dir.path()).unwrap() {
         let whole = std::fs::read(&path).unwrap();
         if batches(dir.path()).iter().all(|batch| batch.path != path) {
             continue;
@@ -291,7 +291,7 @@ fn a_rolled_back_end_is_damage() {
     engine.shutdown();
     drop(engine);
     // Every segment as it was one batch earlier, beside the watermark of now.
-    for (_, path) in list(early.path()).unwrap() {
+    for (_, path) in list(&Machine, early.path()).unwrap() {
         std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
     }
     assert_eq!(look(dir.path()).damage[0].groups, DamagedGroups::All);

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use flotilla_types::ids::GroupId;
 use tempfile::TempDir;
 
+use crate::disk::Machine;
+
 use super::{Damage, Done, Engine, GroupLog, GroupState, LogOptions};
 
 mod basic;

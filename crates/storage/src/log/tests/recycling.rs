@@ -6,7 +6,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn files(dir: &Path) -> usize {
-    super::super::segment::list(dir).unwrap().len()
+    super::super::segment::list(&Machine, dir).unwrap().len()
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_segment_may_be_torn_when_it_is_used_again() {
     for index in 0..60 {
         append(&log, index, &[entry(A, index, 20_000)]).unwrap();
         let after = image(dir.path());
-        for (_, path) in super::super::segment::list(before.path()).unwrap() {
+        for (_, path) in super::super::segment::list(&Machine, before.path()).unwrap() {
             let now = generation(&after.path().join(path.file_name().unwrap()));
             if generation(&path).is_some_and(|was| now.is_some_and(|now| now > was)) {
                 // The write of its first batch got no further than its first block.
