@@ -39,6 +39,12 @@ pub struct GroupStatus {
     pub leader: Option<NodeId>,
     /// Whether that is this node, ready to decide.
     pub leads: bool,
+    /// The term that it knows.
+    pub term: u64,
+    /// The last entry of its log; 0 for none.
+    pub last_log: u64,
+    /// The last entry that it has applied; 0 for none.
+    pub applied: u64,
     /// Whether it votes; a replica that is being rebuilt does not.
     pub votes: bool,
     /// Entries proposed here.
@@ -56,10 +62,15 @@ impl Node {
     pub fn status(&self) -> Status {
         let groups = self.host.groups().into_iter().map(|group| {
             let counters = group.counters();
+            let leadership = *group.leadership().borrow();
+            let (last_log, applied) = group.position();
             GroupStatus {
                 group: group.id(),
-                leader: group.leadership().borrow().leader,
-                leads: group.leadership().borrow().here,
+                leader: leadership.leader,
+                leads: leadership.here,
+                term: leadership.term,
+                last_log,
+                applied,
                 votes: !self.host.is_reborn(group.id()),
                 proposals: counters.proposals.load(Ordering::Relaxed),
                 commands: counters.commands.load(Ordering::Relaxed),

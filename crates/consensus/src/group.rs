@@ -121,6 +121,14 @@ impl Group {
         self.inner.log.state().bytes
     }
 
+    /// How far it is: the last entry that it holds, and the last that it has applied; 0 for none.
+    pub fn position(&self) -> (u64, u64) {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.as_ref().map_or(0, |last| last.index);
+        (metrics.last_log_index.unwrap_or(0), applied)
+    }
+
     /// Counters for the metrics.
     pub fn counters(&self) -> &GroupCounters {
         &self.inner.counters
