@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::net::TcpStream;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

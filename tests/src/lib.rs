@@ -22,6 +22,7 @@ mod links;
 mod load;
 pub mod measure;
 mod namespaces;
+mod net;
 mod node;
 mod ports;
 

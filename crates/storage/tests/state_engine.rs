@@ -1,0 +1,183 @@
+//! The simulator's model of RocksDB and RocksDB itself do the same with the same operations and
+//! crashes: what is found in simulated clusters holds for real ones.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const FAMILIES: [&str; 2] = ["meta", "message"];
+/// Few keys, so that operations meet.
+const KEYS: u8 = 12;
+
+/// What is done to a store.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Change>),
+    Flush,
+    Crash,
+    Reopen,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(usize, u8, u8),
+    Delete(usize, u8),
+    DeleteRange(usize, u8, u8),
+}
+
+/// Everything that can be seen of a store: all rows, and each key's value as a crash would leave it.
+type Seen = (Vec<Vec<(Vec<u8>, Vec<u8>)>>, Vec<Option<Vec<u8>>>);
+
+/// The same code for both: the model has RocksDB's interface.
+macro_rules! engine {
+    ($module:ident, $library:ident) => {
+        mod $module {
+            use super::*;
+            use $library::{
+                ColumnFamily, ColumnFamilyDescriptor, DB, FlushOptions, Options, ReadOptions,
+                ReadTier, WriteBatch, WriteOptions,
+            };
+
+            pub(super) fn open(dir: &Path) -> DB {
+                let mut options = Options::default();
+                options.create_if_missing(true);
+                options.create_missing_column_families(true);
+                options.set_atomic_flush(true);
+                let families = ["default"].into_iter().chain(FAMILIES);
+                let families =
+                    families.map(|it| ColumnFamilyDescriptor::new(it, Options::default()));
+                DB::open_cf_descriptors(&options, dir, families).unwrap()
+            }
+
+            fn family(db: &DB, number: usize) -> &ColumnFamily {
+                db.cf_handle(FAMILIES[number]).unwrap()
+            }
+
+            pub(super) fn write(db: &DB, changes: &[Change]) {
+                let mut batch = WriteBatch::default();
+                for change in changes {
+                    match *change {
+                        Change::Put(of, key, value) => {
+                            batch.put_cf(family(db, of), [key], [value]);
+                        }
+                        Change::Delete(of, key) => batch.delete_cf(family(db, of), [key]),
+                        Change::DeleteRange(of, from, to) => {
+                            batch.delete_range_cf(family(db, of), [from], [to.max(from)]);
+                        }
+                    }
+                }
+                let mut options = WriteOptions::default();
+                options.disable_wal(true);
+                db.write_opt(batch, &options).unwrap();
+            }
+
+            pub(super) fn flush(db: &DB) {
+                let default = db.cf_handle("default").unwrap();
+                let families = [default, family(db, 0), family(db, 1)];
+                let families: Vec<_> = families.iter().collect();
+                db.flush_cfs_opt(&families, &FlushOptions::default()).unwrap();
+            }
+
+            pub(super) fn look(db: &DB) -> Seen {
+                let rows = (0..FAMILIES.len()).map(|of| {
+                    let mut options = ReadOptions::default();
+                    options.set_iterate_upper_bound([KEYS - 1]);
+                    let mut cursor = db.raw_iterator_cf_opt(family(db, of), options);
+                    let mut rows = Vec::new();
+                    cursor.seek([1]);
+                    while let Some((key, value)) = cursor.item() {
+                        rows.push((key.to_vec(), value.to_vec()));
+                        cursor.next();
+                    }
+                    cursor.status().unwrap();
+                    rows
+                });
+                let rows = rows.collect();
+                let snapshot = db.snapshot();
+                let mut persisted = Vec::new();
+                for of in 0..FAMILIES.len() {
+                    for key in 0..KEYS {
+                        let mut options = ReadOptions::default();
+                        options.set_read_tier(ReadTier::Persisted);
+                        let value = db.get_pinned_cf_opt(family(db, of), [key], &options).unwrap();
+                        persisted.push(value.map(|value| value.to_vec()));
+                        let now = db.get_pinned_cf(family(db, of), [key]).unwrap();
+                        let then = snapshot.get_pinned_cf(family(db, of), [key]).unwrap();
+                        assert_eq!(now.map(|it| it.to_vec()), then.map(|it| it.to_vec()));
+                    }
+                }
+                (rows, persisted)
+            }
+        }
+    };
+}
+
+engine!(real, rocksdb);
+engine!(modelled, rocksdb_model);
+
+fn change() -> impl Strategy<Value = Change> {
+    let (of, key) = (0..FAMILIES.len(), 0..KEYS);
+    prop_oneof![
+        4 => (of.clone(), key.clone(), any::<u8>()).prop_map(|(of, key, it)| Change::Put(of, key, it)),
+        2 => (of.clone(), key.clone()).prop_map(|(of, key)| Change::Delete(of, key)),
+        1 => (of, key.clone(), key).prop_map(|(of, from, to)| Change::DeleteRange(of, from, to)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::collection::vec(change(), 1..5).prop_map(Step::Write),
+        2 => Just(Step::Flush),
+        2 => Just(Step::Crash),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// The files as they are at this moment, without what is in memory: nothing is flushed on the way.
+fn copy(from: &Path) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        std::fs::copy(item.path(), to.path().join(item.file_name())).unwrap();
+    }
+    to
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_model_does_what_rocksdb_does(steps in prop::collection::vec(step(), 1..24)) {
+        let mut dir = tempfile::tempdir().unwrap();
+        let name = dir.path().to_owned();
+        let (mut real, mut model) = (real::open(dir.path()), modelled::open(&name));
+        for step in &steps {
+            match step {
+                Step::Write(changes) => {
+                    real::write(&real, changes);
+                    modelled::write(&model, changes);
+                }
+                Step::Flush => {
+                    real::flush(&real);
+                    modelled::flush(&model);
+                }
+                Step::Crash => {
+                    let left = copy(dir.path());
+                    drop(real);
+                    dir = left;
+                    real = real::open(dir.path());
+                    rocksdb_model::model::power_cut(&name);
+                    model = modelled::open(&name);
+                }
+                Step::Reopen => {
+                    drop((real, model));
+                    (real, model) = (real::open(dir.path()), modelled::open(&name));
+                }
+            }
+            prop_assert_eq!(real::look(&real), modelled::look(&model));
+        }
+        drop((real, model));
+        rocksdb_model::model::lose_disk(&name);
+    }
+}

@@ -1,0 +1,175 @@
+//! All clients of a run, from its first request to its last.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_history::Options;
+use flotilla_history::record::{FaultPhase, Mark};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::actor::Actor;
+use super::book::{Book, Stage};
+use super::clients;
+use super::queues::{HIDDEN_MAX, Place, Queues};
+use crate::PATIENCE;
+use crate::knobs::{Knobs, Work};
+use crate::node::{API_PORT, host};
+
+/// Beyond [`HIDDEN_MAX`], until a queue that gives nothing is called empty.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The history of a run, for whoever makes faults.
+#[derive(Clone)]
+pub(crate) struct Ledger(Arc<Book>);
+
+impl Ledger {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn begin(path: &Path, label: String, options: Options) -> io::Result<Self> {
+        Ok(Self(Arc::new(Book::begin(path, label, options)?)))
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.0.now_us()
+    }
+
+    pub(crate) fn records(&self) -> u64 {
+        self.0.records()
+    }
+
+    pub(crate) fn fired(&self, name: &str, nodes: &[u64]) {
+        self.0.fault(name, nodes, FaultPhase::Fired, self.0.now_us());
+    }
+
+    pub(crate) fn healed(&self, name: &str, nodes: &[u64]) {
+        self.0.fault(name, nodes, FaultPhase::Healed, self.0.now_us());
+    }
+
+    /// Ends the file, when every client has ended.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub(crate) fn finish(self) -> io::Result<PathBuf> {
+        let book = Arc::into_inner(self.0).ok_or_else(|| io::Error::other("clients still run"))?;
+        book.finish()
+    }
+}
+
+/// How far the clients have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    /// Queues are created.
+    Begins,
+    /// All do what they do.
+    Loads,
+    /// No new messages; what there is, is received.
+    Drains,
+    /// All queues are empty.
+    Ended,
+}
+
+/// The clients' whole life. They load until `stop` says so.
+pub(crate) async fn run(
+    knobs: Arc<Knobs>,
+    ledger: Ledger,
+    mut stop: watch::Receiver<bool>,
+    progress: watch::Sender<Progress>,
+) -> turmoil::Result {
+    let nodes: Vec<(u64, String)> =
+        (1..=knobs.nodes).map(|id| (id, format!("{}:{API_PORT}", host(id)))).collect();
+    let mut crowd = Crowd { seed: knobs.seed, nodes, book: ledger.0, processes: 0 };
+    let queues = Queues::create(&mut crowd.actor(), &format!("{:x}", knobs.seed)).await;
+    let mut load = crowd.load(&queues, &knobs);
+    progress.send_replace(Progress::Loads);
+    stop.wait_for(|stop| *stop).await?;
+    crowd.book.enter(Stage::Ending);
+    while let Some(client) = load.join_next().await {
+        client?;
+    }
+    progress.send_replace(Progress::Drains);
+    crowd.book.mark(Mark::DrainBegan);
+    let complete = crowd.drain(&queues).await;
+    crowd.book.mark(Mark::DrainEnded { complete });
+    // Requests that clients gave up may still be on their way.
+    sleep(Duration::from_millis(100)).await;
+    progress.send_replace(Progress::Ended);
+    Ok(())
+}
+
+/// Makes clients.
+struct Crowd {
+    seed: u64,
+    nodes: Vec<(u64, String)>,
+    book: Arc<Book>,
+    processes: u32,
+}
+
+impl Crowd {
+    fn actor(&mut self) -> Actor {
+        // 0 is the harness.
+        self.processes += 1;
+        Actor::new(self.processes, self.seed, &self.nodes, self.book.clone())
+    }
+
+    fn load(&mut self, queues: &Queues, knobs: &Knobs) -> JoinSet<()> {
+        let pace = Duration::from_millis(knobs.pace_ms);
+        let mut tasks = JoinSet::new();
+        for work in &knobs.work {
+            let (source, sink) = match work {
+                Work::Orders => (&queues.orders, &queues.orders),
+                Work::Lines => (&queues.lines, &queues.lines),
+                Work::Lanes => (&queues.lanes, &queues.lanes),
+                Work::Flaky => (&queues.flaky, &queues.dead),
+                Work::Stumbling => (&queues.stumbling, &queues.fallen),
+                Work::Wandering => (&queues.wandering, &queues.parked),
+                Work::Purged => (&queues.purged, &queues.purged),
+            };
+            for _ in 0..2 {
+                tasks.spawn(clients::produce(self.actor(), source.clone(), pace));
+            }
+            if *work != Work::Wandering {
+                tasks.spawn(clients::consume(self.actor(), sink.clone()));
+            }
+            match work {
+                Work::Orders => {
+                    tasks.spawn(clients::mix(self.actor(), source.clone()));
+                }
+                Work::Lines | Work::Lanes => {
+                    tasks.spawn(clients::consume(self.actor(), sink.clone()));
+                }
+                Work::Flaky | Work::Stumbling => {
+                    tasks.spawn(clients::fumble(self.actor(), source.clone()));
+                }
+                Work::Wandering => {
+                    tasks.spawn(clients::fumble(self.actor(), source.clone()));
+                    tasks.spawn(clients::revive(self.actor(), sink.clone()));
+                }
+                Work::Purged => {
+                    tasks.spawn(clients::purge(self.actor(), source.clone()));
+                }
+            }
+        }
+        let all = queues.all().into_iter().cloned().collect();
+        tasks.spawn(clients::look(self.actor(), all));
+        tasks
+    }
+
+    async fn drain(&mut self, queues: &Queues) -> bool {
+        let mut tasks = JoinSet::new();
+        let places: Vec<Place> = queues.all().into_iter().cloned().collect();
+        for queue in places {
+            tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, PATIENCE));
+        }
+        let mut complete = true;
+        while let Some(drained) = tasks.join_next().await {
+            complete &= drained.is_ok_and(|empty| empty);
+        }
+        complete
+    }
+}

@@ -1,0 +1,159 @@
+//! One whole node: gateway, cluster, replicas, log; on a simulated network, clock and disk.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
+use flotilla_cluster::{SampleSize, Weights};
+use flotilla_gateway::{Config, Gateway};
+use flotilla_storage::log::LogOptions;
+use flotilla_storage::state::StateOptions;
+use flotilla_types::clock::Clock;
+use flotilla_types::ids::NodeId;
+use flotilla_types::limits;
+use flotilla_types::names::AccountId;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::disk::SimDisk;
+use crate::knobs::Knobs;
+use crate::machine;
+use crate::net::{SimListener, SimNet};
+
+/// Where clients come in.
+pub(crate) const API_PORT: u16 = 9324;
+const PEER_PORT: u16 = 9325;
+
+/// A node's host name.
+pub(crate) fn host(id: u64) -> String {
+    format!("node-{id}")
+}
+
+/// One node of the cluster from outside, over all its starts.
+#[derive(Clone)]
+pub(crate) struct Member {
+    pub(crate) id: u64,
+    pub(crate) disk: SimDisk,
+    /// How far its clock is off, in milliseconds.
+    pub(crate) skew_ms: Arc<AtomicI64>,
+    /// Why it ended itself, since it was last looked at.
+    pub(crate) ended: Arc<Mutex<Option<String>>>,
+    /// The node while it runs.
+    pub(crate) running: Arc<Mutex<Option<Arc<Node>>>>,
+    pub(crate) knobs: Arc<Knobs>,
+}
+
+struct SkewedClock(Arc<AtomicI64>);
+
+impl Clock for SkewedClock {
+    fn now_ms(&self) -> u64 {
+        machine::unix_ms().saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Carried by the unwinding of whatever found that its node cannot go on.
+struct Ended;
+
+impl Member {
+    pub(crate) fn new(id: u64, knobs: &Arc<Knobs>) -> Self {
+        let state_dir = Self::dir_of(id).join("state");
+        Self {
+            id,
+            disk: SimDisk::new(knobs.seed ^ (id << 48), state_dir, knobs.disk_ms),
+            skew_ms: Arc::default(),
+            ended: Arc::default(),
+            running: Arc::default(),
+            knobs: knobs.clone(),
+        }
+    }
+
+    fn dir_of(id: u64) -> PathBuf {
+        PathBuf::from("/").join(host(id))
+    }
+
+    /// Where its log is.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        Self::dir_of(self.id).join("log")
+    }
+
+    /// Where its state store is.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        Self::dir_of(self.id).join("state")
+    }
+
+    /// Runs until it is killed.
+    pub(crate) async fn run(self) -> turmoil::Result {
+        let peers = SimListener::bind(PEER_PORT).await?;
+        let api = SimListener::bind(API_PORT).await?;
+        let node = match Node::start(self.options(), SimNet, peers) {
+            Ok(node) => node,
+            Err(error) => {
+                self.note_end(format!("it cannot start: {error}"));
+                return std::future::pending().await;
+            }
+        };
+        *self.running.lock() = Some(node.clone());
+        node.founded().await;
+        let config = Config {
+            account: AccountId::new("000000000000")?,
+            region: "us-east-1".to_owned(),
+            public_url: Some("http://queues".to_owned()),
+        };
+        let gateway = Gateway::new(config, node, &mut Registry::default());
+        let (_stop, stopped) = watch::channel(false);
+        flotilla_gateway::serve(Arc::new(gateway), api, stopped).await;
+        Ok(())
+    }
+
+    /// Nothing that it does from now on has an effect on its disk. Whether it is the first to say so.
+    fn note_end(&self, reason: String) -> bool {
+        let mut ended = self.ended.lock();
+        let first = ended.is_none();
+        if first {
+            *ended = Some(reason);
+        }
+        self.disk.switch_off();
+        first
+    }
+
+    fn options(&self) -> NodeOptions {
+        let knobs = &self.knobs;
+        let address = |id: u64| (NodeId(id), format!("{}:{PEER_PORT}", host(id)));
+        let nodes: BTreeMap<NodeId, String> = (1..=knobs.nodes).map(address).collect();
+        let member = self.clone();
+        NodeOptions {
+            id: NodeId(self.id),
+            dir: Self::dir_of(self.id),
+            disk: Arc::new(self.disk.clone()),
+            nodes,
+            token: "secret".to_owned(),
+            shards: knobs.shards,
+            sample: SampleSize::default(),
+            weights: Weights::default(),
+            log: LogOptions {
+                segment_bytes: knobs.segment_bytes,
+                segments_max: knobs.segments_max,
+                cache_bytes: knobs.cache_bytes,
+            },
+            log_cuts: LogCuts {
+                after_bytes: knobs.cut_after_bytes,
+                keep_entries: knobs.keep_entries,
+            },
+            state: StateOptions::default(),
+            free_bytes_min: 1 << 30,
+            in_flight_max: limits::IN_FLIGHT_MAX,
+            clock: Arc::new(SkewedClock(self.skew_ms.clone())),
+            // The process would be gone here: whoever says it goes no further, and everybody else of
+            // this node is stopped before simulated time goes on.
+            on_fatal: Arc::new(move |reason| {
+                if member.note_end(reason) && !std::thread::panicking() {
+                    resume_unwind(Box::new(Ended));
+                }
+            }),
+        }
+    }
+}
