@@ -115,3 +115,27 @@ async fn a_lost_log_is_noticed_and_mended() {
     fs::remove_dir_all(fleet.data(2).join("log")).unwrap();
     is_rebuilt(fleet, &queue, sent, "the log is gone").await;
 }
+
+/// Found by chaos with directories that were put back: they are whole in themselves, and the node
+/// went on with them, without entries that it had acknowledged and votes that it had given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_disk_is_noticed_and_mended() {
+    let (mut fleet, queue, mut sent) = filled("older").await;
+    fleet.stop(2).await;
+    let (data, copy) = (fleet.data(2), fleet.data(2).with_extension("old"));
+    let copied = std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    fleet.launch(2);
+    fleet.whole().await;
+    for number in 0..60 {
+        let body = format!("later {number}");
+        fleet.client(1 + number % 3).send(&queue, &body).await.unwrap();
+        sent.push(body);
+    }
+    // What is said of the log is said a few times a second.
+    sleep(Duration::from_secs(2)).await;
+    fleet.kill9(2);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    is_rebuilt(fleet, &queue, sent, "older than what this node told its peers").await;
+}

@@ -45,7 +45,9 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         round += 1;
         notice_changes(&node, &mut state);
-        hand_leaders_back(&node, &mut state).await;
+        if !node.host.is_slow() {
+            hand_leaders_back(&node, &mut state).await;
+        }
         if round.is_multiple_of(SWEEP_ROUNDS) {
             let shards = node.router.all_here();
             state.delays.retain(|group, queue| {
@@ -85,6 +87,36 @@ fn notice_changes(node: &Node, state: &mut State) {
     if seen != state.seen && !planted!(WakeLostWithLeader) {
         state.seen = seen;
         node.hub.rearm_all();
+    }
+}
+
+/// Hands over what a node with a slow disk leads, until the node ends. Apart from the chores, since those
+/// may be waiting for that disk.
+pub(crate) async fn give_leaders_away(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(ROUND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = node.stopped() => return,
+        }
+        if node.host.is_slow() {
+            give_all_away(&node).await;
+        }
+    }
+}
+
+/// To whoever takes them: a node that is slow itself does not.
+async fn give_all_away(node: &Node) {
+    for group in node.host.groups() {
+        if !group.leadership().borrow().here {
+            continue;
+        }
+        for peer in &node.peers {
+            if node.host.transport().connected(*peer) && node.host.hand_over(&group, *peer).await {
+                break;
+            }
+        }
     }
 }
 

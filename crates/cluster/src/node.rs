@@ -233,6 +233,7 @@ impl Node {
         if let Arrival::LostDisk { shards } = arrival {
             self.host.note_lost_disk((0..=shards).map(GroupId))?;
         }
+        self.host.recall().await?;
         let all: Vec<NodeId> = self.addresses.keys().copied().collect();
         let catalog = self.host.start_group(GroupId::CATALOG, &all, self.catalog.clone()).await?;
         let founds = self.founding.membership().is_some_and(|membership| membership.founding);
@@ -242,6 +243,7 @@ impl Node {
         // The only place that sets it.
         let _ = self.catalog_group.set(catalog);
         tokio::spawn(janitor::run(self.clone()));
+        tokio::spawn(janitor::give_leaders_away(self.clone()));
         tokio::spawn(fairness::run(self.clone()));
         tokio::spawn(settle::run(self.clone()));
         if founds {

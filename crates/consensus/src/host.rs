@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use flotilla_probe::{failpoint, planted};
 use flotilla_storage::disk::Disk;
-use flotilla_storage::log::{Damage, Engine, LogMetrics, LogOptions};
+use flotilla_storage::log::{Damage, DamagedGroups, Engine, LogMetrics, LogOptions};
 use flotilla_storage::state::{StateDb, StateOptions};
 use flotilla_transport::{Dial, Handler, Identity, PeerConfig, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
@@ -17,10 +17,13 @@ use parking_lot::RwLock;
 
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
+use crate::memory::{self, Memory};
 use crate::network::Network;
 use crate::off_thread::OffThread;
 use crate::rebirth::{self, Marks};
+use crate::recall::{self, Telling};
 use crate::serve::PeerHandler;
+use crate::slowness::Slowness;
 use crate::state_machine::{Application, StateMachine};
 
 /// A follower that lacks more than this would keep the group waiting while it catches up.
@@ -69,6 +72,8 @@ pub(crate) struct Groups {
     replicas: RwLock<HashMap<GroupId, Replica>>,
     /// This node is about to end: it still votes, but leads nothing new.
     leaving: AtomicBool,
+    /// Its disk is slow: it leads nothing for as long.
+    slow: AtomicBool,
 }
 
 impl Groups {
@@ -76,8 +81,23 @@ impl Groups {
         self.replicas.read().get(&id).cloned()
     }
 
-    pub(crate) fn leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
+    /// Whether replicas here may become leaders.
+    pub(crate) fn may_lead(&self) -> bool {
+        !self.leaving.load(Ordering::Acquire) && !self.slow.load(Ordering::Acquire)
+    }
+
+    fn set_slow(&self, slow: bool) {
+        match slow {
+            true => tracing::warn!(
+                "the disk is much slower than those of the other nodes: \
+                leaderships are handed over"
+            ),
+            false => tracing::info!("the disk is as quick as others again"),
+        }
+        self.slow.store(slow, Ordering::Release);
+        for replica in self.all() {
+            replica.group.raft().runtime_config().elect(self.may_lead() && replica.may_vote());
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Replica> {
@@ -100,6 +120,9 @@ struct Inner {
     groups: Arc<Groups>,
     marks: Marks,
     off_thread: OffThread,
+    memory: Arc<Memory>,
+    slowness: Arc<Slowness>,
+    peers: Vec<NodeId>,
     /// What the log lost; a group that it does not even know any more is recognised by this.
     damage: Vec<Damage>,
     config: Arc<Config>,
@@ -134,13 +157,19 @@ impl Host {
         // What is in them is of no use after a power cut without their own names.
         disk.sync_dir(&options.dir)?;
         let db = StateDb::open(&state_dir, options.state)?;
+        let slowness = Arc::new(Slowness::default());
+        let memory = Memory::open(disk.clone(), &options.dir.join("memory"), slowness.clone())?;
+        let memory = Arc::new(memory);
         for damage in &damage {
             tracing::error!(what = %damage.what, groups = ?damage.groups, "the log is damaged; \
                  its replicas neither vote nor acknowledge until they are rebuilt from their peers");
             marks.note_damage(damage, &engine)?;
         }
         let groups = Arc::new(Groups::default());
-        let handler = Arc::new(PeerHandler { groups: groups.clone(), above: OnceLock::new() });
+        let handler =
+            PeerHandler { groups: groups.clone(), memory: memory.clone(), above: OnceLock::new() };
+        let handler = Arc::new(handler);
+        let peers = options.peers.iter().map(|peer| peer.node).collect();
         let transport = Transport::over(network, options.node, options.identity, options.peers);
         transport.set_handler(handler.clone());
         let inner = Inner {
@@ -152,6 +181,9 @@ impl Host {
             groups,
             marks,
             off_thread: OffThread::for_disk(&*disk),
+            memory,
+            slowness,
+            peers,
             damage,
             config: Arc::new(raft_config(options.log_keep_entries)?),
             on_fatal: options.on_fatal,
@@ -196,6 +228,44 @@ impl Host {
         groups.into_iter().try_for_each(|group| self.inner.marks.set(group))
     }
 
+    /// Asks the peers whether this node has told them of more than it holds now; if so, every group that
+    /// is started from now on must be reborn. To be called once, before any group is started; waits
+    /// for a majority of the nodes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn recall(&self) -> io::Result<()> {
+        let inner = &self.inner;
+        let heard = recall::ask(&inner.transport, &inner.peers).await;
+        let here = inner.memory.position(inner.engine.synced());
+        if let Some(heard) = memory::forgotten(here, heard.into_iter()) {
+            tracing::error!(
+                here = here.synced,
+                heard = heard.synced,
+                "the log is older than what this node told its peers; its replicas neither vote nor \
+                 acknowledge until they are rebuilt from their peers"
+            );
+            let what = "it is older than what the peers have heard of".to_owned();
+            let damage = Damage { groups: DamagedGroups::All, what };
+            let (marks, engine) = (inner.marks.clone(), inner.engine.clone());
+            inner.off_thread.run(move || marks.note_damage(&damage, &engine)).await??;
+            // Last: a crash before it finds the loss again.
+            inner.memory.begin_anew(heard)?;
+        }
+        let groups = inner.groups.clone();
+        let telling = Telling {
+            transport: inner.transport.clone(),
+            peers: inner.peers.clone(),
+            memory: inner.memory.clone(),
+            slowness: inner.slowness.clone(),
+            off_thread: inner.off_thread,
+            log: inner.engine.downgrade(),
+            changed: Box::new(move |slow| groups.set_slow(slow)),
+        };
+        tokio::spawn(telling.run());
+        Ok(())
+    }
+
     /// Starts a replica. One that lost (part of) its log first asks *all* other members which
     /// votes they know, then runs without voting until it holds everything that was committed
     /// before it came back; this waits for the first part only.
@@ -225,6 +295,7 @@ impl Host {
             off_thread: inner.off_thread,
             patience: application.follower_patience(),
             members: members.to_vec(),
+            slowness: inner.slowness.clone(),
         };
         let (db, off_thread) = (inner.db.clone(), inner.off_thread);
         let machine = StateMachine::open(id, db, state.clone(), application, off_thread)?;
@@ -235,13 +306,13 @@ impl Host {
         let voting = Arc::new(AtomicBool::new(!reborn));
         let group = Group::start(id, inner.node, raft, log, state, inner.on_fatal.clone());
         let replica = Replica { group: group.clone(), voting, off_thread };
+        // Before the look at what all replicas may do: from here on changes of that reach it.
+        inner.groups.replicas.write().insert(id, replica.clone());
+        group.raft().runtime_config().elect(!reborn && inner.groups.may_lead());
         if reborn {
-            group.raft().runtime_config().elect(false);
-            let transport = inner.transport.clone();
-            let marks = inner.marks.clone();
-            tokio::spawn(rebirth::finish(transport, replica.clone(), marks));
+            let (transport, marks) = (inner.transport.clone(), inner.marks.clone());
+            tokio::spawn(rebirth::finish(transport, replica, marks, inner.groups.clone()));
         }
-        inner.groups.replicas.write().insert(id, replica);
         Ok(group)
     }
 
@@ -262,6 +333,11 @@ impl Host {
         for replica in self.inner.groups.all() {
             replica.group.raft().runtime_config().elect(false);
         }
+    }
+
+    /// Whether this node's disk is too slow to lead.
+    pub fn is_slow(&self) -> bool {
+        self.inner.groups.slow.load(Ordering::Acquire)
     }
 
     /// Hands the leadership of a group to a peer, if that peer says that it takes part in elections

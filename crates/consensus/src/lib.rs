@@ -3,7 +3,8 @@
 //! Start with [`host`] (all replicas of a node), then [`group`] (one replica) and [`shard`] (the
 //! queue machine on a replica, with its proposer and ready window). `log_store`, `state_machine`
 //! and `network` put our stores and links behind the library's traits; `serve` answers peers;
-//! `requests` thins out replication; `rebirth` brings back a replica that lost its log.
+//! `requests` thins out replication; `rebirth` brings back a replica that lost its log, `memory` and
+//! `recall` notice that it did when the disk itself cannot tell; `slowness` is about disks that take long.
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
@@ -21,11 +22,14 @@ pub mod shard;
 
 mod codec;
 mod log_store;
+mod memory;
 mod network;
 mod off_thread;
 mod rebirth;
+mod recall;
 mod requests;
 mod serve;
+mod slowness;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One group's view of one peer, over the node's multiplexed links.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use prost::Message as _;
 use crate::codec;
 use crate::off_thread::OffThread;
 use crate::requests::{Pace, Requests};
+use crate::slowness::Slowness;
 use crate::snapshot;
 use crate::state_machine::{RaftSnapshot, SnapshotData};
 use crate::types::{TypeConfig, Vote};
@@ -43,6 +45,8 @@ pub(crate) mod method {
     pub(crate) const STANDING: u32 = 7;
     /// Call to the leader: commit something new and say at which index.
     pub(crate) const BARRIER: u32 = 8;
+    /// Call to a node, not to a group: see [`crate::memory`].
+    pub(crate) const REMEMBER: u32 = 9;
     /// Everything from here on belongs to the crates above.
     pub(crate) const FIRST_FOREIGN: u32 = 100;
 }
@@ -61,6 +65,7 @@ pub(crate) struct Network {
     /// See [`Application::follower_patience`](crate::Application::follower_patience).
     pub(crate) patience: Duration,
     pub(crate) members: Vec<NodeId>,
+    pub(crate) slowness: Arc<Slowness>,
 }
 
 /// A group's connection to one peer, for one purpose.
@@ -73,6 +78,7 @@ pub(crate) struct Peer {
     transport: Transport,
     off_thread: OffThread,
     pace: Pace,
+    slowness: Arc<Slowness>,
 }
 
 impl Network {
@@ -86,6 +92,7 @@ impl Network {
             transport: self.transport.clone(),
             off_thread: self.off_thread,
             pace: Pace::new(self.patience, self.local, follower, &self.members),
+            slowness: self.slowness.clone(),
         }
     }
 }
@@ -331,8 +338,8 @@ impl Peer {
                 .await
                 .map_err(|error| peer.error(RPCTypes::AppendEntries, error, option.hard_ttl()))?;
             let (mut tx, rx) = (stream.tx, stream.rx);
-            let transport = peer.transport.clone();
-            let is_there = move |node| transport.connected(node);
+            let (transport, slowness) = (peer.transport.clone(), peer.slowness.clone());
+            let is_there = move |node| transport.connected(node) && !slowness.is_slow(node);
             let mut requests = Requests::new(first, input, peer.pace.clone(), is_there);
             let pump = tokio::spawn(async move {
                 while let Some(request) = requests.next().await {

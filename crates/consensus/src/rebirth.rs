@@ -33,7 +33,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 
 use crate::codec;
-use crate::host::Replica;
+use crate::host::{Groups, Replica};
 use crate::network::method;
 use crate::types::Vote;
 
@@ -140,10 +140,10 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn of(replica: &Replica, leaving: bool) -> Self {
+    pub(crate) fn of(replica: &Replica, may_lead: bool) -> Self {
         let vote = replica.group.log().state().vote;
         let vote = vote.and_then(|bytes| codec::decode_vote(bytes).ok());
-        Self { vote, may_lead: replica.may_vote() && !leaving }
+        Self { vote, may_lead: replica.may_vote() && may_lead }
     }
 
     pub(crate) fn encode(&self) -> Bytes {
@@ -218,7 +218,12 @@ pub(crate) async fn prepare(
 }
 
 /// Steps 2 and 3.
-pub(crate) async fn finish(transport: Transport, replica: Replica, marks: Marks) {
+pub(crate) async fn finish(
+    transport: Transport,
+    replica: Replica,
+    marks: Marks,
+    groups: Arc<Groups>,
+) {
     let group = &replica.group;
     let id = group.id();
     let index = loop {
@@ -250,7 +255,7 @@ pub(crate) async fn finish(transport: Transport, replica: Replica, marks: Marks)
     }
     sometimes!(Reborn);
     replica.voting.store(true, Ordering::Release);
-    group.raft().runtime_config().elect(true);
+    group.raft().runtime_config().elect(groups.may_lead());
     tracing::warn!(group = %id, index, "this replica is rebuilt and votes again");
 }
 

@@ -68,7 +68,7 @@ impl Pace {
     }
 }
 
-/// See the module. `is_there` says whether a node is connected.
+/// See the module. `is_there` says whether a node is connected and not slow.
 pub(crate) struct Requests<S, F> {
     rest: Fuse<S>,
     pace: Pace,

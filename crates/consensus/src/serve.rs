@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use crate::codec;
 use crate::host::Groups;
+use crate::memory::Memory;
 use crate::network::{encode_append_result, method};
 use crate::rebirth::Standing;
 use crate::snapshot;
@@ -23,6 +24,7 @@ use crate::types::TypeConfig;
 /// Answers consensus' own methods and passes the others on.
 pub(crate) struct PeerHandler {
     pub(crate) groups: Arc<Groups>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) above: OnceLock<Arc<dyn Handler>>,
 }
 
@@ -40,17 +42,21 @@ impl Handler for PeerHandler {
                 None => Box::pin(async { Err("starting".to_owned()) }),
             };
         }
+        if method == method::REMEMBER {
+            let answer = self.memory.serve(from, payload).map_err(text);
+            return Box::pin(async move { answer });
+        }
         let Some(replica) = self.groups.get(group) else {
             return Box::pin(async move { Err(format!("no replica of group {group} here")) });
         };
-        let leaving = self.groups.leaving();
+        let may_lead = self.groups.may_lead();
         Box::pin(async move {
             match method {
                 method::APPEND_ONE => append_one(&replica, payload).await,
                 method::VOTE | method::PRE_VOTE => vote(&replica, method, payload).await,
-                method::TRANSFER if leaving => Err("this node is ending".into()),
+                method::TRANSFER if !may_lead => Err("this node is ending, or slow".into()),
                 method::TRANSFER => transfer(&replica, payload).await,
-                method::STANDING => Ok(Standing::of(&replica, leaving).encode()),
+                method::STANDING => Ok(Standing::of(&replica, may_lead).encode()),
                 method::BARRIER => crate::rebirth::serve_barrier(&replica).await,
                 other => Err(format!("unknown method {other}")),
             }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use flotilla_types::ids::GroupId;
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +42,10 @@ pub(super) struct Shared {
     /// Segments in use, by generation.
     pub(super) segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
     pub(super) counters: Counters,
+    /// Sequence of the last batch that was synced, its votes too.
+    pub(super) synced: AtomicU64,
+    /// When the write that is under way began.
+    pub(super) writing_since: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -91,6 +97,19 @@ impl Shared {
 #[derive(Clone)]
 pub struct Engine {
     handle: Arc<Handle>,
+}
+
+/// A log that is not held open by this.
+#[derive(Clone)]
+pub struct WeakEngine {
+    handle: Weak<Handle>,
+}
+
+impl WeakEngine {
+    /// The log, if it was not shut down.
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.handle.upgrade().map(|handle| Engine { handle })
+    }
 }
 
 struct Handle {
@@ -159,6 +178,8 @@ impl Engine {
             groups: RwLock::default(),
             segments: RwLock::default(),
             counters: Counters::default(),
+            synced: AtomicU64::new(recovered.next_sequence - 1),
+            writing_since: Mutex::default(),
         });
         let chores = chores
             .map(|chores| {
@@ -203,6 +224,22 @@ impl Engine {
     /// comes later is refused. Not to be called from a callback.
     pub fn shutdown(&self) {
         self.handle.shutdown();
+    }
+
+    /// To look at the log for as long as others use it.
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine { handle: Arc::downgrade(&self.handle) }
+    }
+
+    /// How far the log is durable: the number of its last synced batch. It never falls, also not over
+    /// starts, unless something durable was lost.
+    pub fn synced(&self) -> u64 {
+        self.handle.shared.synced.load(Ordering::Acquire)
+    }
+
+    /// How long the write that is under way has taken so far.
+    pub fn writing_for(&self) -> Option<Duration> {
+        self.handle.shared.writing_since.lock().map(|since| since.elapsed())
     }
 
     /// The counters now.

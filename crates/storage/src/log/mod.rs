@@ -33,7 +33,8 @@
 //! or after the noted sequence is therefore not noticed: after a process crash this can hide up
 //! to 100 ms, after a power cut what came after the last new segment. Votes are not exposed to
 //! it: the votes file is synced before a vote is acknowledged. A directory that is put back as a
-//! whole, watermark and votes included, is not noticed at all: that needs a witness elsewhere.
+//! whole, watermark and votes included, is not noticed at all. Both are for a witness elsewhere: the
+//! number of the last synced batch ([`Engine::synced`]) never falls unless something was lost.
 //!
 //! # Not here
 //! What entries mean, terms, elections; how many entries a group may have in flight (the callers
@@ -66,7 +67,7 @@ mod slots;
 mod tests;
 mod writer;
 
-pub use engine::{Engine, OnFatal};
+pub use engine::{Engine, OnFatal, WeakEngine};
 pub use group::{GroupLog, GroupState};
 pub use metrics::{BATCH_RECORDS_BOUNDS, LogMetrics, SYNC_US_BOUNDS};
 pub use writer::LogWriter;

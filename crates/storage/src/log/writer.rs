@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -460,6 +461,7 @@ impl Writer {
             let records = u64::from(self.batch.records());
             let blocks = self.batch.finish(self.log_id, oldest);
             self.aligned.set(blocks);
+            *self.shared.writing_since.lock() = Some(started);
             failable!(LogSync)?;
             active.file.write_durably(&self.aligned, self.offset)?;
             failpoint!(LogSynced);
@@ -471,6 +473,8 @@ impl Writer {
             if std::mem::take(&mut self.votes_changed) {
                 self.save_votes()?;
             }
+            *self.shared.writing_since.lock() = None;
+            self.shared.synced.store(self.synced, Ordering::Release);
             self.publish(&active);
         }
         for done in self.dones.drain(..) {
@@ -514,7 +518,10 @@ impl Writer {
     fn mark(&mut self) -> io::Result<()> {
         failable!(LogMark)?;
         let mark = Watermark { log_id: self.log_id, synced: self.synced };
+        // A disk that stands still may be met here first.
+        *self.shared.writing_since.lock() = Some(Instant::now());
         self.watermark.write(&mark.encode())?;
+        *self.shared.writing_since.lock() = None;
         self.marked = self.synced;
         self.marked_at = Instant::now();
         Ok(())

@@ -1,0 +1,137 @@
+//! Tells the peers how far the log goes and what its syncs take, and asks them at the start: the
+//! effects of [`crate::memory`] and [`crate::slowness`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_storage::log::{Engine, LogMetrics, WeakEngine};
+use flotilla_transport::{Lane, Transport};
+use flotilla_types::ids::{GroupId, NodeId};
+use futures::future::join_all;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::memory::{self, GRACE, KEEP_EVERY, Memory, Position, TELL_EVERY};
+use crate::network::method;
+use crate::off_thread::OffThread;
+use crate::slowness::{Slowness, Word};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two attempts to reach a peer.
+const RETRY: Duration = Duration::from_millis(100);
+/// Between two words while nothing changes: a peer may have lost what it had heard.
+const REPEAT: Duration = Duration::from_secs(5);
+
+async fn call(transport: &Transport, peer: NodeId, payload: Bytes) -> Option<Position> {
+    // The method is the node's: the group says nothing.
+    let group = GroupId::CATALOG;
+    let answer =
+        transport.call(peer, Lane::Control, group, method::REMEMBER, payload, CALL_TIMEOUT).await;
+    memory::decode(answer.ok()?).ok()
+}
+
+/// What the peers have heard of this node: from all who answer soon, and in any case from as many as
+/// make a majority with it, however long that takes.
+pub(crate) async fn ask(transport: &Transport, peers: &[NodeId]) -> Vec<Position> {
+    let needed = peers.len().div_ceil(2);
+    let begin = Instant::now();
+    let mut answers: BTreeMap<NodeId, Position> = BTreeMap::new();
+    loop {
+        let missing = peers.iter().filter(|peer| !answers.contains_key(peer));
+        let asked = missing.map(|peer| async {
+            let answer = call(transport, *peer, memory::encode_question()).await;
+            answer.map(|position| (*peer, position))
+        });
+        let came = join_all(asked).await;
+        answers.extend(came.into_iter().flatten());
+        let enough = answers.len() >= needed && begin.elapsed() >= GRACE;
+        if enough || answers.len() == peers.len() {
+            return answers.into_values().collect();
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// What a node tells its peers about, and hears of theirs.
+pub(crate) struct Telling {
+    pub(crate) transport: Transport,
+    pub(crate) peers: Vec<NodeId>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) slowness: Arc<Slowness>,
+    pub(crate) off_thread: OffThread,
+    /// Does not hold the log open.
+    pub(crate) log: WeakEngine,
+    /// Called when this node has become slow or well.
+    pub(crate) changed: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+impl Telling {
+    /// Tells and keeps until the log is shut down.
+    pub(crate) async fn run(self) {
+        let mut ticks = interval(TELL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<(Position, Word, Instant)> = None;
+        let (mut kept, mut keeping) = (Instant::now(), None::<JoinHandle<()>>);
+        let mut syncs = Syncs::default();
+        loop {
+            ticks.tick().await;
+            let Some(log) = self.log.upgrade() else { return };
+            let position = self.memory.position(log.synced());
+            let sync = syncs.measure(&log);
+            drop(log);
+            let now = Instant::now();
+            let was_slow = self.slowness.is_slow_here();
+            let word = self.slowness.measure(sync, self.peers.len() + 1, now);
+            if word.slow != was_slow {
+                (self.changed)(word.slow);
+            }
+            let is_new = told.is_none_or(|(before, said, at)| {
+                before != position || said.slow != word.slow || at.elapsed() >= REPEAT
+            });
+            if is_new || word.slow {
+                self.tell(memory::encode_word(position, word)).await;
+                told = Some((position, word, now));
+            }
+            // Not waited for: a disk that stands still is what is looked for here.
+            if kept.elapsed() >= KEEP_EVERY && keeping.as_ref().is_none_or(JoinHandle::is_finished)
+            {
+                keeping = Some(tokio::spawn(keep(self.off_thread, self.memory.clone())));
+                kept = now;
+            }
+        }
+    }
+
+    async fn tell(&self, payload: Bytes) {
+        let calls = self.peers.iter().map(|peer| call(&self.transport, *peer, payload.clone()));
+        join_all(calls).await;
+    }
+}
+
+/// What syncs take, from one look to the next.
+#[derive(Default)]
+struct Syncs {
+    batches: u64,
+    total_us: u64,
+}
+
+impl Syncs {
+    /// The mean of those that ended since the last look, or what the one under way takes already.
+    fn measure(&mut self, log: &Engine) -> Option<Duration> {
+        let LogMetrics { batches, sync_us_total, .. } = log.metrics();
+        let count = batches - self.batches;
+        let mean_us = (sync_us_total - self.total_us).checked_div(count);
+        (self.batches, self.total_us) = (batches, sync_us_total);
+        let mean = mean_us.map(Duration::from_micros);
+        mean.max(log.writing_for().filter(|writing| *writing >= TELL_EVERY / 4))
+    }
+}
+
+async fn keep(off_thread: OffThread, memory: Arc<Memory>) {
+    let done = off_thread.run(move || memory.keep()).await;
+    if let Err(error) = done.flatten() {
+        // It is a second record; the first one's disk fails elsewhere.
+        tracing::warn!(%error, "what peers told of their logs was not written down");
+    }
+}
