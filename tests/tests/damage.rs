@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Fleet, PATIENCE};
+use flotilla_tests::{Fleet, PATIENCE, Settings};
 use tokio::time::sleep;
 
 /// A fleet with acknowledged messages, and their bodies.
@@ -138,4 +138,52 @@ async fn an_older_copy_of_the_disk_is_noticed_and_mended() {
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&copy, &data).unwrap();
     is_rebuilt(fleet, &queue, sent, "older than what this node told its peers").await;
+}
+
+/// Short logs, so that what a node lost is not in its own.
+const SHORT_LOGS: &str = "[storage]\nlog_segment_bytes = 8388608\nlog_segments_max = 4\n\
+     log_cut_after_bytes = 65536\nlog_keep_entries = 5\n";
+
+/// Found by chaos with bits that turned over: the node ended at the damaged file, at every start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_state_is_put_aside_and_rebuilt() {
+    let mut fleet = Fleet::start_with(3, &Settings::lines(SHORT_LOGS)).await;
+    let queue = fleet.client(1).create_queue("state").await.unwrap();
+    let mut sent = Vec::new();
+    for number in 0..200 {
+        let body = format!("{number} {}", "y".repeat(5_000));
+        fleet.client(1 + number % 3).send(&queue, &body).await.unwrap();
+        sent.push(body);
+    }
+    fleet.stop(2).await;
+    let tables: Vec<PathBuf> = fs::read_dir(fleet.data(2).join("state"))
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "sst"))
+        .collect();
+    assert!(!tables.is_empty(), "nothing was flushed");
+    for path in tables {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        bytes.truncate(bytes.len() - 1);
+        fs::write(path, bytes).unwrap();
+    }
+    fleet.launch(2);
+    fleet.whole().await;
+    assert!(fleet.log(2).contains("the state is damaged"), "{}", fleet.log(2));
+    // It is half of the majority, and leads what node 3 led.
+    fleet.kill9(3);
+    fleet.whole().await;
+    let mut client = fleet.client(2);
+    let begin = Instant::now();
+    while !sent.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "{} did not come", sent.len());
+        let Ok(messages) = client.receive(&queue, 600, 1).await else { continue };
+        for message in messages {
+            let place = sent.iter().position(|body| *body == message.body).expect("sent, and once");
+            sent.swap_remove(place);
+            client.delete(&queue, &message.receipt).await.unwrap();
+        }
+    }
 }

@@ -44,6 +44,10 @@ pub(crate) async fn run(node: Arc<Node>) {
             () = node.stopped() => return,
         }
         round += 1;
+        if let Some(what) = node.host.state_damage() {
+            // Found by somebody who could go on without it, such as a snapshot for a peer.
+            node.host.fatal(&format!("the state is damaged: {what}"));
+        }
         notice_changes(&node, &mut state);
         if !node.host.is_slow() {
             hand_leaders_back(&node, &mut state).await;

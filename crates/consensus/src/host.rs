@@ -156,7 +156,7 @@ impl Host {
         disk.create_dir(&state_dir)?;
         // What is in them is of no use after a power cut without their own names.
         disk.sync_dir(&options.dir)?;
-        let db = StateDb::open(&state_dir, options.state)?;
+        let db = open_state(&state_dir, &options.state, &marks)?;
         let slowness = Arc::new(Slowness::default());
         let memory = Memory::open(disk.clone(), &options.dir.join("memory"), slowness.clone())?;
         let memory = Arc::new(memory);
@@ -284,9 +284,19 @@ impl Host {
         if inner.damage.iter().any(|damage| damage.covers(id)) {
             inner.marks.set(id)?;
         }
+        let behind = rebirth::is_state_behind(&log, &state)?;
+        if behind {
+            tracing::error!(group = %id, "the state is older than the log; this replica neither \
+                 votes nor acknowledges until it is rebuilt from its peers");
+            inner.marks.set(id)?;
+        }
         let reborn = inner.marks.is_set(id) && !planted!(LossForgiven);
         if reborn {
             rebirth::prepare(&inner.transport, id, inner.node, members, &log).await?;
+        }
+        if behind {
+            // Not before the others are known to have what is thrown away here.
+            rebirth::forget_log(&log).await?;
         }
         let network = Network {
             group: id,
@@ -314,6 +324,11 @@ impl Host {
             tokio::spawn(rebirth::finish(transport, replica, marks, inner.groups.clone()));
         }
         Ok(group)
+    }
+
+    /// Whether the state was found to be damaged since the start; then this node must end.
+    pub fn state_damage(&self) -> Option<&str> {
+        self.inner.db.damage()
     }
 
     /// Ends the process: something here cannot go on.
@@ -420,6 +435,20 @@ impl Host {
             Err(error) => tracing::warn!(%error, "the stores did not end in order"),
         }
     }
+}
+
+/// Damaged state is put aside; what was in it comes back from the log, or else from the peers.
+fn open_state(dir: &Path, options: &StateOptions, marks: &Marks) -> io::Result<StateDb> {
+    let (db, damage) = StateDb::open_or_replace(dir, options)?;
+    match damage {
+        Some(what) => tracing::error!(
+            %what,
+            "the state is damaged; it was put aside and will be rebuilt"
+        ),
+        None if marks.is_any_set()? => {}
+        None => StateDb::forget_damaged(dir)?,
+    }
+    Ok(db)
 }
 
 fn raft_config(log_keep_entries: u64) -> io::Result<Config> {

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use flotilla_probe::{failable, failpoint, sometimes};
 use flotilla_storage::disk::{Disk, Open};
 use flotilla_storage::log::{Damage, DamagedGroups, Engine, GroupLog};
+use flotilla_storage::state::GroupState;
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::DecodeError;
@@ -40,7 +41,8 @@ use crate::types::Vote;
 /// Between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(300);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Names of files begin with it.
+/// Names of files begin with one of them.
+const GROUP: &str = "group-";
 const REBUILT: &str = "rebuilt-";
 
 /// One file per group that must be reborn; or one for all, also those that nothing here knows any
@@ -58,7 +60,7 @@ impl Marks {
     }
 
     fn file(&self, group: GroupId) -> PathBuf {
-        self.dir.join(format!("group-{group}"))
+        self.dir.join(format!("{GROUP}{group}"))
     }
 
     fn all(&self) -> PathBuf {
@@ -72,6 +74,14 @@ impl Marks {
     pub(crate) fn is_set(&self, group: GroupId) -> bool {
         let there = |file: PathBuf| self.disk.exists(&file);
         there(self.file(group)) || (there(self.all()) && !there(self.rebuilt(group)))
+    }
+
+    /// Whether a group that is known by name is to be reborn.
+    pub(crate) fn is_any_set(&self) -> io::Result<bool> {
+        let is_group = |file: &PathBuf| {
+            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(GROUP))
+        };
+        Ok(self.disk.list(&self.dir)?.iter().any(is_group))
     }
 
     pub(crate) fn set(&self, group: GroupId) -> io::Result<()> {
@@ -130,6 +140,32 @@ impl Marks {
         }
         Ok(())
     }
+}
+
+/// Whether the log was cut behind what the state holds: the state was lost, or put back to an earlier
+/// one. What lies in between is nowhere on this node.
+pub(crate) fn is_state_behind(log: &GroupLog, state: &GroupState) -> io::Result<bool> {
+    let Some((purged, _)) = log.state().purged else { return Ok(false) };
+    let applied = match state.applied()? {
+        Some(bytes) => {
+            codec::decode_applied(bytes).map_err(|error| codec::invalid("applied record", error))?.0
+        }
+        None => None,
+    };
+    Ok(applied.is_none_or(|applied| applied.index < purged))
+}
+
+/// Empties a log, but for its vote. A crash in between is one before it: the mark is set, and the
+/// vote is asked for again.
+pub(crate) async fn forget_log(log: &GroupLog) -> io::Result<()> {
+    let vote = log.state().vote;
+    let (tx, rx) = oneshot::channel();
+    log.reset(Box::new(move |result| drop(tx.send(result))));
+    rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))?;
+    let Some(vote) = vote else { return Ok(()) };
+    let (tx, rx) = oneshot::channel();
+    log.save_vote(vote, Box::new(move |result| drop(tx.send(result))));
+    rx.await.unwrap_or_else(|_| Err(io::Error::other("the log writer stopped")))
 }
 
 /// What a member knows of a group's votes.

@@ -1,6 +1,7 @@
 //! The store of one node: opening, flushing, measuring. What a group does with it is in `group`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use rocksdb::{
     ReadTier, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
-use super::error::{failed, invalid};
+use super::damage::{self, DamageNote};
+use super::error::{failed, invalid, unsupported};
 use super::group::{Current, GroupState};
 use super::keys::{self, KeyRange};
 use super::options::{StateOptions, Table};
@@ -47,9 +49,45 @@ pub(super) struct Shared {
     incarnations: Mutex<HashMap<GroupId, Arc<Current>>>,
     /// Ranges that were removed as such and whose room was not asked for yet.
     cleared: Mutex<Vec<(Table, KeyRange)>>,
+    damage: DamageNote,
 }
 
 impl StateDb {
+    /// Opens the store as [`StateDb::open`] does. One that is damaged, or that was found to be while it
+    /// was open before, is put aside, and an empty one takes its place; what was found is returned.
+    ///
+    /// # Errors
+    /// As [`StateDb::open`], but for damage.
+    pub fn open_or_replace(
+        dir: &Path,
+        options: &StateOptions,
+    ) -> io::Result<(StateDb, Option<String>)> {
+        let found = match damage::noted(dir) {
+            Some(found) => found,
+            None => match StateDb::open(dir, options.clone()) {
+                Ok(store) => return Ok((store, None)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
+                Err(error) => return Err(error),
+            },
+        };
+        damage::put_aside(dir)?;
+        Ok((StateDb::open(dir, options.clone())?, Some(found)))
+    }
+
+    /// Removes the damaged store that this one took the place of.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn forget_damaged(dir: &Path) -> io::Result<()> {
+        damage::remove_aside(dir)
+    }
+
+    /// What was found to be damaged since the store was opened. It must not be used any more: its owner
+    /// ends, and opens it again by [`StateDb::open_or_replace`].
+    pub fn damage(&self) -> Option<&str> {
+        self.shared.damage.found()
+    }
+
     /// Opens the store in a directory, creating both when absent, and removes what a crash in the
     /// middle of an import or a wipe left over. The directory's own entry is the caller's to sync.
     ///
@@ -65,7 +103,8 @@ impl StateDb {
         // A batch's keys are mostly neighbours: each insert starts from where the last one ended.
         no_wal.set_memtable_insert_hint_per_batch(true);
         let (incarnations, cleared) = (Mutex::default(), Mutex::default());
-        let shared = Shared { db, no_wal, incarnations, cleared };
+        let damage = DamageNote::new(dir);
+        let shared = Shared { db, no_wal, incarnations, cleared, damage };
         let store = StateDb { shared: Arc::new(shared) };
         store.check_format(dir)?;
         store.shared.remove_leftovers()?;
@@ -111,7 +150,8 @@ impl StateDb {
         options.set_read_tier(ReadTier::Persisted);
         let cf = self.shared.cf(Table::Meta);
         let value = self.shared.db.get_pinned_cf_opt(cf, keys::applied(id), &options);
-        let value = value.map_err(failed(format_args!("durable position of group {id}")))?;
+        let value =
+            value.map_err(self.shared.failed(format_args!("durable position of group {id}")))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -131,7 +171,7 @@ impl StateDb {
     /// # Errors
     /// When the store cannot list its files.
     pub fn disk_entries(&self) -> io::Result<(u64, u64)> {
-        let files = self.shared.db.live_files().map_err(failed("listing files"))?;
+        let files = self.shared.db.live_files().map_err(self.shared.failed("listing files"))?;
         let rows = files.iter().filter(|file| file.column_family_name != "default");
         Ok(rows.fold((0, 0), |(entries, removals), file| {
             (entries + file.num_entries, removals + file.num_deletions)
@@ -168,7 +208,7 @@ impl StateDb {
     /// # Errors
     /// When the store cannot list its files.
     pub fn trim(&self) -> io::Result<bool> {
-        let files = self.shared.db.live_files().map_err(failed("listing files"))?;
+        let files = self.shared.db.live_files().map_err(self.shared.failed("listing files"))?;
         let of_messages =
             files.iter().filter(|file| file.column_family_name == Table::Message.name());
         let (entries, removals) = of_messages.fold((0, 0), |(entries, removals), file| {
@@ -225,7 +265,10 @@ impl StateDb {
     /// When a flush or compaction failed.
     pub fn settle(&self) -> io::Result<()> {
         let options = WaitForCompactOptions::default();
-        self.shared.db.wait_for_compact(&options).map_err(failed("waiting for compactions"))
+        self.shared
+            .db
+            .wait_for_compact(&options)
+            .map_err(self.shared.failed("waiting for compactions"))
     }
 
     fn sum_of(&self, property: &str) -> u64 {
@@ -237,9 +280,9 @@ impl StateDb {
     /// ours.
     fn check_format(&self, dir: &Path) -> io::Result<()> {
         let db = &self.shared.db;
-        match db.get(FORMAT_KEY).map_err(failed("format record"))? {
+        match db.get(FORMAT_KEY).map_err(self.shared.failed("format record"))? {
             Some(format) if format == FORMAT => Ok(()),
-            Some(format) => Err(invalid(format_args!(
+            Some(format) => Err(unsupported(format_args!(
                 "{}: its format is {:?}, this build knows {:?}",
                 dir.display(),
                 String::from_utf8_lossy(&format),
@@ -273,6 +316,20 @@ fn gentle() -> CompactOptions {
 }
 
 impl Shared {
+    /// As [`failed`]; damage is noted.
+    pub(super) fn failed(
+        &self,
+        what: impl fmt::Display,
+    ) -> impl FnOnce(rocksdb::Error) -> io::Error {
+        move |err| {
+            let err = failed(what)(err);
+            if err.kind() == io::ErrorKind::InvalidData {
+                self.damage.note(&err);
+            }
+            err
+        }
+    }
+
     pub(super) fn note_cleared(&self, ranges: Vec<(Table, KeyRange)>) {
         self.cleared.lock().extend(ranges);
     }
@@ -287,7 +344,7 @@ impl Shared {
 
     /// One atomic write without write-ahead log.
     pub(super) fn write(&self, batch: WriteBatch) -> io::Result<()> {
-        self.db.write_opt(batch, &self.no_wal).map_err(failed("writing a batch"))
+        self.db.write_opt(batch, &self.no_wal).map_err(self.failed("writing a batch"))
     }
 
     pub(super) fn flush(&self) -> io::Result<()> {
@@ -298,21 +355,21 @@ impl Shared {
         let families: Vec<_> = families.iter().collect();
         let options = FlushOptions::default();
         failable!(StateFlush)?;
-        self.db.flush_cfs_opt(&families, &options).map_err(failed("flushing"))?;
+        self.db.flush_cfs_opt(&families, &options).map_err(self.failed("flushing"))?;
         failpoint!(StateFlushed);
         Ok(())
     }
 
     pub(super) fn get_applied(&self, id: GroupId) -> io::Result<Option<Bytes>> {
         let value = self.db.get_pinned_cf(self.cf(Table::Meta), keys::applied(id));
-        let value = value.map_err(failed(format_args!("applied record of group {id}")))?;
+        let value = value.map_err(self.failed(format_args!("applied record of group {id}")))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn incarnation_row(&self, id: GroupId) -> io::Result<IncarnationRow> {
         let what = format!("incarnation row of group {id}");
         let value = self.db.get_pinned_cf(self.cf(Table::Meta), keys::incarnation(id));
-        match value.map_err(failed(&what))? {
+        match value.map_err(self.failed(&what))? {
             Some(value) => values::decode_incarnation(&value)
                 .map_err(|err| invalid(format_args!("{what}: {err}"))),
             None => Ok(IncarnationRow::FIRST),
@@ -401,7 +458,7 @@ impl Shared {
                 None => break,
             }
         }
-        rows.status().map_err(failed("listing groups"))?;
+        rows.status().map_err(self.failed("listing groups"))?;
         Ok(groups)
     }
 
@@ -410,7 +467,7 @@ impl Shared {
         options.set_iterate_upper_bound(range.to.as_slice());
         let mut rows = self.db.raw_iterator_cf_opt(self.cf(table), options);
         rows.seek(&range.from);
-        rows.status().map_err(failed(format_args!("looking into {}", table.name())))?;
+        rows.status().map_err(self.failed(format_args!("looking into {}", table.name())))?;
         Ok(rows.valid())
     }
 }

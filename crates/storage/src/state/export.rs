@@ -13,7 +13,7 @@ use prost::Message as _;
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
 use super::db::Shared;
-use super::error::{failed, invalid};
+use super::error::invalid;
 use super::keys::{self, KeySpace, SPACE_BYTES};
 use super::options::Table;
 use super::values::{self, IncarnationRow};
@@ -112,7 +112,7 @@ impl Reader<'_> {
         let meta = self.shared.cf(Table::Meta);
         let get = |key: [u8; 9]| {
             let value = self.snapshot.get_pinned_cf(meta, key);
-            value.map_err(failed(format_args!("export of group {}", self.id)))
+            value.map_err(self.shared.failed(format_args!("export of group {}", self.id)))
         };
         let row = match get(keys::incarnation(self.id))? {
             Some(value) => values::decode_incarnation(&value)
@@ -167,7 +167,7 @@ impl Reader<'_> {
             rows.next();
         }
         let what = format_args!("export of group {}, {}", self.id, table.name());
-        rows.status().map_err(failed(what)).map_err(Stop::Failed)
+        rows.status().map_err(self.shared.failed(what)).map_err(Stop::Failed)
     }
 
     fn send(&self, chunk: &StateChunk) -> Result<(), Stop> {

@@ -15,7 +15,7 @@ use rocksdb::ReadOptions;
 
 use super::batch::GroupBatch;
 use super::db::Shared;
-use super::error::{failed, invalid};
+use super::error::invalid;
 use super::export::Export;
 use super::import::Import;
 use super::keys::{self, KeyRange, KeySpace, MetaKey, SPACE_BYTES};
@@ -180,7 +180,11 @@ impl GroupState {
             }
             rows.next();
         }
-        rows.status().map_err(failed(format_args!("group {}, {}", self.id, table.name())))
+        rows.status().map_err(self.shared.failed(format_args!(
+            "group {}, {}",
+            self.id,
+            table.name()
+        )))
     }
 
     fn get<T>(
@@ -190,7 +194,11 @@ impl GroupState {
         decode: impl FnOnce(&[u8]) -> Result<T, BadValue>,
     ) -> io::Result<Option<T>> {
         let value = self.shared.db().get_pinned_cf(self.shared.cf(table), key);
-        let value = value.map_err(failed(format_args!("group {}, {}", self.id, table.name())))?;
+        let value = value.map_err(self.shared.failed(format_args!(
+            "group {}, {}",
+            self.id,
+            table.name()
+        )))?;
         value
             .map(|value| decode(&value).map_err(|err| self.bad(table, &key[SPACE_BYTES..], err)))
             .transpose()

@@ -18,6 +18,7 @@
 //! Not here: when to flush, what an applied record says, how a chunk reaches another node.
 
 mod batch;
+mod damage;
 mod db;
 mod error;
 mod export;

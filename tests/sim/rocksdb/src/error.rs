@@ -37,4 +37,10 @@ impl fmt::Display for Error {
     }
 }
 
+impl AsRef<str> for Error {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl std::error::Error for Error {}
