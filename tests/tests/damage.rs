@@ -187,3 +187,39 @@ async fn damaged_state_is_put_aside_and_rebuilt() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_everywhere_is_said_and_nothing_is_served() {
+    let (mut fleet, queue, _) = filled("everywhere").await;
+    // All at once: one that comes back earlier is rebuilt by those that are whole.
+    (1..=3).for_each(|id| fleet.kill9(id));
+    for id in 1..=3 {
+        for (path, held) in segments(&fleet.data(id)) {
+            File::options().write(true).open(path).unwrap().set_len(held / 2).unwrap();
+        }
+    }
+    (1..=3).for_each(|id| fleet.launch(id));
+    let begin = Instant::now();
+    for id in 1..=3 {
+        for what in ["the log is damaged", "this replica serves nothing before"] {
+            while !fleet.log(id).contains(what) {
+                assert!(begin.elapsed() < PATIENCE, "nothing is said:\n{}", fleet.log(id));
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    for _ in 0..20 {
+        for id in 1..=3 {
+            assert!(!fleet.all_vote(id).await, "node {id} believes what it has");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    for id in 1..=3 {
+        let mut client = fleet.client(id);
+        let sent = client.send(&queue, "to nobody");
+        // A node that never answers has not lied either.
+        if let Ok(sent) = tokio::time::timeout(PATIENCE / 6, sent).await {
+            assert!(sent.is_err(), "node {id} took a message");
+        }
+    }
+}

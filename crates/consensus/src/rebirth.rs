@@ -32,6 +32,7 @@ use flotilla_wire::DecodeError;
 use flotilla_wire::proto::raft as pb;
 use prost::Message as _;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::host::{Groups, Replica};
@@ -41,6 +42,8 @@ use crate::types::Vote;
 /// Between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(300);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two lines of the log that say for whom a replica waits.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Names of files begin with one of them.
 const GROUP: &str = "group-";
 const REBUILT: &str = "rebuilt-";
@@ -224,6 +227,7 @@ pub(crate) async fn prepare(
     tracing::warn!(%group, "this replica lost its log; asking all other members for their votes");
     failable!(RebirthPrepare)?;
     let mut answers: BTreeMap<NodeId, Standing> = BTreeMap::new();
+    let mut said = Instant::now();
     loop {
         for member in members.iter().filter(|member| **member != local) {
             if answers.contains_key(member) {
@@ -235,6 +239,14 @@ pub(crate) async fn prepare(
         }
         if answers.len() + 1 >= members.len() {
             break;
+        }
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            let missing = members.iter().filter(|it| **it != local && !answers.contains_key(it));
+            let missing: Vec<String> = missing.map(ToString::to_string).collect();
+            tracing::error!(%group, waits_for = missing.join(", "), "this replica serves nothing \
+                 before these nodes have told their votes; if they lost their logs, too, what was \
+                 acknowledged is in no place that is known to be complete: repair one of the disks");
         }
         tokio::time::sleep(RETRY).await;
     }
