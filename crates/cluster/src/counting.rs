@@ -2,7 +2,10 @@
 //!
 //! A sum that leaves a shard out looks like messages that are gone, and whoever waits for a queue
 //! to be empty, or decides by its length, would act on it. So a shard without a leader is waited
-//! for as long as any request waits, and then the answer is an error.
+//! for as long as any request waits, and then the answer is an error. A leader that was replaced and
+//! does not know it yet must not count either: see [`Group::is_confirmed`].
+//!
+//! [`Group::is_confirmed`]: flotilla_consensus::group::Group::is_confirmed
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,8 +41,7 @@ impl Tally {
         Self { missing: shards.len(), shards }
     }
 
-    /// Each shard counts once: a leader that stood still and was replaced counts its shards until
-    /// it learns of it, as its successor does.
+    /// Each shard counts once: also should a clock be so wrong that an old leader counts as well.
     fn take(&mut self, counted: impl IntoIterator<Item = (GroupId, Counts)>) {
         for (shard, counts) in counted {
             if let Some(unknown @ None) = self.shards.get_mut(&shard) {

@@ -325,9 +325,12 @@ impl Node {
         self.facts.borrow().clone()
     }
 
-    /// Counts of the shards that are led here.
+    /// Counts of the shards that are led here for certain.
     pub(crate) fn counts_here(&self, queue: QueueId) -> Vec<(GroupId, Counts)> {
         let count = |shard: Shard| {
+            if !shard.group().is_confirmed() {
+                return None;
+            }
             let counts = shard.counts(queue)?;
             let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
                 Ok(oldest) => oldest,

@@ -9,6 +9,7 @@ use flotilla_storage::log::GroupLog;
 use flotilla_storage::state::GroupState;
 use flotilla_types::ids::{GroupId, NodeId};
 use openraft::ReadPolicy;
+use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::BasicNode;
@@ -222,6 +223,18 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.as_ref()?.get(&follower.0)?.as_ref()?.index;
         Some(metrics.last_log_index?.saturating_sub(matched))
+    }
+
+    /// Whether this node leads and a majority said so lately enough that nobody else can lead: what is
+    /// applied here is what the group has acknowledged. A leader whose disk stands still cannot
+    /// write down that another was elected, and takes itself for the leader until it can.
+    pub fn is_confirmed(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() == 1;
+        let heard = metrics.last_quorum_acked.map(|at| at.into_inner().elapsed());
+        self.inner.leadership.borrow().here
+            && (is_alone || heard.is_some_and(|it| it < crate::LEASE))
     }
 
     /// Asks a follower to take over. From here on this replica takes no proposals any more, so the

@@ -458,7 +458,7 @@ fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
         heartbeat_interval: heartbeat_ms,
         // A follower that acknowledged an append meanwhile needs no heartbeat.
         heartbeat_min_interval: Some(heartbeat_ms),
-        election_timeout_min: 500,
+        election_timeout_min: crate::LEASE.as_millis() as u64,
         election_timeout_max: 700,
         enable_pre_vote: Some(true),
         // A restarted leader that went on leading would serve before it knows what it missed.
