@@ -11,7 +11,7 @@ use flotilla_cluster::node::{LogCuts, NodeOptions};
 use flotilla_storage::disk::Machine;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
-use flotilla_types::clock::SystemClock;
+use flotilla_types::clock::SteadyClock;
 use flotilla_types::ids::NodeId;
 use flotilla_types::limits;
 use tempfile::TempDir;
@@ -127,7 +127,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             },
             free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: limits::IN_FLIGHT_MAX,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SteadyClock::start()),
             on_fatal: shutdown::on_fatal(),
         },
         gateway: flotilla_gateway::Config {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use flotilla_cluster::node::NodeOptions;
 use flotilla_storage::disk::Machine;
-use flotilla_types::clock::SystemClock;
+use flotilla_types::clock::SteadyClock;
 use flotilla_types::ids::NodeId;
 use flotilla_types::limits;
 
@@ -58,7 +58,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         in_flight_max: limits::IN_FLIGHT_MAX,
         dir: config.data_dir,
         disk: Arc::new(Machine),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SteadyClock::start()),
         on_fatal: shutdown::on_fatal(),
     };
     let gateway = flotilla_gateway::Config {

@@ -1,12 +1,16 @@
 //! Wall-clock time as a dependency, so that tests and the simulator can own it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where unix time comes from. Only leaders ask, and stamp what they propose; nothing that is
 /// applied ever does.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the epoch.
     fn now_ms(&self) -> u64;
+
+    /// Others have been at this time already: it is at least so late.
+    fn at_least(&self, _ms: u64) {}
 }
 
 /// The machine's clock.
@@ -17,5 +21,111 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         // Before 1970 counts as 1970: a shard's own clock never runs back anyway.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+/// The machine's clock without its jumps. It begins with the time of day, then goes on as the time
+/// since its beginning does, and follows the time of day by going up to 0.5 % faster or slower.
+///
+/// Leases and delays are differences of what leaders stamp. If those stamps jumped with a clock that
+/// somebody sets, a second forward would take messages away from whoever works on them, and an hour
+/// back would keep what is hidden hidden for an hour. A leader that is behind what earlier leaders
+/// stamped jumps forward once ([`Clock::at_least`]): shards never go back, and would stand still.
+///
+/// Not covered: a process that *starts* with a wrong time of day. On a machine that was suspended this
+/// clock stood still, too; it is right again when the process is restarted.
+#[derive(Debug)]
+pub struct SteadyClock {
+    last: Mutex<Reading>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    since_epoch: Duration,
+}
+
+/// The clock is faster or slower by one part in so many while it is not where the time of day is.
+const SLEW_DIVISOR: u32 = 200;
+
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Where a clock is that was at `before` a while ago.
+fn follow(before: Duration, elapsed: Duration, time_of_day: Duration) -> Duration {
+    let steady = before + elapsed;
+    let slew = elapsed / SLEW_DIVISOR;
+    match steady < time_of_day {
+        true => (steady + slew).min(time_of_day),
+        false => (steady - slew).max(time_of_day),
+    }
+}
+
+impl SteadyClock {
+    /// Begins with the time of day.
+    pub fn start() -> Self {
+        let now = Reading { at: Instant::now(), since_epoch: time_of_day() };
+        Self { last: Mutex::new(now) }
+    }
+
+    fn read(&self, at_least: Duration) -> Duration {
+        // Whoever panicked with the lock left a reading in it.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = Instant::now();
+        let elapsed = at.saturating_duration_since(last.at);
+        let since_epoch = follow(last.since_epoch, elapsed, time_of_day()).max(at_least);
+        *last = Reading { at, since_epoch };
+        since_epoch
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now_ms(&self) -> u64 {
+        self.read(Duration::ZERO).as_millis() as u64
+    }
+
+    fn at_least(&self, ms: u64) {
+        self.read(Duration::from_millis(ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_clock_that_is_right_stays_right() {
+        let mut now = 1_000 * SECOND;
+        for ms in 1..=100 {
+            let time_of_day = 1_000 * SECOND + Duration::from_millis(ms);
+            now = follow(now, Duration::from_millis(1), time_of_day);
+            assert_eq!(now, time_of_day);
+        }
+    }
+
+    #[test]
+    fn a_jump_of_the_time_of_day_changes_the_pace_and_nothing_else() {
+        let begin = 100_000 * SECOND;
+        for (time_of_day, after_a_second) in [
+            (begin + 3_600 * SECOND, Duration::from_millis(1_005)),
+            (begin - 3_600 * SECOND, Duration::from_millis(995)),
+            (begin + SECOND + Duration::from_millis(3), Duration::from_millis(1_003)),
+            (begin + SECOND - Duration::from_millis(3), Duration::from_millis(997)),
+        ] {
+            assert_eq!(follow(begin, SECOND, time_of_day), begin + after_a_second);
+        }
+    }
+
+    #[test]
+    fn whoever_was_there_before_is_followed_at_once() {
+        let clock = SteadyClock::start();
+        let ahead_ms = clock.now_ms() + 3_600_000;
+        clock.at_least(ahead_ms);
+        assert!(clock.now_ms() >= ahead_ms);
+        clock.at_least(0);
+        assert!(clock.now_ms() >= ahead_ms);
     }
 }

@@ -103,6 +103,8 @@ impl Core {
         inner.leading = Some(Leading { window: ReadyWindow::new(), alarms: Alarms::default() });
         // Whoever waited at the old leader waits here now.
         let queues: Vec<_> = inner.machine().queues().map(|(queue, _)| queue).collect();
+        // Or the shard would stand still until this node's clock has caught up.
+        self.clock.at_least(inner.machine().clock_ms());
         let now_ms = self.now_ms();
         for queue in queues {
             if self.events.awaited(queue) && !planted!(WakeLostWithLeader) {
