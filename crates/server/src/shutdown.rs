@@ -45,8 +45,18 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 /// acknowledge. The log on disk brings everything acknowledged back at the next start.
 pub(crate) fn on_fatal() -> Arc<dyn Fn(String) + Send + Sync> {
     Arc::new(|reason| {
+        let _end = EndProcess;
         // Standard error has no buffer of its own: it is written when this returns.
         tracing::error!(%reason, "this node cannot go on");
-        std::process::exit(FATAL)
     })
+}
+
+/// Ends the process when it is dropped, also by a panic: a node whose log has stopped, and that goes on
+/// because it could not even say so, would answer nobody and be replaced by nobody.
+struct EndProcess;
+
+impl Drop for EndProcess {
+    fn drop(&mut self) {
+        std::process::exit(FATAL)
+    }
 }
