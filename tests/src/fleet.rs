@@ -12,13 +12,17 @@ use tokio::time::sleep;
 use crate::client::Client;
 use crate::http::Connection;
 use crate::links::{Break, Condition, Links, Way};
+use crate::loop_disk::LoopDisk;
 use crate::namespaces::Namespaces;
-use crate::node::{Node, Ports, SHARDS};
+use crate::node::{Node, Ports, SHARDS, fake_clock};
+use crate::throttle::Throttle;
 use crate::{PATIENCE, ports};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Of each node's log, when a test fails.
 const LOG_LINES: usize = 60;
+/// Of all nodes, while one state of the fleet is waited for.
+const REVIVALS_MAX: usize = 6;
 /// Times that a fleet is tried with other ports.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -34,6 +38,14 @@ pub struct Settings {
     pub namespaces: bool,
     /// Directories, on disks of their own, for the stores of some nodes.
     pub disks: BTreeMap<u64, PathBuf>,
+    /// Whether each node has a disk of its own whose power can be cut ([`LoopDisk::available`]).
+    pub loop_disks: bool,
+    /// Whether each node's clock can be set ([`Fleet::can_set_clocks`]).
+    pub clocks: bool,
+    /// Whether a node that ends by itself is started again, as a supervisor does.
+    pub supervised: bool,
+    /// Where the nodes' logs go, if not to files of their own.
+    pub log_to: Option<PathBuf>,
 }
 
 impl Settings {
@@ -50,6 +62,9 @@ pub struct Fleet {
     links: Option<Links>,
     /// Removed when the nodes have ended.
     namespaces: Option<Namespaces>,
+    /// Unmounted after the nodes have ended and before their directories go.
+    disks: BTreeMap<u64, LoopDisk>,
+    supervised: bool,
     _dir: TempDir,
 }
 
@@ -84,9 +99,13 @@ impl Fleet {
         let all: Vec<(u64, Ports)> = (1..).zip(ports).collect();
         let make = || Namespaces::make(count).expect("who asks for namespaces has looked");
         let namespaces = settings.namespaces.then(make);
+        let disk = || LoopDisk::make().expect("who asks for disks has looked");
+        let ids = (1..=count).filter(|_| settings.loop_disks);
+        let disks: BTreeMap<u64, LoopDisk> = ids.map(|id| (id, disk())).collect();
         let node = |(id, ports): &(u64, Ports)| {
             let root = dir.path().join(format!("node-{id}"));
-            let data = settings.disks.get(id).map_or_else(
+            let own = disks.get(id).map(|disk| disk.path().to_owned());
+            let data = own.or_else(|| settings.disks.get(id).cloned()).map_or_else(
                 || root.join("data"),
                 |disk| {
                     // Each attempt begins with nothing.
@@ -94,12 +113,14 @@ impl Fleet {
                 },
             );
             let own = namespaces.as_ref().map(|all| (all.name(*id), all.address(*id)));
-            Node::new(*id, *ports, root, data, own)
+            let node = Node::new(*id, *ports, root, data, own);
+            node.own_clock(settings.clocks).log_to(settings.log_to.clone())
         };
         let nodes: Vec<Node> = all.iter().map(node).collect();
         let peers: Vec<(u64, u16)> = all.iter().map(|(id, ports)| (*id, ports.peer)).collect();
         let links = settings.links.then(|| Links::new(&peers));
-        let fleet = Self { nodes, links, namespaces, _dir: dir };
+        let supervised = settings.supervised;
+        let fleet = Self { nodes, links, namespaces, disks, supervised, _dir: dir };
         fleet.nodes.iter().for_each(|node| fleet.configure(node.id, &settings.lines));
         fleet
     }
@@ -241,6 +262,71 @@ impl Fleet {
         self.node(id).log()
     }
 
+    /// Whether the nodes of a fleet can have clocks of their own.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn can_set_clocks() -> Result<(), String> {
+        fake_clock().map(|_| ())
+    }
+
+    /// See [`Settings::clocks`]; the words are libfaketime's.
+    pub(crate) fn set_clock(&self, id: u64, text: &str) {
+        self.node(id).set_clock(text);
+    }
+
+    /// The process of a node that runs.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(crate) fn process(&self, id: u64) -> Result<u32, String> {
+        self.node(id).process().ok_or_else(|| format!("node {id} does not run"))
+    }
+
+    /// A node's own disk.
+    ///
+    /// # Errors
+    /// Unless [`Settings::loop_disks`].
+    pub(crate) fn disk(&mut self, id: u64) -> Result<&mut LoopDisk, String> {
+        self.disks.get_mut(&id).ok_or_else(|| format!("node {id} has no disk of its own"))
+    }
+
+    /// Lets a node's disk take so many writes in a second, until what this returns is dropped.
+    ///
+    /// # Errors
+    /// Unless [`Settings::loop_disks`], and when this machine cannot do it.
+    pub fn slow_disk(&self, id: u64, writes_per_second: u32) -> Result<Throttle, String> {
+        let disk =
+            self.disks.get(&id).ok_or_else(|| format!("node {id} has no disk of its own"))?;
+        Throttle::begin(self.process(id)?, &disk.device()?, writes_per_second)
+    }
+
+    /// Lets a node's disk do nothing until [`Fleet::thaw_disk`].
+    ///
+    /// # Errors
+    /// Unless [`Settings::loop_disks`].
+    pub fn freeze_disk(&mut self, id: u64) -> Result<(), String> {
+        self.disk(id)?.freeze()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Unless it was frozen.
+    pub fn thaw_disk(&mut self, id: u64) -> Result<(), String> {
+        self.disk(id)?.thaw()
+    }
+
+    /// Starts nodes again that have ended by themselves, if the fleet is supervised.
+    pub(crate) fn revive(&mut self) {
+        let supervised = self.supervised;
+        for node in self.nodes.iter_mut().filter(|_| supervised) {
+            if node.ended().is_some() {
+                node.spawn();
+            }
+        }
+    }
+
     /// SIGKILL: whatever is not on disk is lost.
     pub fn kill9(&mut self, id: u64) {
         self.node_mut(id).kill();
@@ -312,6 +398,7 @@ impl Fleet {
     /// `Err` with a node whose port somebody else has.
     async fn until_ready(&mut self) -> Result<(), u64> {
         let begin = Instant::now();
+        let mut revived = 0;
         loop {
             let mut missing = Vec::new();
             for node in self.nodes.iter_mut().filter(|node| node.is_up()) {
@@ -319,7 +406,11 @@ impl Fleet {
                     if node.log().contains("Address already in use") {
                         return Err(node.id);
                     }
-                    panic!("node {} ended with {status}", node.id);
+                    // One that ends again and again is not brought back by anybody.
+                    revived += 1;
+                    let again = self.supervised && revived <= REVIVALS_MAX;
+                    assert!(again, "node {} ended with {status}", node.id);
+                    node.spawn();
                 }
                 let answer = Connection::new(admin(node)).get("/ready").await;
                 if !answer.as_ref().is_ok_and(|answer| answer.status == 200) {
@@ -343,6 +434,7 @@ impl Fleet {
         let up = self.up();
         let begin = Instant::now();
         loop {
+            self.revive();
             let mut whole = true;
             for id in &up {
                 let groups = groups(&self.status(*id).await);
@@ -445,6 +537,8 @@ pub(crate) async fn until_led(admins: Vec<String>, gone: u64) -> Duration {
 impl Drop for Fleet {
     #[allow(clippy::print_stderr, reason = "only a failing test shows it")]
     fn drop(&mut self) {
+        // A process that waits for a frozen disk cannot be killed.
+        self.disks.values_mut().for_each(LoopDisk::thaw_if_frozen);
         if !std::thread::panicking() {
             return;
         }

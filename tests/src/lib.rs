@@ -12,6 +12,7 @@
 //!
 //! Deliberately not here: faults inside a process (the crates' own tests have those).
 
+mod cgroup;
 pub mod chaos;
 mod client;
 mod disk;
@@ -20,11 +21,13 @@ mod history;
 mod http;
 mod links;
 mod load;
+mod loop_disk;
 pub mod measure;
 mod namespaces;
 mod net;
 mod node;
 mod ports;
+mod throttle;
 
 pub use client::{Client, Failed, Failure, Message};
 pub use disk::SmallDisk;
@@ -33,8 +36,10 @@ pub use history::{Delivery, History};
 pub use http::{Answer, Connection, HttpError};
 pub use links::{Break, Condition, Way};
 pub use load::{Load, Plan};
+pub use loop_disk::LoopDisk;
 pub use node::binary;
 pub use ports::free_ports;
+pub use throttle::Throttle;
 
 use std::time::Duration;
 

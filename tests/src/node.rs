@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The ports of a node.
@@ -28,6 +28,20 @@ pub(crate) struct Node {
     dir: PathBuf,
     data: PathBuf,
     child: Option<Child>,
+    /// Whether its clock can be set: see [`Node::set_clock`].
+    own_clock: bool,
+    log_to: Option<PathBuf>,
+}
+
+/// Where Debian puts it.
+const FAKE_CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// The library that gives a process a clock of its own, if it is installed.
+pub(crate) fn fake_clock() -> Result<&'static str, String> {
+    match Path::new(FAKE_CLOCK).exists() {
+        true => Ok(FAKE_CLOCK),
+        false => Err("libfaketime is not installed".to_owned()),
+    }
 }
 
 /// The program under test.
@@ -64,7 +78,35 @@ impl Node {
     ) -> Self {
         let (namespace, host) = own.unzip();
         let host = host.unwrap_or(Ipv4Addr::LOCALHOST);
-        Self { id, ports, host, namespace, dir, data, child: None }
+        let (child, own_clock, log_to) = (None, false, None);
+        Self { id, ports, host, namespace, dir, data, child, own_clock, log_to }
+    }
+
+    pub(crate) fn own_clock(mut self, own_clock: bool) -> Self {
+        self.own_clock = own_clock;
+        self
+    }
+
+    pub(crate) fn log_to(mut self, log_to: Option<PathBuf>) -> Self {
+        self.log_to = log_to;
+        self
+    }
+
+    /// Its process, while it runs.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// What its clock shows from now on, in the words of libfaketime: `+0`, `+3600s`, `+0 x1.05`.
+    pub(crate) fn set_clock(&self, text: &str) {
+        let new = self.dir.join("clock.new");
+        fs::write(&new, format!("{text}\n")).expect("the fleet's directory can be written");
+        // At once: it is read at any moment.
+        fs::rename(new, self.clock()).expect("the fleet's directory can be written");
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.dir.join("clock")
     }
 
     /// Where its stores are.
@@ -86,6 +128,9 @@ impl Node {
         text.push_str(extra);
         fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");
         fs::write(self.config(), text).expect("the fleet's directory can be written");
+        if self.own_clock {
+            self.set_clock("+0");
+        }
     }
 
     fn config(&self) -> PathBuf {
@@ -93,11 +138,14 @@ impl Node {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.dir.join("log.txt")
+        self.log_to.clone().unwrap_or_else(|| self.dir.join("log.txt"))
     }
 
     /// Everything it logged, over all its lives.
     pub(crate) fn log(&self) -> String {
+        if !self.log_path().is_file() {
+            return String::new();
+        }
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -119,6 +167,15 @@ impl Node {
                 command
             }
         };
+        if self.own_clock {
+            let library = fake_clock().expect("who asks for a clock of its own has looked");
+            // Timers go on as they are: what is tested is what a wrong time of day does.
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock())
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let child = command
             .args(["serve", "--config"])
             .arg(self.config())

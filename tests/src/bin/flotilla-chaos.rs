@@ -83,9 +83,14 @@ impl Chaos {
             for kind in self.possible(nodes) {
                 self.fresh(&format!("{kind}, {nodes} nodes"), nodes, vec![kind]).await;
             }
-            let mut together = self.possible(nodes);
-            together.retain(|kind| kind.ground() == Ground::Loopback);
-            self.fresh(&format!("all in turn, {nodes} nodes"), nodes, together).await;
+            for (ground, name) in [(Ground::Loopback, "all"), (Ground::Machines, "all of machines")]
+            {
+                let mut together = self.possible(nodes);
+                together.retain(|kind| kind.ground() == ground);
+                if together.len() > 1 {
+                    self.fresh(&format!("{name} in turn, {nodes} nodes"), nodes, together).await;
+                }
+            }
         }
     }
 

@@ -20,6 +20,8 @@ use crate::chaos::queues::Work;
 
 /// Beyond what hides messages, until a queue that gives nothing is called empty.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// How soon a supervisor notices the end of a node.
+const SUPERVISED: Duration = Duration::from_millis(500);
 /// Of a fault, for it to count: a thousand in three of them. A client that finds nobody tries 20
 /// times in a second.
 const REQUESTS_MIN: u64 = 334;
@@ -117,7 +119,16 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     ended(&mut load).await;
     fleet.whole().await;
     book.mark(Mark::DrainBegan);
-    let complete = crowd.drain().await;
+    let complete = {
+        let mut drained = std::pin::pin!(crowd.drain());
+        loop {
+            // Damage that nobody has read until now ends a node now.
+            tokio::select! {
+                complete = &mut drained => break complete,
+                () = tokio::time::sleep(SUPERVISED) => fleet.revive(),
+            }
+        }
+    };
     book.mark(Mark::DrainEnded { complete });
     drop(crowd);
     let book = Arc::into_inner(book).expect("all clients have ended");
@@ -137,7 +148,9 @@ async fn make_faults(
     let dice = StdRng::seed_from_u64(plan.seed);
     let turn = plan.seed as usize % fleet.ids().len();
     let (hold, requests_min) = (plan.hold, REQUESTS_MIN);
-    let mut nemesis = Nemesis { book, fleet, crowd, dice, hold, requests_min, turn, moves: 0 };
+    let (moves, has_fired) = (0, false);
+    let mut nemesis =
+        Nemesis { book, fleet, crowd, dice, hold, requests_min, turn, moves, has_fired };
     let mut unclear = Vec::new();
     for kind in nemesis.shuffled(&plan.faults, plan.times) {
         nemesis.calm().await;

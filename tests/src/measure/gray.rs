@@ -1,4 +1,5 @@
-//! A node that stands still, is cut off from the others, or has slow wires: what the rest still does.
+//! A node that stands still, is cut off from the others, or has slow wires or a slow disk: what the rest
+//! still does.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use tokio::time::sleep;
 
 use super::pulse::{Beat, Pulse, What};
 use crate::links::Condition;
-use crate::{Fleet, Settings};
+use crate::{Fleet, Settings, Throttle};
 
 const WARM: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(8);
@@ -15,32 +16,40 @@ const GRACE: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 4;
 /// One way: a round trip takes twice as long.
 const SLOW: Duration = Duration::from_millis(250);
+/// A sync takes 500 ms.
+const WRITES_PER_SECOND: u32 = 2;
 
 /// Throughput of clients of the other nodes before and while each kind of fault is there, in words.
 ///
 /// # Panics
 /// When the cluster does not come back.
 pub async fn gray(nodes: u64) -> String {
-    let settings = Settings { links: true, ..Settings::default() };
+    let disks = Throttle::available();
+    let settings = Settings { links: true, loop_disks: disks.is_ok(), ..Settings::default() };
     let mut fleet = Fleet::start_with(nodes, &settings).await;
     let queue = fleet.client(1).create_queue("gray").await.expect("a queue can be created");
     let mut text = String::new();
+    let mut kinds = vec![Sick::Still, Sick::CutOff, Sick::Slow];
+    match disks {
+        Ok(()) => kinds.extend([Sick::SlowDisk, Sick::StalledDisk]),
+        Err(why) => text.push_str(&format!("disks are skipped: {why}\n")),
+    }
     for id in fleet.ids() {
-        for sick in [Sick::Still, Sick::CutOff, Sick::Slow] {
+        for sick in kinds.iter().copied() {
             let pulse = Pulse::start(&fleet, &queue, CLIENTS);
             sleep(WARM).await;
             pulse.take();
             sleep(WINDOW).await;
             let before = rate(&pulse.take(), id, WINDOW);
             let begin = Instant::now();
-            sick.begin(&fleet, id).await;
+            let limit = sick.begin(&mut fleet, id).await;
             sleep(GRACE.saturating_sub(begin.elapsed())).await;
             let beats = pulse.take();
             let (first, first_slowest) = (rate(&beats, id, begin.elapsed()), slowest(&beats, id));
             sleep(WINDOW).await;
             let beats = pulse.take();
             let (after, then_slowest) = (rate(&beats, id, WINDOW), slowest(&beats, id));
-            sick.end(&fleet, id);
+            sick.end(&mut fleet, id, limit);
             fleet.whole().await;
             pulse.stop().await;
             text.push_str(&format!(
@@ -62,6 +71,8 @@ enum Sick {
     Still,
     CutOff,
     Slow,
+    SlowDisk,
+    StalledDisk,
 }
 
 impl Sick {
@@ -70,25 +81,40 @@ impl Sick {
             Self::Still => "stands still",
             Self::CutOff => "is cut off",
             Self::Slow => "has slow wires",
+            Self::SlowDisk => "has a slow disk",
+            Self::StalledDisk => "has a disk that does nothing",
         }
     }
 
-    async fn begin(self, fleet: &Fleet, id: u64) {
+    /// A limit ends with what this returns.
+    async fn begin(self, fleet: &mut Fleet, id: u64) -> Option<Throttle> {
         let others = fleet.ids().into_iter().filter(|other| *other != id);
         let ways: Vec<_> = others.flat_map(|it| [(id, it), (it, id)]).collect();
+        let possible = "it was looked whether it can be done";
         match self {
             Self::Still => fleet.pause(id),
             Self::CutOff => fleet.impair(&ways, Condition::SHUT).await,
             Self::Slow => {
                 fleet.impair(&ways, Condition { delay: SLOW, ..Condition::default() }).await
             }
+            Self::SlowDisk => {
+                return Some(fleet.slow_disk(id, WRITES_PER_SECOND).expect(possible));
+            }
+            Self::StalledDisk => {
+                fleet.freeze_disk(id).expect(possible);
+            }
         }
+        None
     }
 
-    fn end(self, fleet: &Fleet, id: u64) {
+    fn end(self, fleet: &mut Fleet, id: u64, limit: Option<Throttle>) {
         match self {
             Self::Still => fleet.resume(id),
             Self::CutOff | Self::Slow => fleet.rejoin(),
+            Self::SlowDisk => drop(limit),
+            Self::StalledDisk => {
+                fleet.thaw_disk(id).expect("a disk that was frozen can be thawed");
+            }
         }
     }
 }

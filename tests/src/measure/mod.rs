@@ -1,7 +1,8 @@
 //! How long clients wait, and how much still works, when a node fails. Figures for people: they depend on the
 //! machine, and no test asserts them.
 //!
-//! Start with [`failover()`] (leaders are killed) and [`gray()`] (a node stands still, or is cut off).
+//! Start with [`failover()`] (leaders are killed) and [`gray()`] (a node stands still, is
+//! cut off, or has a slow disk).
 
 mod failover;
 mod gray;

@@ -1,25 +1,34 @@
 //! What is done to the nodes of a run: one file for each kind of fault, and the table of all.
 //!
 //! A new fault is a line in [`FaultKind`]'s table, its place in [`Nemesis::strike`], and a file whose
-//! `strike` makes it, sees that it is there, says so with [`Nemesis::works`], and undoes it.
+//! `strike` makes it, sees that it is there, says so with [`Nemesis::works`], and undoes it. Those of
+//! what a machine gives a node have theirs in `machine`.
 
+mod away;
+mod clocks;
 mod cut;
+mod damage;
 mod flap;
 mod kill;
+mod kind;
+mod machine;
 mod overload;
 mod packets;
 mod partition;
 mod pause;
+mod power;
+mod resources;
 mod restart;
 mod rude;
 mod slow;
+mod slow_disk;
+mod syscalls;
 
-use std::fmt;
-use std::str::FromStr;
+pub use kind::{FaultKind, Ground};
+
 use std::time::{Duration, Instant};
 
 use flotilla_history::record::FaultPhase;
-use flotilla_probe::Point;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
@@ -27,186 +36,9 @@ use tokio::time::sleep;
 use crate::chaos::book::Book;
 use crate::chaos::crowd::Crowd;
 use crate::links::Break;
-use crate::{Fleet, PATIENCE, Settings};
+use crate::{Fleet, PATIENCE};
 
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaultKind {
-    /// SIGKILL of one node.
-    KillOne,
-    /// SIGKILL of the smallest majority.
-    KillMajority,
-    /// SIGKILL of all nodes.
-    KillAll,
-    /// SIGSTOP of one node, and SIGCONT.
-    Pause,
-    /// Nothing passes between one node and the others.
-    Partition,
-    /// Nothing that one node says reaches the others; it hears them.
-    OneWay,
-    /// SIGTERM of each node, one after the other, each started again before the next.
-    Restart,
-    /// Nothing passes between a minority and the others.
-    Halves,
-    /// Two halves that only one node between them hears.
-    Bridge,
-    /// Each node hears only its two neighbours in a circle.
-    Ring,
-    /// One node is cut off and joined again, three times.
-    Flap,
-    /// What one node says and hears comes 50 ms to 4 s later.
-    Delay,
-    /// A share of what one node says and hears comes only when it is repeated.
-    Loss,
-    /// All connections of one node are reset, four times.
-    Reset,
-    /// Connections of one node end, and only one of the two sides is told.
-    HalfOpen,
-    /// Ten times as many clients, without any pause.
-    Overload,
-    /// Clients that die while they receive, read slowly, or never delete.
-    RudeClients,
-    /// The kernel drops all packets between one node and the others.
-    Drop,
-    /// All that one node sends to the others.
-    DropOneWay,
-    /// Some of those between one node and the others.
-    PacketLoss,
-    /// One node ends at a failpoint. Only with builds that have those.
-    Crash(Point),
-}
-
-impl FaultKind {
-    /// All that every build has.
-    pub const ALL: [Self; 20] = [
-        Self::KillOne,
-        Self::KillMajority,
-        Self::KillAll,
-        Self::Pause,
-        Self::Partition,
-        Self::OneWay,
-        Self::Restart,
-        Self::Halves,
-        Self::Bridge,
-        Self::Ring,
-        Self::Flap,
-        Self::Delay,
-        Self::Loss,
-        Self::Reset,
-        Self::HalfOpen,
-        Self::Overload,
-        Self::RudeClients,
-        Self::Drop,
-        Self::DropOneWay,
-        Self::PacketLoss,
-    ];
-
-    /// As it is called in histories and on command lines.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KillOne => "kill-one",
-            Self::KillMajority => "kill-majority",
-            Self::KillAll => "kill-all",
-            Self::Pause => "pause",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way",
-            Self::Restart => "restart",
-            Self::Halves => "halves",
-            Self::Bridge => "bridge",
-            Self::Ring => "ring",
-            Self::Flap => "flap",
-            Self::Delay => "delay",
-            Self::Loss => "loss",
-            Self::Reset => "reset",
-            Self::HalfOpen => "half-open",
-            Self::Overload => "overload",
-            Self::RudeClients => "rude-clients",
-            Self::Drop => "drop",
-            Self::DropOneWay => "drop-one-way",
-            Self::PacketLoss => "packet-loss",
-            Self::Crash(_) => "crash",
-        }
-    }
-}
-
-/// Faults of one ground can be made in the same fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ground {
-    /// Nodes that listen on this machine's loopback.
-    Loopback,
-    /// Nodes in network namespaces of their own.
-    Namespaces,
-}
-
-impl FaultKind {
-    /// Where it can be made.
-    pub fn ground(self) -> Ground {
-        match self {
-            Self::Drop | Self::DropOneWay | Self::PacketLoss => Ground::Namespaces,
-            _ => Ground::Loopback,
-        }
-    }
-
-    /// What a fleet must have for these faults, which are of one ground.
-    pub fn settings(kinds: &[Self]) -> Settings {
-        use FaultKind as K;
-        let wires = |kind: &Self| {
-            matches!(kind, K::Partition | K::OneWay | K::Halves | K::Bridge | K::Ring)
-                || matches!(kind, K::Flap | K::Delay | K::Loss | K::Reset | K::HalfOpen)
-        };
-        Settings {
-            links: kinds.iter().any(wires),
-            namespaces: kinds.iter().any(|kind| kind.ground() == Ground::Namespaces),
-            ..Settings::default()
-        }
-    }
-
-    /// Whether it can be made with so many nodes on this machine.
-    ///
-    /// # Errors
-    /// With the reason why not.
-    pub fn available(self, nodes: usize) -> Result<(), String> {
-        match self {
-            Self::Halves | Self::Ring if nodes < 5 => {
-                Err("takes five nodes to differ from others".to_owned())
-            }
-            kind if kind.ground() == Ground::Namespaces => Fleet::can_have_namespaces(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Those of these that can be made so, and why the others cannot.
-    pub fn possible(kinds: &[Self], nodes: usize) -> (Vec<Self>, Vec<(Self, String)>) {
-        let (mut possible, mut skipped) = (Vec::new(), Vec::new());
-        for kind in kinds {
-            match kind.available(nodes) {
-                Ok(()) => possible.push(*kind),
-                Err(why) => skipped.push((*kind, why)),
-            }
-        }
-        (possible, skipped)
-    }
-}
-
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for FaultKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("no fault is called {text}; there are {names}")
-        })
-    }
-}
 
 /// What became of a fault that was to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,6 +63,8 @@ pub(super) struct Nemesis<'a> {
     pub(super) turn: usize,
     /// FIFO queues whose dead letters were moved.
     pub(super) moves: u64,
+    /// Whether the fault that is being made was seen to be there.
+    pub(super) has_fired: bool,
 }
 
 impl Nemesis<'_> {
@@ -269,6 +103,7 @@ impl Nemesis<'_> {
             K::RudeClients => rude::strike(self).await,
             K::Drop | K::DropOneWay | K::PacketLoss => packets::strike(self, kind).await,
             K::Crash(point) => self.crash(point).await,
+            of_machine => machine::strike(self, of_machine).await,
         }
     }
 
@@ -291,8 +126,13 @@ impl Nemesis<'_> {
 
     /// Writes down that a fault is there that was made from `from_us` on, and lets it work.
     async fn works(&mut self, kind: FaultKind, nodes: &[u64], from_us: u64) {
-        use rand::RngExt as _;
         self.book.fault(kind.name(), nodes, FaultPhase::Fired, from_us);
+        self.hold_for_long().await;
+    }
+
+    /// Differently long each time.
+    async fn hold_for_long(&mut self) {
+        use rand::RngExt as _;
         let hold = self.hold.mul_f64(self.dice.random_range(1.0..1.5));
         self.hold(hold).await;
     }
