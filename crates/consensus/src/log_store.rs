@@ -107,7 +107,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let (from, to) = self.bounds(start..end);
-        if from >= to {
+        // What was cut since the library chose the range is not skipped: entries must follow the one
+        // before `start`. The follower gets a snapshot; nothing is a heartbeat until then.
+        if from > start || from >= to {
             return Ok(Vec::new());
         }
         self.entries(from, to, REPLICATION_READ_BYTES_MAX)

@@ -12,17 +12,22 @@ use flotilla_storage::log::{Engine, LogOptions};
 use flotilla_storage::state::{GroupState, StateDb, StateOptions};
 use flotilla_types::ids::GroupId;
 use futures::Stream;
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::EntryPayload;
+use openraft::impls::leader_id_adv::LeaderId;
+use openraft::storage::{
+    EntryResponder, RaftLogReader as _, RaftSnapshotBuilder, RaftStateMachine,
+};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{ErrorSubject, ErrorVerb, StorageError};
 use tempfile::TempDir;
 
+use crate::codec;
 use crate::log_store::LogStore;
 use crate::off_thread::OffThread;
 use crate::state_machine::{
     Application, RaftSnapshot, SnapshotBuilder, SnapshotData, StateMachine,
 };
-use crate::types::{Answer, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -151,4 +156,33 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Builder {
 #[tokio::test]
 async fn the_stores_pass_the_librarys_suite() {
     Suite::<TypeConfig, LogStore, Flushing, Builder, Guard>::test_all(Builder).await.unwrap();
+}
+
+/// Found by crashes of a node that was being rebuilt: the leader had begun to send it a snapshot and cut
+/// its log, and a reader of before went on behind the cut, with a gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_does_not_skip_what_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let fail = Box::new(|error: &io::Error| panic!("{error}"));
+    let (engine, _) = Engine::open(dir.path(), LogOptions::default(), fail).unwrap();
+    let log = engine.group(GROUP);
+    let id = |index| {
+        let leader_id = LeaderId { term: 1, node_id: 1 };
+        LogId { leader_id, index }
+    };
+    let entries = (1..=9).map(|index| {
+        let entry = Entry { log_id: id(index), payload: EntryPayload::Blank };
+        codec::encode_entry(&entry)
+    });
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    log.append(1, entries.collect(), Box::new(move |result| tx.send(result).unwrap()));
+    rx.await.unwrap().unwrap();
+    log.purge_to(5, codec::encode_log_id(&id(5)));
+    let mut store = LogStore::new(log);
+    let mut read = async |start| {
+        let entries = store.limited_get_log_entries(start, 9).await.unwrap();
+        entries.into_iter().map(|entry| entry.log_id.index).collect::<Vec<_>>()
+    };
+    assert_eq!(read(4).await, [] as [u64; 0]);
+    assert_eq!(read(6).await, [6, 7, 8]);
 }
