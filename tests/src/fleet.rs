@@ -46,6 +46,8 @@ pub struct Settings {
     pub supervised: bool,
     /// Where the nodes' logs go, if not to files of their own.
     pub log_to: Option<PathBuf>,
+    /// How many shards the cluster has, if not as many as usual.
+    pub shards: Option<usize>,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ pub struct Fleet {
     /// Unmounted after the nodes have ended and before their directories go.
     disks: BTreeMap<u64, LoopDisk>,
     supervised: bool,
+    shards: usize,
     _dir: TempDir,
 }
 
@@ -120,7 +123,8 @@ impl Fleet {
         let peers: Vec<(u64, u16)> = all.iter().map(|(id, ports)| (*id, ports.peer)).collect();
         let links = settings.links.then(|| Links::new(&peers));
         let supervised = settings.supervised;
-        let fleet = Self { nodes, links, namespaces, disks, supervised, _dir: dir };
+        let shards = settings.shards.unwrap_or(SHARDS);
+        let fleet = Self { nodes, links, namespaces, disks, supervised, shards, _dir: dir };
         fleet.nodes.iter().for_each(|node| fleet.configure(node.id, &settings.lines));
         fleet
     }
@@ -132,7 +136,7 @@ impl Fleet {
             _ => SocketAddrV4::new(to.host, to.ports.peer),
         };
         let all: Vec<_> = self.nodes.iter().map(|node| (node.id, peer(node))).collect();
-        self.node(id).configure(&all, lines);
+        self.node(id).configure(&all, self.shards, lines);
     }
 
     fn links(&self) -> &Links {
@@ -238,7 +242,7 @@ impl Fleet {
     fn replicas(&self, id: u64) -> usize {
         let (count, place) = (self.nodes.len(), id as usize - 1);
         let has = |shard: &usize| (0..3.min(count)).any(|it| (shard + it) % count == place);
-        1 + (0..SHARDS).filter(has).count()
+        1 + (0..self.shards).filter(has).count()
     }
 
     /// `host:port` of a node's SQS endpoint.
@@ -250,6 +254,11 @@ impl Fleet {
     /// A client of one node.
     pub fn client(&self, id: u64) -> Client {
         Client::new(self.endpoint(id))
+    }
+
+    /// Of a node's process, while it runs.
+    pub fn pid(&self, id: u64) -> Option<u32> {
+        self.node(id).pid()
     }
 
     /// Where a node keeps its stores.

@@ -13,7 +13,7 @@ pub(crate) struct Ports {
     pub(crate) admin: u16,
 }
 
-/// Of every cluster that is tested.
+/// Of a cluster whose settings do not say.
 pub(crate) const SHARDS: usize = 4;
 
 /// One node of a fleet, running or not.
@@ -54,10 +54,14 @@ pub fn binary() -> PathBuf {
         assert!(path.is_file(), "FLOTILLA_BIN is {}, which is no file", path.display());
         return path;
     }
-    // <target>/<profile>/deps/<test>
-    let test = std::env::current_exe().expect("a running program has a path");
+    // <target>/<profile>/<program> or <target>/<profile>/deps/<test>
+    let this = std::env::current_exe().expect("a running program has a path");
+    let beside = this.with_file_name("flotilla");
+    if beside.is_file() {
+        return beside;
+    }
     let profile =
-        test.ancestors().nth(2).expect("tests lie in a directory of the target directory");
+        this.ancestors().nth(2).expect("tests lie in a directory of the target directory");
     let path = profile.join("flotilla");
     assert!(
         path.is_file(),
@@ -114,13 +118,13 @@ impl Node {
         self.data.clone()
     }
 
-    pub(crate) fn configure(&self, nodes: &[(u64, SocketAddrV4)], extra: &str) {
+    pub(crate) fn configure(&self, nodes: &[(u64, SocketAddrV4)], shards: usize, extra: &str) {
         let Ports { api, peer, admin } = self.ports;
         let (id, host, data) = (self.id, self.host, self.data());
         let mut text = format!(
             "node_id = {id}\ndata_dir = {data:?}\napi_listen = \"{host}:{api}\"\n\
              peer_listen = \"{host}:{peer}\"\nadmin_listen = \"{host}:{admin}\"\n\
-             token = \"test\"\nshards = {SHARDS}\n"
+             token = \"test\"\nshards = {shards}\n"
         );
         for (id, peer) in nodes {
             text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"{peer}\"\n"));
@@ -186,6 +190,11 @@ impl Node {
             .spawn()
             .expect("the program can be started");
         self.child = Some(child);
+    }
+
+    /// Of its process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     pub(crate) fn is_up(&self) -> bool {
