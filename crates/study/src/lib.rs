@@ -11,8 +11,10 @@
 //! - A message that was acknowledged and did not come back fails the run.
 //! - The generator costs little: one thread, prebuilt requests, no copy of a body that is not needed.
 //! - Machine-wide disturbance is measured beside every figure, so that a noisy run can be seen.
+//! - The study of polling (`polling`) breaks only clusters that it started itself, from the program as it is.
 //!
-//! Deliberately not here: signatures, TLS, retries that hide errors, starting or stopping servers.
+//! Deliberately not here: signatures, TLS, retries that hide errors. The load generator starts and stops no
+//! servers.
 
 mod args;
 mod autoscale;
@@ -22,6 +24,8 @@ mod histogram;
 mod ledger;
 mod message;
 mod pacer;
+mod plot;
+mod polling;
 mod procfs;
 mod report;
 mod run;

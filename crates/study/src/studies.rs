@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::autoscale::{self, LiveArgs, ModelArgs};
+use crate::polling::{self, PollingArgs};
 use crate::worker::{self, WorkerArgs};
 
 /// Exit code of a run in which something was lost.
@@ -27,6 +28,9 @@ enum Command {
     /// Has `flotilla autoscale` drive real workers at a running queue whose load rises, bursts and
     /// falls. Exit code 3: a message was lost.
     AutoscaleLive(LiveArgs),
+    /// Measures short and long polling beside their theory, with clusters of its own unless endpoints are given.
+    /// Exit code 3: a promise was broken.
+    Polling(PollingArgs),
     /// One of those workers.
     Worker(WorkerArgs),
 }
@@ -49,6 +53,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     match &args.command {
         Command::Autoscale(args) => autoscale::model(args).map(|()| true),
         Command::AutoscaleLive(args) => runtime.block_on(autoscale::live(args)),
+        Command::Polling(args) => runtime.block_on(polling::run(args)),
         Command::Worker(args) => runtime.block_on(worker::work(args)).map(|()| true),
     }
 }

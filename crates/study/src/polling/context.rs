@@ -1,0 +1,205 @@
+//! What experiments share: clusters, names, seeds, and somebody to tell how far they are.
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flotilla_client::Endpoint;
+use flotilla_tests::{Fleet, Settings};
+use tokio::task::JoinSet;
+
+use super::api::Api;
+
+/// What a cluster is like. The default is the server's.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) shards: usize,
+    pub(super) sample: usize,
+    pub(super) weights: &'static str,
+    /// Whether its nodes can be cut off.
+    pub(super) links: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { shards: 8, sample: 3, weights: "backlog", links: false }
+    }
+}
+
+/// Three nodes of the study's own, or somebody's.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    /// `None` for somebody's.
+    pub(super) fleet: Option<Fleet>,
+    /// `host:port` of each.
+    pub(super) nodes: Vec<String>,
+}
+
+impl Cluster {
+    /// A node; if there are fewer, one of those that there are.
+    pub(super) fn node(&self, index: usize) -> &str {
+        &self.nodes[index % self.nodes.len()]
+    }
+
+    /// Processes of the servers; none of somebody's cluster.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let fleet = self.fleet.iter();
+        fleet.flat_map(|fleet| fleet.ids().into_iter().filter_map(|id| fleet.pid(id))).collect()
+    }
+
+    /// For each node how many shards it leads; `None` for somebody's cluster.
+    pub(super) async fn leads(&self) -> Option<Vec<usize>> {
+        let fleet = self.fleet.as_ref()?;
+        let mut leads = Vec::new();
+        for id in fleet.ids() {
+            let status = fleet.status(id).await;
+            let groups = status["groups"].as_array().cloned().unwrap_or_default();
+            let led =
+                |group: &&serde_json::Value| group["leads"] == true && group["group"] != "catalog";
+            leads.push(groups.iter().filter(led).count());
+        }
+        Some(leads)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) quick: bool,
+    pub(super) seed: u64,
+    outside: Vec<Endpoint>,
+    queues: AtomicU64,
+    progress: Progress,
+}
+
+impl Context {
+    pub(super) fn new(quick: bool, seed: u64, outside: Vec<Endpoint>) -> Self {
+        Self { quick, seed, outside, queues: AtomicU64::new(0), progress: Progress::new() }
+    }
+
+    /// How many, in a quick run and in a full one.
+    pub(super) fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// Whether experiments may have clusters of their own.
+    pub(super) fn has_own_clusters(&self) -> bool {
+        self.outside.is_empty()
+    }
+
+    /// A cluster of this shape; somebody's as it is, if one was given.
+    pub(super) async fn cluster(&self, shape: &Shape) -> Cluster {
+        if !self.has_own_clusters() {
+            let nodes = self.outside.iter().map(|node| node.authority().to_owned()).collect();
+            return Cluster { fleet: None, nodes };
+        }
+        let Shape { shards, sample, weights, links } = shape;
+        self.tell(&format!(
+            "starting three nodes, {shards} shards, samples of {sample}, {weights}"
+        ));
+        let settings = Settings {
+            lines: format!("[polling]\nsample = {sample}\nweights = \"{weights}\"\n"),
+            links: *links,
+            shards: Some(*shards),
+            ..Settings::default()
+        };
+        let mut fleet = Fleet::start_with(3, &settings).await;
+        fleet.whole().await;
+        let nodes = fleet.ids().into_iter().map(|id| fleet.endpoint(id)).collect();
+        Cluster { fleet: Some(fleet), nodes }
+    }
+
+    /// A new queue.
+    pub(super) async fn queue(&self, api: &mut Api) -> anyhow::Result<String> {
+        api.create_queue(&self.queue_name()).await
+    }
+
+    /// No other run has one of this name.
+    pub(super) fn queue_name(&self) -> String {
+        let number = self.queues.fetch_add(1, Ordering::Relaxed);
+        format!("polling-{}-{:x}-{number}", std::process::id(), self.seed)
+    }
+
+    /// Runs trials, some of them at the same time.
+    pub(super) async fn trials<T: Send + 'static, F>(
+        &self,
+        what: &str,
+        count: u32,
+        at_once: u32,
+        trial: impl Fn(u32) -> F,
+    ) -> anyhow::Result<Vec<T>>
+    where
+        F: Future<Output = anyhow::Result<T>> + Send + 'static,
+    {
+        let (mut tasks, mut next, mut results) = (JoinSet::new(), 0, Vec::new());
+        while (results.len() as u32) < count {
+            while next < count && tasks.len() < at_once as usize {
+                tasks.spawn(trial(next));
+                next += 1;
+            }
+            let Some(result) = tasks.join_next().await else { break };
+            results.push(result??);
+            self.tell(&format!("{what}: {} of {count}", results.len()));
+        }
+        Ok(results)
+    }
+
+    /// Says where it is now.
+    pub(super) fn tell(&self, what: &str) {
+        self.progress.tell(what);
+    }
+
+    /// A new experiment begins.
+    pub(super) fn begin(&mut self, number: usize, count: usize, name: &str) {
+        self.progress.begin(number, count, name);
+    }
+
+    /// The line of progress is not needed any more.
+    pub(super) fn end(&self) {
+        self.progress.clear();
+    }
+}
+
+/// One line on standard error, if a person may read it; else a line for each experiment.
+#[derive(Debug)]
+struct Progress {
+    live: bool,
+    begin: std::time::Instant,
+    head: String,
+}
+
+/// Of a terminal that is not asked.
+const LINE_CHARS: usize = 78;
+
+impl Progress {
+    fn new() -> Self {
+        let live = io::stderr().is_terminal();
+        Self { live, begin: std::time::Instant::now(), head: String::new() }
+    }
+
+    fn begin(&mut self, number: usize, count: usize, name: &str) {
+        let bar: String = (0..count).map(|i| if i < number { '#' } else { '.' }).collect();
+        self.head = format!("[{bar}] {name}");
+        if self.live {
+            self.tell("");
+        } else {
+            let seconds = self.begin.elapsed().as_secs();
+            // Nothing is lost if nobody can read it.
+            let _ = writeln!(io::stderr(), "{} ({seconds} s)", self.head);
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        if self.live {
+            let mut line = format!("{} {what}", self.head);
+            line.truncate(line.char_indices().nth(LINE_CHARS).map_or(line.len(), |(at, _)| at));
+            let _ = write!(io::stderr(), "\r{line:LINE_CHARS$}");
+        }
+    }
+
+    fn clear(&self) {
+        if self.live {
+            let _ = writeln!(io::stderr(), "\r{:LINE_CHARS$}", "");
+        }
+    }
+}

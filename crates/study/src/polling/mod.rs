@@ -1,0 +1,146 @@
+//! Short against long polling: what polls find, what they cost, and how long messages wait for them.
+//!
+//! One file for each experiment; `run` of each makes the clusters it needs, measures, and brings a
+//! [`section::Section`] home: findings in words that are computed from the numbers, charts and tables. `theory` says
+//! what should come out, `deck` models the server's memory, `traffic` is the load of all
+//! experiments in which time matters, and `report` puts everything into one page.
+
+mod advice;
+mod api;
+mod context;
+mod cost;
+mod coverage;
+mod deck;
+mod depth;
+mod failure;
+mod idle;
+mod many;
+mod misses;
+mod report;
+mod section;
+mod stats;
+mod theory;
+mod traffic;
+mod trial;
+mod wake;
+mod weights;
+mod yields;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use flotilla_client::Endpoint;
+
+use context::Context;
+use section::Section;
+
+/// See [`run`].
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct PollingArgs {
+    /// Fewer settings and trials: two or three minutes.
+    #[arg(long)]
+    quick: bool,
+    /// A node of a running cluster, once for each. Experiments that need clusters of their own (with other samples or
+    /// numbers of shards, or with failures) are skipped then. Without it, clusters are started.
+    #[arg(long, value_name = "URL")]
+    endpoint: Vec<Endpoint>,
+    /// Where the report, charts and tables go.
+    #[arg(long, default_value = "polling-study", value_name = "DIR")]
+    out: PathBuf,
+    /// Of all arrivals. What the servers draw is not in its power.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only these, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<Experiment>,
+}
+
+/// What can be asked for with `--only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Experiment {
+    Misses,
+    Depth,
+    Weights,
+    Coverage,
+    Yield,
+    Cost,
+    Wake,
+    Idle,
+    Many,
+    Failure,
+}
+
+impl Experiment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Misses => "misses",
+            Self::Depth => "depth",
+            Self::Weights => "weights",
+            Self::Coverage => "coverage",
+            Self::Yield => "yield",
+            Self::Cost => "cost",
+            Self::Wake => "wake",
+            Self::Idle => "idle",
+            Self::Many => "many",
+            Self::Failure => "failure",
+        }
+    }
+
+    /// Whether somebody's cluster will not do.
+    fn needs_own_clusters(self) -> bool {
+        use Experiment::{Coverage, Depth, Failure, Misses, Weights};
+        matches!(self, Misses | Depth | Weights | Coverage | Failure)
+    }
+
+    async fn run(self, context: &Context) -> anyhow::Result<Section> {
+        match self {
+            Self::Misses => misses::run(context).await,
+            Self::Depth => depth::run(context).await,
+            Self::Weights => weights::run(context).await,
+            Self::Coverage => coverage::run(context).await,
+            Self::Yield => yields::run(context).await,
+            Self::Cost => cost::run(context).await,
+            Self::Wake => wake::run(context).await,
+            Self::Idle => idle::run(context).await,
+            Self::Many => many::run(context).await,
+            Self::Failure => failure::run(context).await,
+        }
+    }
+}
+
+/// Runs the study; whether every promise was kept.
+pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
+    std::fs::create_dir_all(&args.out)?;
+    let all = Experiment::value_variants();
+    let wanted: Vec<Experiment> =
+        all.iter().copied().filter(|one| args.only.is_empty() || args.only.contains(one)).collect();
+    let mut context = Context::new(args.quick, args.seed, args.endpoint.clone());
+    let mut sections = Vec::new();
+    for (index, experiment) in wanted.iter().enumerate() {
+        context.begin(index + 1, wanted.len(), experiment.name());
+        let section = if experiment.needs_own_clusters() && !context.has_own_clusters() {
+            let why = "It needs clusters of its own, and one was given with --endpoint.";
+            Section { name: experiment.name(), skipped: Some(why.to_owned()), ..Section::default() }
+        } else {
+            Box::pin(experiment.run(&context)).await?
+        };
+        report::files(&args.out, &section)?;
+        sections.push(section);
+    }
+    context.end();
+    let page = report::page(&report::Facts::of(args), &sections);
+    std::fs::write(args.out.join("report.html"), page)?;
+    let broken: Vec<&String> = sections.iter().flat_map(|section| &section.broken).collect();
+    let mut out = io::stdout().lock();
+    for section in &sections {
+        for finding in &section.findings {
+            writeln!(out, "{}: {finding}", section.name)?;
+        }
+    }
+    for broken in &broken {
+        writeln!(out, "BROKEN: {broken}")?;
+    }
+    writeln!(out, "report: {}", args.out.join("report.html").display())?;
+    Ok(broken.is_empty())
+}

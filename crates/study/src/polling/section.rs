@@ -1,0 +1,111 @@
+//! What an experiment brings home.
+
+use crate::plot::Figure;
+
+/// Rows of a table, which is a CSV file and part of the report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    /// Of its file.
+    pub(super) name: String,
+    pub(super) header: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(super) fn new(name: &str, header: &[&str]) -> Self {
+        let header = header.iter().map(|cell| (*cell).to_owned()).collect();
+        Self { name: name.to_owned(), header, rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: &[&dyn std::fmt::Display]) {
+        self.rows.push(cells.iter().map(|cell| format!("{cell}")).collect());
+    }
+
+    /// No cell has commas or quotes: they are names and numbers of the study's own.
+    pub(super) fn csv(&self) -> String {
+        let lines = std::iter::once(&self.header).chain(&self.rows);
+        lines.map(|cells| cells.join(",") + "\n").collect()
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Section {
+    /// As on the command line.
+    pub(super) name: &'static str,
+    pub(super) question: String,
+    /// What was done, with the number of trials.
+    pub(super) method: String,
+    /// What the numbers say.
+    pub(super) findings: Vec<String>,
+    /// Theory beside measurement: where they differ, and why.
+    pub(super) theory: Vec<String>,
+    /// File names and pictures.
+    pub(super) figures: Vec<(String, Figure)>,
+    pub(super) tables: Vec<Table>,
+    /// Promises that were not kept.
+    pub(super) broken: Vec<String>,
+    /// What recommendations need.
+    pub(super) values: Vec<(&'static str, f64)>,
+    /// Why it did not run.
+    pub(super) skipped: Option<String>,
+}
+
+/// A number as a table has it.
+pub(super) fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return String::new();
+    }
+    let digits = match value.abs() {
+        0.0 => 0,
+        size if size >= 1_000.0 => 0,
+        size if size >= 100.0 => 1,
+        size if size >= 1.0 => 2,
+        size if size >= 0.01 => 4,
+        _ => 7,
+    };
+    format!("{value:.digits$}")
+}
+
+/// A share as people read it.
+pub(super) fn percent(share: f64) -> String {
+    match 100.0 * share {
+        0.0 => "0 %".to_owned(),
+        value if value < 0.1 => format!("{value:.3} %"),
+        value if value < 10.0 => format!("{value:.1} %"),
+        value => format!("{value:.0} %"),
+    }
+}
+
+/// Milliseconds as people read them.
+pub(super) fn duration(ms: f64) -> String {
+    match ms {
+        ms if !ms.is_finite() => "unknown".to_owned(),
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 1_000.0 => format!("{ms:.0} ms"),
+        ms if ms < 10_000.0 => format!("{:.1} s", ms / 1_000.0),
+        ms => format!("{:.0} s", ms / 1_000.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            (number(12_345.6), number(0.0123), number(f64::NAN)),
+            ("12346".into(), "0.0123".into(), String::new())
+        );
+        assert_eq!((percent(0.625), percent(0.0006)), ("62 %".into(), "0.060 %".into()));
+        assert_eq!((duration(1.25), duration(2_500.0)), ("1.2 ms".into(), "2.5 s".into()));
+    }
+
+    #[test]
+    fn tables_are_csv() {
+        let mut table = Table::new("x", &["a", "b"]);
+        table.row(&[&1, &"y"]);
+        assert_eq!(table.csv(), "a,b\n1,y\n");
+    }
+}
