@@ -129,6 +129,8 @@ async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
         assert!(begin.elapsed() < PATIENCE, "the logs are not cut");
         client.send(&queue, &padding).await.unwrap();
         sent.push(padding.clone());
+        // Slower than logs are cut, however quick the machine is.
+        sleep(Duration::from_millis(100)).await;
     }
     fleet.launch(3);
     fleet.whole().await;

@@ -136,12 +136,23 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The files as they are at this moment, without what is in memory: nothing is flushed on the way.
 fn copy(from: &Path) -> TempDir {
-    let to = tempfile::tempdir().unwrap();
-    for item in std::fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        std::fs::copy(item.path(), to.path().join(item.file_name())).unwrap();
+    loop {
+        match try_copy(from) {
+            Ok(to) => return to,
+            // The store just removed one that it does not need any more.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
+        }
     }
-    to
+}
+
+fn try_copy(from: &Path) -> std::io::Result<TempDir> {
+    let to = tempfile::tempdir()?;
+    for item in std::fs::read_dir(from)? {
+        let item = item?;
+        std::fs::copy(item.path(), to.path().join(item.file_name()))?;
+    }
+    Ok(to)
 }
 
 proptest! {

@@ -102,7 +102,9 @@ async fn rollback(nemesis: &mut Nemesis<'_>, id: u64) -> Result<(), String> {
     copied?;
     nemesis.hold_for_long().await;
     nemesis.fleet.kill9(id);
-    fs::remove_dir_all(&data).and_then(|()| fs::rename(&copy, &data)).map_err(|e| e.to_string())
+    fs::remove_dir_all(&data).and_then(|()| fs::rename(&copy, &data)).map_err(|e| e.to_string())?;
+    // The next fault may take away what is not on the disk, and this was there for long.
+    tool("sync", &["--file-system", &data.to_string_lossy()]).map(|_| ())
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, String> {
