@@ -29,6 +29,7 @@ async fn live(fleet: &Fleet) -> BTreeMap<String, f64> {
     eprintln!("{log}\n{report}");
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", output.status);
     assert!(out.path().join("autoscale-live.svg").is_file());
+    assert!(out.path().join("autoscale-live.png").is_file());
     report
         .lines()
         .filter_map(|line| line.split_once(' '))

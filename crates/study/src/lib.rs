@@ -18,7 +18,6 @@
 
 mod args;
 mod autoscale;
-mod chart;
 mod cli;
 mod histogram;
 mod ledger;

@@ -70,8 +70,7 @@ pub(crate) fn model(args: &ModelArgs) -> anyhow::Result<()> {
     let good = simulate(&scenario, Rule::BacklogPerInstance);
     let naive = simulate(&scenario, Rule::CountAlone { messages: COUNT });
     std::fs::create_dir_all(&args.out)?;
-    let svg = draw::comparison(&scenario, &good, &naive, COUNT).svg();
-    std::fs::write(args.out.join("autoscale-model.svg"), svg)?;
+    draw::comparison(&scenario, &good, &naive, COUNT).save(&args.out, "autoscale-model")?;
     std::fs::write(args.out.join("autoscale-model.csv"), csv(&good, &naive))?;
     let acceptable = scenario.policy.acceptable_latency.as_secs_f64();
     let mut out = io::stdout().lock();
@@ -114,8 +113,24 @@ fn csv(good: &Outcome, naive: &Outcome) -> String {
 pub(crate) async fn live(args: &LiveArgs) -> anyhow::Result<bool> {
     let seen = live::run(args).await?;
     std::fs::create_dir_all(&args.out)?;
-    std::fs::write(args.out.join("autoscale-live.svg"), draw::live(&seen).svg())?;
+    draw::live(&seen).save(&args.out, "autoscale-live")?;
     std::fs::write(args.out.join("autoscale-live.csv"), seen.csv())?;
     writeln!(io::stdout(), "{}", seen.report())?;
     Ok(seen.is_sound())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_writes_its_chart_as_svg_and_png_and_its_table() {
+        let dir = tempfile::tempdir().unwrap();
+        model(&ModelArgs { out: dir.path().to_owned(), seed: 1 }).unwrap();
+        let read =
+            |kind| std::fs::read(dir.path().join(format!("autoscale-model.{kind}"))).unwrap();
+        assert!(read("svg").starts_with(b"<svg"));
+        assert!(read("png").starts_with(b"\x89PNG"));
+        assert!(read("csv").starts_with(b"seconds,"));
+    }
 }

@@ -151,6 +151,8 @@ mod tests {
     fn ticks_are_round() {
         let axis = Axis::linear("x").range(0.0, 10.0);
         assert_eq!(written(&axis, 5.0), ["0", "2", "4", "6", "8", "10"]);
+        let axis = Axis::linear("x").range(0.0, 3_600.0);
+        assert_eq!(written(&axis, 10.0)[..3], ["0", "500", "1,000"]);
         let axis = Axis::log("x").range(0.05, 2_000.0);
         assert_eq!(written(&axis, 6.0), ["0.1", "1", "10", "100", "1,000"]);
         let axis = Axis::log("x").range(0.9, 11.0);
@@ -159,8 +161,8 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        let numbers = [0.0, 0.25, 1.0, 62.5, 100_000.0, -1_500.0, 0.001];
-        let expected = ["0", "0.25", "1", "62.5", "100,000", "-1,500", "0.001"];
+        let numbers = [0.0, 0.25, 1.0, 62.5, 100.0, 12_500.0, 100_000.0, -1_500.0, 0.001];
+        let expected = ["0", "0.25", "1", "62.5", "100", "12,500", "100,000", "-1,500", "0.001"];
         assert_eq!(numbers.map(number), expected);
     }
 

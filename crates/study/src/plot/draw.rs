@@ -1,9 +1,8 @@
 //! Writes a figure as SVG.
 
-use std::fmt::Write as _;
-
 use super::axis::Axis;
-use super::{Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use super::svg::{line, text};
+use super::{Event, Figure, Layer, Mark, Plot, Rule};
 
 const WIDTH: f64 = 960.0;
 /// Around each diagram's area: for the numbers and names of its axes.
@@ -11,37 +10,45 @@ const LEFT: f64 = 74.0;
 const RIGHT: f64 = 22.0;
 const ABOVE: f64 = 34.0;
 const BELOW: f64 = 52.0;
+/// The same where the axis is written further below.
+const BELOW_UNWRITTEN: f64 = 12.0;
 const LEGEND_LINE: f64 = 22.0;
 /// Of a letter, of the font's size, on average.
 const LETTER: f64 = 0.54;
+/// That are tried for a rule's label.
+const PLACES: usize = 12;
 const FAINT: &str = "stroke=\"#e2e2e2\"";
 const AXIS: &str = "stroke=\"#222222\"";
+const EVENT: &str = "stroke=\"#888888\" stroke-dasharray=\"2 3\"";
+const RULE: &str = "stroke=\"#009E73\" stroke-width=\"1.6\" stroke-dasharray=\"2 3\"";
+/// Around words that are written over something.
+const HALO: &str = "paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"4\"";
 
 /// A diagram's area, and its axes with ranges.
-struct Frame {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+pub(super) struct Frame {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
     x: Axis,
     y: Axis,
 }
 
 impl Frame {
-    fn x(&self, value: f64) -> f64 {
+    pub(super) fn x(&self, value: f64) -> f64 {
         self.left + self.width * self.x.place(value)
     }
 
-    fn y(&self, value: f64) -> f64 {
+    pub(super) fn y(&self, value: f64) -> f64 {
         self.top + self.height * (1.0 - self.y.place(value).clamp(-0.05, 1.02))
     }
 
-    fn bottom(&self) -> f64 {
+    pub(super) fn bottom(&self) -> f64 {
         self.top + self.height
     }
 
     /// The middle and the half width of a column.
-    fn column(&self, x: f64, number: usize, of: usize) -> (f64, f64) {
+    pub(super) fn column(&self, x: f64, number: usize, of: usize) -> (f64, f64) {
         let room = self.x(1.0) - self.x(0.0);
         let width = 0.8 * room / of as f64;
         (self.x(x) + width * (number as f64 + 0.5 - of as f64 / 2.0), 0.46 * width)
@@ -60,13 +67,20 @@ impl Figure {
         }
         top = self.legend(&mut body, top + 26.0);
         let cell = WIDTH / self.columns as f64;
-        for (index, plot) in self.plots.iter().enumerate() {
-            let (row, column) = (index / self.columns, index % self.columns);
-            let place = (cell * column as f64, top + row as f64 * (self.height + ABOVE + BELOW));
-            plot.draw(&mut body, &plot.frame(place, cell, self.height));
-        }
         let rows = self.plots.len().div_ceil(self.columns);
-        let height = top + rows as f64 * (self.height + ABOVE + BELOW) + 6.0;
+        for (row, plots) in self.plots.chunks(self.columns).enumerate() {
+            let heights = plots.iter().map(|plot| plot.height.unwrap_or(self.height));
+            let height = heights.fold(0.0, f64::max);
+            let written = !self.stacked || row + 1 == rows;
+            for (column, plot) in plots.iter().enumerate() {
+                let frame = plot.frame((cell * column as f64, top), cell, height);
+                let label = row == 0;
+                self.events.iter().for_each(|event| event.draw(&mut body, &frame, label));
+                plot.draw(&mut body, &frame, written);
+            }
+            top += height + ABOVE + if written { BELOW } else { BELOW_UNWRITTEN };
+        }
+        let height = top + 6.0;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height:.0}\" \
              viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"Helvetica, Arial, sans-serif\" \
@@ -119,6 +133,7 @@ impl Plot {
             let (low, high) = point.range.unwrap_or((point.y, point.y));
             [low, point.y, high]
         });
+        let ys = ys.chain(self.rule.iter().map(|rule| rule.at));
         Frame {
             left: left + LEFT,
             top: top + ABOVE,
@@ -129,273 +144,151 @@ impl Plot {
         }
     }
 
-    fn draw(&self, out: &mut String, frame: &Frame) {
-        let middle = frame.left + frame.width / 2.0;
+    fn draw(&self, out: &mut String, frame: &Frame, written: bool) {
         let spans = |layer: &&Layer| layer.mark == Mark::Span;
         self.layers.iter().filter(spans).for_each(|layer| layer.draw(out, frame));
-        text(
-            out,
-            frame.left - 54.0,
-            frame.top - 12.0,
-            14.0,
-            "start",
-            "font-weight=\"bold\"",
-            &self.title,
-        );
-        for (value, words) in frame.y.marks(frame.height / 40.0) {
-            let y = frame.y(value);
-            line(out, (frame.left, y), (frame.left + frame.width, y), FAINT);
-            text(out, frame.left - 8.0, y + 4.0, 12.0, "end", "", &words);
+        let (x, y) = (frame.left - 54.0, frame.top - 12.0);
+        text(out, x, y, 14.0, "start", "font-weight=\"bold\"", &self.title);
+        frame.y_axis(out);
+        frame.x_axis(out, written);
+        self.layers.iter().filter(|layer| !spans(layer)).for_each(|layer| layer.draw(out, frame));
+        if let Some(rule) = &self.rule {
+            self.draw_rule(out, frame, rule);
         }
-        line(out, (frame.left, frame.bottom()), (frame.left + frame.width, frame.bottom()), AXIS);
-        for (value, words) in frame.x.marks(frame.width / 70.0) {
-            let x = frame.x(value);
-            line(out, (x, frame.bottom()), (x, frame.bottom() + 5.0), AXIS);
-            text(out, x, frame.bottom() + 19.0, 12.0, "middle", "", &words);
+        let style = format!("{HALO} fill=\"#444444\"");
+        for note in &self.notes {
+            text(out, frame.x(note.x), frame.y(note.y), 12.5, "start", &style, &note.text);
         }
-        text(out, middle, frame.bottom() + 40.0, 13.0, "middle", "", &self.x.label);
-        let (x, y) = (frame.left - 56.0, frame.top + frame.height / 2.0);
+    }
+
+    fn draw_rule(&self, out: &mut String, frame: &Frame, rule: &Rule) {
+        let (y, right) = (frame.y(rule.at), frame.left + frame.width);
+        line(out, (frame.left, y), (right, y), RULE);
+        let (width, y) = (12.5 * LETTER * rule.label.chars().count() as f64, y - 8.0);
+        let x = self.quietest(frame, y, width);
+        let style = format!("{HALO} fill=\"#00704f\"");
+        text(out, x, y, 12.5, "start", &style, &rule.label);
+    }
+
+    /// Where words above this height hide the fewest points; further to the right if it is the same.
+    fn quietest(&self, frame: &Frame, y: f64, width: f64) -> f64 {
+        let points = || self.layers.iter().flat_map(|layer| &layer.points);
+        let hidden = |left: &f64| {
+            let inside = |x: f64, above: f64| {
+                (*left..left + width).contains(&x) && (y - 13.0..y + 4.0).contains(&above)
+            };
+            points().filter(|point| inside(frame.x(point.x), frame.y(point.y))).count()
+        };
+        let room = frame.width - width - 8.0;
+        let places =
+            (0..=PLACES).map(|i| frame.left + 4.0 + room * (1.0 - i as f64 / PLACES as f64));
+        places.min_by_key(hidden).unwrap_or(frame.left)
+    }
+}
+
+impl Frame {
+    fn y_axis(&self, out: &mut String) {
+        // Closer in low diagrams: one number alone says nothing of a scale.
+        let about = (self.height / 40.0).max((self.height / 30.0).clamp(3.0, 5.0));
+        for (value, words) in self.y.marks(about) {
+            let y = self.y(value);
+            line(out, (self.left, y), (self.left + self.width, y), FAINT);
+            text(out, self.left - 8.0, y + 4.0, 12.0, "end", "", &words);
+        }
+        let (x, y) = (self.left - 56.0, self.top + self.height / 2.0);
         let turned = format!("transform=\"rotate(-90 {x:.1} {y:.1})\"");
         text(out, x, y, 13.0, "middle", &turned, &self.y.label);
-        self.layers.iter().filter(|layer| !spans(layer)).for_each(|layer| layer.draw(out, frame));
-        let halo = "paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"4\" fill=\"#444444\"";
-        for note in &self.notes {
-            text(out, frame.x(note.x), frame.y(note.y), 12.5, "start", halo, &note.text);
+    }
+
+    fn x_axis(&self, out: &mut String, written: bool) {
+        let bottom = self.bottom();
+        line(out, (self.left, bottom), (self.left + self.width, bottom), AXIS);
+        for (value, words) in self.x.marks(self.width / 70.0) {
+            let x = self.x(value);
+            line(out, (x, bottom), (x, bottom + 5.0), AXIS);
+            if written {
+                text(out, x, bottom + 19.0, 12.0, "middle", "", &words);
+            }
+        }
+        if written {
+            let middle = self.left + self.width / 2.0;
+            text(out, middle, bottom + 40.0, 13.0, "middle", "", &self.x.label);
         }
     }
 }
 
-impl Layer {
-    /// For the legend.
-    fn sample(&self, out: &mut String, x: f64, y: f64) {
-        let hex = self.colour.hex();
-        match self.mark {
-            Mark::Columns(..) => put(
-                out,
-                format_args!(
-                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"16\" height=\"12\" fill=\"{hex}\"/>\n",
-                    x + 10.0,
-                    y - 6.0
-                ),
-            ),
-            Mark::Span => put(
-                out,
-                format_args!(
-                    "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"28\" height=\"13\" fill=\"{hex}\" \
-                     fill-opacity=\"0.15\"/>\n",
-                    y - 7.0
-                ),
-            ),
-            Mark::Ticks(..) => {
-                line(out, (x + 6.0, y), (x + 28.0, y), &stroke(self.colour, Dash::Solid, 3.0))
-            }
-            Mark::Line(dash) => line(out, (x, y), (x + 28.0, y), &stroke(self.colour, dash, 2.5)),
-            Mark::DotsAndLine(shape) => {
-                line(out, (x, y), (x + 28.0, y), &stroke(self.colour, Dash::Solid, 2.0));
-                dot(out, shape, (x + 14.0, y), hex);
-            }
-            Mark::Dots(shape) => {
-                line(
-                    out,
-                    (x + 14.0, y - 8.0),
-                    (x + 14.0, y + 8.0),
-                    &stroke(self.colour, Dash::Solid, 1.5),
-                );
-                dot(out, shape, (x + 14.0, y), hex);
-            }
+impl Event {
+    fn draw(&self, out: &mut String, frame: &Frame, label: bool) {
+        let x = frame.x(self.at);
+        line(out, (x, frame.top), (x, frame.bottom()), EVENT);
+        if label {
+            text(out, x, frame.top - 5.0, 12.5, "middle", "fill=\"#444444\"", &self.label);
         }
     }
-
-    fn draw(&self, out: &mut String, frame: &Frame) {
-        match self.mark {
-            Mark::Line(dash) => self.path(out, frame, dash),
-            Mark::Dots(shape) => self.dots(out, frame, shape),
-            Mark::DotsAndLine(shape) => {
-                self.path(out, frame, Dash::Solid);
-                self.dots(out, frame, shape);
-            }
-            Mark::Columns(number, of) => {
-                for point in self.points.iter().filter(|point| point.y.is_finite()) {
-                    self.column(out, frame, point, frame.column(point.x, number, of));
-                }
-            }
-            Mark::Ticks(number, of) => {
-                for point in self.points.iter().filter(|point| point.y.is_finite()) {
-                    let (x, half) = frame.column(point.x, number, of);
-                    let y = frame.y(point.y);
-                    let halo = "stroke=\"#ffffff\" stroke-width=\"6\"";
-                    line(out, (x - half, y), (x + half, y), halo);
-                    line(out, (x - half, y), (x + half, y), &stroke(self.colour, Dash::Solid, 3.0));
-                }
-            }
-            Mark::Span => {
-                for point in &self.points {
-                    let (from, to) = (frame.x(point.x), frame.x(point.y));
-                    let hex = self.colour.hex();
-                    put(
-                        out,
-                        format_args!(
-                            "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
-                             fill=\"{hex}\" fill-opacity=\"0.15\"/>\n",
-                            frame.top,
-                            to - from,
-                            frame.height
-                        ),
-                    );
-                }
-            }
-        }
-    }
-
-    fn column(&self, out: &mut String, frame: &Frame, point: &Point, (x, half): (f64, f64)) {
-        let (y, hex) = (frame.y(point.y), self.colour.hex());
-        // Nothing is to be seen as nothing, and not as a value that is missing.
-        let height = (frame.bottom() - y).max(1.5);
-        put(
-            out,
-            format_args!(
-                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\" fill=\"{hex}\"/>\n",
-                x - half,
-                frame.bottom() - height,
-                2.0 * half
-            ),
-        );
-        error_bar(out, frame, point, x, Colour::Black);
-    }
-
-    fn dots(&self, out: &mut String, frame: &Frame, shape: Dot) {
-        for point in self.points.iter().filter(|point| point.y.is_finite()) {
-            error_bar(out, frame, point, frame.x(point.x), self.colour);
-            dot(out, shape, (frame.x(point.x), frame.y(point.y)), self.colour.hex());
-        }
-    }
-
-    fn path(&self, out: &mut String, frame: &Frame, dash: Dash) {
-        let (mut path, mut open) = (String::new(), false);
-        for point in &self.points {
-            if point.y.is_finite() {
-                let letter = if open { 'L' } else { 'M' };
-                let (x, y) = (frame.x(point.x), frame.y(point.y));
-                write!(path, "{letter}{x:.1} {y:.1}").expect("writing into memory does not fail");
-            }
-            open = point.y.is_finite();
-        }
-        let stroke = stroke(self.colour, dash, 2.4);
-        // A picture in the picture cuts off what leaves the area, but not half of a line on its edge.
-        let (left, top) = (frame.left - 2.0, frame.top - 3.0);
-        let (width, height) = (frame.width + 4.0, frame.height + 6.0);
-        put(
-            out,
-            format_args!(
-                "<svg x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
-                 viewBox=\"{left:.1} {top:.1} {width:.1} {height:.1}\">\n<path d=\"{path}\" \
-                 fill=\"none\" {stroke}/>\n</svg>\n"
-            ),
-        );
-    }
-}
-
-fn stroke(colour: Colour, dash: Dash, width: f64) -> String {
-    let dashes = match dash {
-        Dash::Solid => "",
-        Dash::Dashed => " stroke-dasharray=\"8 4\"",
-        Dash::Dotted => " stroke-dasharray=\"2 4\"",
-    };
-    format!(
-        "stroke=\"{}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dashes}",
-        colour.hex()
-    )
-}
-
-fn error_bar(out: &mut String, frame: &Frame, point: &Point, x: f64, colour: Colour) {
-    let Some((low, high)) = point.range else { return };
-    let (low, high) = (frame.y(low), frame.y(high));
-    let stroke = stroke(colour, Dash::Solid, 1.6);
-    line(out, (x, low), (x, high), &stroke);
-    for y in [low, high] {
-        line(out, (x - 4.0, y), (x + 4.0, y), &stroke);
-    }
-}
-
-fn dot(out: &mut String, shape: Dot, (x, y): (f64, f64), hex: &str) {
-    let corners: &[(f64, f64)] = match shape {
-        Dot::Circle => {
-            put(
-                out,
-                format_args!(
-                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.8\" fill=\"{hex}\" stroke=\"#ffffff\"/>\n"
-                ),
-            );
-            return;
-        }
-        Dot::Square => &[(-4.4, -4.4), (4.4, -4.4), (4.4, 4.4), (-4.4, 4.4)],
-        Dot::Triangle => &[(0.0, -5.8), (5.4, 4.2), (-5.4, 4.2)],
-        Dot::Diamond => &[(0.0, -6.0), (6.0, 0.0), (0.0, 6.0), (-6.0, 0.0)],
-    };
-    let corners: Vec<String> =
-        corners.iter().map(|(dx, dy)| format!("{:.1},{:.1}", x + dx, y + dy)).collect();
-    let corners = corners.join(" ");
-    put(out, format_args!("<polygon points=\"{corners}\" fill=\"{hex}\" stroke=\"#ffffff\"/>\n"));
-}
-
-fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), style: &str) {
-    put(
-        out,
-        format_args!(
-            "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" {style}/>\n"
-        ),
-    );
-}
-
-fn text(out: &mut String, x: f64, y: f64, size: f64, anchor: &str, more: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    put(
-        out,
-        format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {more}>{words}</text>\n"
-        ),
-    );
-}
-
-fn put(out: &mut String, words: std::fmt::Arguments<'_>) {
-    out.write_fmt(words).expect("writing into memory does not fail");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::png;
+    use crate::plot::{Axis, Colour, Dash, Dot, Point, png};
 
     fn figure(layers: Vec<Layer>) -> Figure {
-        let plot = Plot::new("p < q", Axis::log("x (s)"), Axis::linear("y (%)"), layers);
-        Figure::new("t & u".into(), "what was done".into(), vec![plot.note(1.0, 1.0, "here")])
+        let plot = Plot::new("p < q", Axis::log("x (s)"), Axis::linear("y (%)"), layers)
+            .note(1.0, 1.0, "here")
+            .rule(2.0, "r > 1".into());
+        Figure::new("t & u".into(), "what was done".into(), vec![plot])
+    }
+
+    fn line_of(points: &[(f64, f64)]) -> Layer {
+        Layer::new("", Colour::Blue, Mark::Line(Dash::Solid), points.iter().copied())
     }
 
     #[test]
-    fn every_mark_can_be_drawn() {
+    fn every_mark_can_be_drawn_and_words_are_escaped() {
         let point = Point { x: 2.0, y: 3.0, range: Some((2.0, 4.0)) };
         let marks = [
             Mark::Dots(Dot::Circle),
             Mark::DotsAndLine(Dot::Diamond),
             Mark::Line(Dash::Dotted),
+            Mark::Steps(Dash::Dashed),
+            Mark::Area,
             Mark::Columns(0, 2),
             Mark::Ticks(1, 2),
             Mark::Span,
         ];
-        let layers = marks.map(|mark| Layer::new("n", Colour::Blue, mark, [point])).to_vec();
-        let svg = figure(layers).svg();
-        assert!(svg.contains("t &amp; u") && svg.contains("p &lt; q") && !svg.contains("NaN"));
-        assert_eq!(svg.matches(">n</text>").count(), 1, "one entry in the legend");
-        assert!(png(&svg).is_ok());
+        let layers = marks.map(|mark| Layer::new("n<", Colour::Blue, mark, [point])).to_vec();
+        let svg = figure(layers).events(vec![Event { at: 2.0, label: "e & f".into() }]).svg();
+        for words in ["t &amp; u", "p &lt; q", "r &gt; 1", "e &amp; f"] {
+            assert!(svg.contains(words), "{words}");
+        }
+        assert_eq!(svg.matches(">n&lt;</text>").count(), 1, "one entry in the legend");
+        assert!(!svg.contains("NaN") && png(&svg).is_ok());
     }
 
     #[test]
-    fn gaps_interrupt_a_line() {
-        let points = [(1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0), (4.0, 1.0)];
-        let layer = Layer::new("", Colour::Blue, Mark::Line(Dash::Solid), points);
-        let svg = figure(vec![layer]).svg();
-        let path = svg.lines().find(|line| line.starts_with("<path")).unwrap();
-        assert_eq!(path.matches('M').count(), 2, "{path}");
+    fn a_stack_has_one_axis_that_is_written_once() {
+        let plot = |points| Plot::over_time("p", 60.0, vec![line_of(points)]);
+        let plots = vec![plot(&[(0.0, 1.0), (7.0, 40.0)]), plot(&[(2.0, 1.0), (3.0, 90.0)])];
+        let events = vec![Event { at: 5.0, label: "burst".into() }];
+        let figure = Figure::stack("t".into(), "s".into(), &Axis::linear("time"), plots);
+        assert_eq!(figure.plots[0].x.range, figure.plots[1].x.range);
+        let svg = figure.events(events).svg();
+        assert_eq!((svg.matches(">time<").count(), svg.matches(">burst<").count()), (1, 1));
+        assert_eq!(svg.matches(EVENT).count(), 2);
+        // The upper diagram's own numbers, though it is low; none of them is on the x axis.
+        assert!(svg.contains(">20<") && svg.contains(">40<"));
+    }
+
+    #[test]
+    fn a_rule_is_inside_and_its_label_hides_no_points() {
+        let right: Vec<_> = (0..100).map(|i| (50.0 + f64::from(i) / 2.0, 11.0)).collect();
+        let plot = Plot::over_time("p", 150.0, vec![line_of(&[(0.0, 1.0)]), line_of(&right)])
+            .rule(10.0, "acceptable".into());
+        let frame = plot.frame((0.0, 0.0), WIDTH, 150.0);
+        let x = plot.quietest(&frame, frame.y(10.0), 70.0);
+        assert!(x >= frame.left && x + 70.0 < frame.x(50.0), "{x}");
+        let high = plot.rule(100.0, "acceptable".into()).frame((0.0, 0.0), WIDTH, 150.0);
+        assert!(high.y(100.0) > high.top);
     }
 
     #[test]

@@ -1,14 +1,22 @@
-//! Charts with error bars, logarithms and theories: diagrams beside and below each other.
+//! Charts: what depends on what, with error bars, logarithms and theories, in diagrams beside and below each
+//! other; and what happened over time, in diagrams stacked over one axis.
 //!
-//! `chart` draws what happened over time; this draws what depends on what. Colours are Okabe and Ito's,
-//! and every layer differs in its dots or dashes, too.
+//! Colours are Okabe and Ito's, which people who do not see all colours can tell apart, and every layer differs
+//! in its dots or dashes, too. Here is what a picture consists of; `axis` places values, `draw` writes the
+//! diagrams and `layer` their points as SVG, `png` makes pixels of it.
 
 mod axis;
 mod draw;
+mod layer;
 mod png;
+mod svg;
+
+use std::path::Path;
+
+use anyhow::Context as _;
 
 pub(crate) use axis::{Axis, number};
-pub(crate) use png::png;
+use png::png;
 
 /// A whole picture.
 #[derive(Clone, Debug)]
@@ -20,8 +28,12 @@ pub(crate) struct Figure {
     pub(crate) plots: Vec<Plot>,
     /// How many plots are beside each other.
     pub(crate) columns: usize,
-    /// Of each plot's area.
+    /// Of each plot's area, unless it has one of its own.
     pub(crate) height: f64,
+    /// Over all plots, which have the same x axis then.
+    pub(crate) events: Vec<Event>,
+    /// The x axis is the same in all, and is written below the last row alone.
+    stacked: bool,
 }
 
 /// One diagram.
@@ -32,6 +44,9 @@ pub(crate) struct Plot {
     pub(crate) y: Axis,
     pub(crate) layers: Vec<Layer>,
     pub(crate) notes: Vec<Note>,
+    pub(crate) rule: Option<Rule>,
+    /// Of the area, if not the figure's.
+    pub(crate) height: Option<f64>,
 }
 
 /// Points that belong together.
@@ -67,6 +82,10 @@ pub(crate) enum Mark {
     DotsAndLine(Dot),
     /// What holds in between: theories and distributions.
     Line(Dash),
+    /// A value holds until the next.
+    Steps(Dash),
+    /// A line with what is below it filled.
+    Area,
     /// Columns from the axis up. Several layers of them stand beside each other: this one is the first
     /// number of the second.
     Columns(usize, usize),
@@ -129,6 +148,20 @@ pub(crate) struct Note {
     pub(crate) text: String,
 }
 
+/// A horizontal line that says where something should be.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) at: f64,
+    pub(crate) label: String,
+}
+
+/// Something that happened: a vertical line through all plots, with words above the first row.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) at: f64,
+    pub(crate) label: String,
+}
+
 impl Layer {
     pub(crate) fn new(
         name: &str,
@@ -143,7 +176,19 @@ impl Layer {
 
 impl Plot {
     pub(crate) fn new(title: &str, x: Axis, y: Axis, layers: Vec<Layer>) -> Self {
-        Self { title: title.to_owned(), x, y, layers, notes: Vec::new() }
+        let (notes, rule, height) = (Vec::new(), None, None);
+        Self { title: title.to_owned(), x, y, layers, notes, rule, height }
+    }
+
+    /// One of a stack, which gives it the x axis. Its title names the unit.
+    pub(crate) fn over_time(title: &str, height: f64, layers: Vec<Layer>) -> Self {
+        let plot = Self::new(title, Axis::linear(""), Axis::linear(""), layers);
+        Self { height: Some(height), ..plot }
+    }
+
+    pub(crate) fn rule(mut self, at: f64, label: String) -> Self {
+        self.rule = Some(Rule { at, label });
+        self
     }
 
     pub(crate) fn note(mut self, x: f64, y: f64, text: &str) -> Self {
@@ -154,7 +199,23 @@ impl Plot {
 
 impl Figure {
     pub(crate) fn new(title: String, subtitle: String, plots: Vec<Plot>) -> Self {
-        Self { title, subtitle, columns: plots.len().clamp(1, 2), plots, height: 300.0 }
+        let (columns, events) = (plots.len().clamp(1, 2), Vec::new());
+        Self { title, subtitle, columns, plots, height: 300.0, events, stacked: false }
+    }
+
+    /// Plots below each other, over one x axis.
+    pub(crate) fn stack(title: String, subtitle: String, x: &Axis, mut plots: Vec<Plot>) -> Self {
+        let points = plots.iter().flat_map(|plot| &plot.layers).flat_map(|layer| &layer.points);
+        let x = x.fit(points.map(|point| point.x), false);
+        for plot in &mut plots {
+            plot.x = x.clone();
+        }
+        Self { columns: 1, stacked: true, ..Self::new(title, subtitle, plots) }
+    }
+
+    pub(crate) fn events(mut self, events: Vec<Event>) -> Self {
+        self.events = events;
+        self
     }
 
     pub(crate) fn columns(mut self, columns: usize) -> Self {
@@ -165,5 +226,20 @@ impl Figure {
     pub(crate) fn height(mut self, height: f64) -> Self {
         self.height = height;
         self
+    }
+
+    /// Writes the picture as `<name>.svg` and `<name>.png`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn save(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
+        let svg = self.svg();
+        let pixels = png(&svg)?;
+        for (kind, bytes) in [("svg", svg.as_bytes()), ("png", pixels.as_slice())] {
+            let path = dir.join(format!("{name}.{kind}"));
+            std::fs::write(&path, bytes)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 }

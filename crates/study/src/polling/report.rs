@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use super::PollingArgs;
 use super::advice::advice;
 use super::section::{Section, Table};
-use crate::plot::png;
 
 /// What somebody needs to do it again.
 pub(super) struct Facts {
@@ -45,17 +44,13 @@ impl Facts {
 
 /// Charts and tables of an experiment.
 pub(super) fn files(dir: &Path, section: &Section) -> anyhow::Result<()> {
-    let write = |name: String, bytes: &[u8]| {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
-    };
     for (name, figure) in &section.figures {
-        let svg = figure.svg();
-        write(format!("{name}.png"), &png(&svg)?)?;
-        write(format!("{name}.svg"), svg.as_bytes())?;
+        figure.save(dir, name)?;
     }
     for table in &section.tables {
-        write(format!("{}.csv", table.name), table.csv().as_bytes())?;
+        let path = dir.join(format!("{}.csv", table.name));
+        std::fs::write(&path, table.csv())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
