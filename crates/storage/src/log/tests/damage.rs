@@ -64,12 +64,33 @@ fn filled(dir: &Path) -> Engine {
 
 #[test]
 fn a_torn_tail_is_cut_wherever_it_tears() {
+    assert!(tear(|offset| offset > 0), "no batch followed another");
+}
+
+#[test]
+fn a_torn_batch_that_begins_a_segment_is_cut_wherever_it_tears() {
+    assert!(tear(|offset| offset == 0), "no batch began a segment");
+}
+
+/// Tears the next batch whose place in its segment is wanted, in every way; false if there is none.
+fn tear(wanted: impl Fn(usize) -> bool) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let engine = filled(dir.path());
-    let before = image(dir.path());
-    append(&engine.group(A), 13, &[entry(A, 13, 5_000)]).unwrap();
-    let after = image(dir.path());
-    let last = batches(after.path()).pop().unwrap();
+    // More than fit into a segment.
+    for index in 13..20 {
+        let before = image(dir.path());
+        append(&engine.group(A), index, &[entry(A, index, 5_000)]).unwrap();
+        let after = image(dir.path());
+        let last = batches(after.path()).pop().unwrap();
+        if wanted(last.offset) {
+            tear_batch(index, &before, &last);
+            return true;
+        }
+    }
+    false
+}
+
+fn tear_batch(index: u64, before: &TempDir, last: &Found) {
     let name = last.path.file_name().unwrap();
     let old = std::fs::read(before.path().join(name)).unwrap();
     let new = std::fs::read(&last.path).unwrap();
@@ -79,7 +100,7 @@ fn a_torn_tail_is_cut_wherever_it_tears() {
         std::fs::write(&target, what).unwrap();
         let found = look(before.path());
         assert_eq!(found.damage, []);
-        assert_eq!(found.groups[&A].meta().next, if whole { 14 } else { 13 });
+        assert_eq!(found.groups[&A].meta().next, if whole { index + 1 } else { index });
         assert_eq!(found.next_sequence, last.header.sequence + u64::from(whole));
     };
     for cut in 0..last.header.span() {
@@ -100,9 +121,9 @@ fn a_torn_tail_is_cut_wherever_it_tears() {
     let torn = [&new[..last.offset + 4_000], &old[last.offset + 4_000..]].concat();
     std::fs::write(&target, torn).unwrap();
     let engine = open(before.path());
-    append(&engine.group(A), 13, &[entry(A, 13, 10)]).unwrap();
+    append(&engine.group(A), index, &[entry(A, index, 10)]).unwrap();
     drop(engine);
-    assert_eq!(open(before.path()).group(A).state().next, 14);
+    assert_eq!(open(before.path()).group(A).state().next, index + 1);
 }
 
 #[test]
