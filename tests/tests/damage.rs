@@ -46,7 +46,8 @@ async fn is_rebuilt(mut fleet: Fleet, queue: &str, mut sent: Vec<String>, says: 
         assert!(begin.elapsed() < PATIENCE, "nothing is said about the loss:\n{}", fleet.log(2));
         sleep(Duration::from_millis(20)).await;
     }
-    for _ in 0..20 {
+    // Longer than it waits to hear what the others remember of it.
+    for _ in 0..60 {
         assert!(!fleet.all_vote(2).await, "it votes before all others have told their votes");
         sleep(Duration::from_millis(50)).await;
     }
