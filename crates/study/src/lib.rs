@@ -28,6 +28,7 @@ mod polling;
 mod procfs;
 mod report;
 mod run;
+mod section;
 mod sqs;
 #[cfg(test)]
 mod stub;

@@ -28,7 +28,8 @@ enum Command {
     /// Has `flotilla autoscale` drive real workers at a running queue whose load rises, bursts and
     /// falls. Exit code 3: a message was lost.
     AutoscaleLive(LiveArgs),
-    /// Measures short and long polling beside their theory, with clusters of its own unless endpoints are given.
+    /// Measures short and long polling beside their theory, and scaling, with clusters of its own unless endpoints are
+    /// given.
     /// Exit code 3: a promise was broken.
     Polling(PollingArgs),
     /// One of those workers.

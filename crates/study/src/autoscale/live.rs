@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::load::Load;
-use super::seen::{Page, Seen, read_done};
+use super::seen::{Moment, Page, Seen, read_done};
 use crate::worker::now_us;
 
 const SAMPLE: Duration = Duration::from_millis(250);
@@ -25,8 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const VISIBILITY_TIMEOUT_S: u32 = 60;
 const BATCH_MAX: u64 = 10;
 const INSTANCES_MAX: u32 = 20;
+const WORK_MS: u64 = 200;
+const PEAK_PER_S: f64 = 40.0;
+const RISE_S: f64 = 20.0;
+const ACCEPTABLE_LATENCY_S: f64 = 5.0;
 
-/// See [`run`].
+/// See [`observe`].
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LiveArgs {
     /// SQS endpoints; the controller asks the first.
@@ -37,24 +41,56 @@ pub(crate) struct LiveArgs {
     flotilla: PathBuf,
     /// Where the chart and the table go.
     #[arg(long, default_value = "autoscale-study", value_name = "DIR")]
-    pub(super) out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Milliseconds of work for each message.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = WORK_MS)]
     work_ms: u64,
     /// Messages a second when it is busiest; all of the load is in proportion to it.
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = PEAK_PER_S)]
     peak: f64,
     /// Seconds that the rise takes; all of the load is in proportion to it.
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = RISE_S)]
     rise_s: f64,
     /// Seconds that a message may take.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = ACCEPTABLE_LATENCY_S)]
     acceptable_latency_s: f64,
 }
 
+impl LiveArgs {
+    /// What the command does without arguments.
+    pub(crate) fn new(endpoints: Vec<Endpoint>, flotilla: PathBuf, out: PathBuf) -> Self {
+        Self {
+            endpoints,
+            flotilla,
+            out,
+            work_ms: WORK_MS,
+            peak: PEAK_PER_S,
+            rise_s: RISE_S,
+            acceptable_latency_s: ACCEPTABLE_LATENCY_S,
+        }
+    }
+
+    /// The same in a third of the time, with half of the messages a second.
+    pub(crate) fn short(self) -> Self {
+        Self {
+            peak: PEAK_PER_S / 2.0,
+            rise_s: RISE_S / 3.0,
+            acceptable_latency_s: ACCEPTABLE_LATENCY_S / 2.0,
+            ..self
+        }
+    }
+}
+
 /// Creates a queue, starts a controller and puts the load on; until everything is done and the
-/// controller has ended.
-pub(super) async fn run(args: &LiveArgs) -> anyhow::Result<Seen> {
+/// controller has ended. The controller and the workers write to `log`; `tell` is told how far it is.
+///
+/// # Errors
+/// When nothing can be sent or the controller fails. That messages are lost is for the caller to see.
+pub(crate) async fn observe(
+    args: &LiveArgs,
+    log: Stdio,
+    tell: &dyn Fn(&str),
+) -> anyhow::Result<Seen> {
     std::fs::create_dir_all(&args.out)?;
     let begin_us = now_us()?;
     let queue = format!("autoscale-{}-{}", std::process::id(), begin_us % 1_000_000);
@@ -66,8 +102,8 @@ pub(super) async fn run(args: &LiveArgs) -> anyhow::Result<Seen> {
     let created = created.context("no queue can be created")?;
     let url = created["QueueUrl"].as_str().context("the new queue has no URL")?.to_owned();
     let page = free_address()?;
-    let mut controller = start(args, &queue, &done, &page)?;
-    let driven = drive(args, &mut sender, &url, &page, &done).await;
+    let mut controller = start(args, log, &queue, &done, &page)?;
+    let driven = drive(args, &mut sender, &url, &page, &done, tell).await;
     let ended = end(&mut controller).await;
     // Another error says more than that this queue is left.
     let _ = sender.caller.ask("DeleteQueue", &json!({ "QueueUrl": url })).await;
@@ -95,7 +131,13 @@ fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn start(args: &LiveArgs, queue: &str, done: &Path, page: &str) -> anyhow::Result<Child> {
+fn start(
+    args: &LiveArgs,
+    log: Stdio,
+    queue: &str,
+    done: &Path,
+    page: &str,
+) -> anyhow::Result<Child> {
     let endpoints: Vec<String> = args.endpoints.iter().map(ToString::to_string).collect();
     let worker = std::env::current_exe()?;
     let mut command = Command::new(&args.flotilla);
@@ -110,6 +152,7 @@ fn start(args: &LiveArgs, queue: &str, done: &Path, page: &str) -> anyhow::Resul
         .args(["--work-ms", &args.work_ms.to_string(), "--done"])
         .arg(done)
         .stdin(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true);
     command.spawn().with_context(|| format!("{} cannot be started", args.flotilla.display()))
 }
@@ -131,6 +174,7 @@ async fn drive(
     url: &str,
     page: &str,
     done: &Path,
+    tell: &dyn Fn(&str),
 ) -> anyhow::Result<Seen> {
     let begin = Instant::now();
     while read_page(page).await.is_err() {
@@ -153,7 +197,9 @@ async fn drive(
         }
         if now >= due_sample {
             due_sample = now + SAMPLE;
-            seen.moments.push(read_page(page).await?.at(now.as_secs_f64()));
+            let moment = read_page(page).await?.at(now.as_secs_f64());
+            tell(&progress(&moment, load.seconds()));
+            seen.moments.push(moment);
         }
         if now.as_secs_f64() > load.seconds() {
             let since = *quiet_since.get_or_insert(now);
@@ -169,6 +215,13 @@ async fn drive(
         }
         tokio::time::sleep(SEND_EVERY).await;
     }
+}
+
+fn progress(moment: &Moment, seconds: f64) -> String {
+    let Moment { at_s, running, unfinished, .. } = moment;
+    format!(
+        "{at_s:.0} s of {seconds:.0} and what is left: {running} workers, {unfinished} messages"
+    )
 }
 
 struct Sender<'a> {

@@ -12,17 +12,25 @@ mod load;
 mod model;
 mod seen;
 
-pub(crate) use live::LiveArgs;
+pub(crate) use live::{LiveArgs, observe};
+pub(crate) use seen::Seen;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use flotilla_autoscale::Policy;
 
+use crate::plot::Figure;
+use crate::section::Table;
 use load::Load;
 use model::{Outcome, Rule, Scenario, simulate};
 
+/// Of the model's chart and table.
+pub(crate) const MODEL: &str = "autoscale-model";
+/// Of those of real workers.
+pub(crate) const LIVE: &str = "autoscale-live";
 /// Of the model's queue, if only the count is tracked: right for the load that it begins with.
 const COUNT: f64 = 600.0;
 
@@ -64,24 +72,80 @@ fn scenario(seed: u64) -> Scenario {
     }
 }
 
+/// Both rules under the same load.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    scenario: Scenario,
+    /// By backlog per instance.
+    pub(crate) good: Outcome,
+    /// By number of messages alone.
+    pub(crate) naive: Outcome,
+}
+
+impl Comparison {
+    pub(crate) fn new(seed: u64) -> Self {
+        let scenario = scenario(seed);
+        let good = simulate(&scenario, Rule::BacklogPerInstance);
+        let naive = simulate(&scenario, Rule::CountAlone { messages: COUNT });
+        Self { scenario, good, naive }
+    }
+
+    pub(crate) fn acceptable_s(&self) -> f64 {
+        self.scenario.policy.acceptable_latency.as_secs_f64()
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.scenario.load.seconds()
+    }
+
+    pub(crate) fn figure(&self) -> Figure {
+        draw::comparison(&self.scenario, &self.good, &self.naive, COUNT)
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        let header = [
+            "seconds",
+            "arrivals_per_second",
+            "backlog",
+            "instances",
+            "latency_seconds",
+            "count_alone_backlog",
+            "count_alone_instances",
+            "count_alone_latency_seconds",
+        ];
+        let mut table = Table::new(MODEL, &header);
+        for (one, two) in self.good.samples.iter().zip(&self.naive.samples) {
+            table.row(&[
+                &one.at_s,
+                &format_args!("{:.2}", one.rate),
+                &one.backlog,
+                &one.instances,
+                &format_args!("{:.2}", one.latency_s),
+                &two.backlog,
+                &two.instances,
+                &format_args!("{:.2}", two.latency_s),
+            ]);
+        }
+        table
+    }
+}
+
 /// Simulates both rules, and writes a chart and a table.
 pub(crate) fn model(args: &ModelArgs) -> anyhow::Result<()> {
-    let scenario = scenario(args.seed);
-    let good = simulate(&scenario, Rule::BacklogPerInstance);
-    let naive = simulate(&scenario, Rule::CountAlone { messages: COUNT });
+    let both = Comparison::new(args.seed);
     std::fs::create_dir_all(&args.out)?;
-    draw::comparison(&scenario, &good, &naive, COUNT).save(&args.out, "autoscale-model")?;
-    std::fs::write(args.out.join("autoscale-model.csv"), csv(&good, &naive))?;
-    let acceptable = scenario.policy.acceptable_latency.as_secs_f64();
+    both.figure().save(&args.out, MODEL)?;
+    both.table().save(&args.out)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
         "{:28} {:>9} {:>9} {:>14} {:>15} {:>8}",
         "scaled by", "p50 (s)", "p99 (s)", "late (>1.5x)", "instance hours", "started"
     )?;
-    for (name, run) in [("backlog per instance", &good), ("number of messages alone", &naive)] {
+    let runs = [("backlog per instance", &both.good), ("number of messages alone", &both.naive)];
+    for (name, run) in runs {
         let (p50, p99) = (run.quantile_s(0.5), run.quantile_s(0.99));
-        let (late, hours) = (100.0 * run.late(1.5 * acceptable), run.instance_hours);
+        let (late, hours) = (100.0 * run.late(1.5 * both.acceptable_s()), run.instance_hours);
         let started = run.started;
         writeln!(out, "{name:28} {p50:>9.1} {p99:>9.1} {late:>13.1}% {hours:>15.1} {started:>8}")?;
     }
@@ -89,32 +153,12 @@ pub(crate) fn model(args: &ModelArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn csv(good: &Outcome, naive: &Outcome) -> String {
-    let mut table = "seconds,arrivals_per_second,backlog,instances,latency_seconds,\
-                     count_alone_backlog,count_alone_instances,count_alone_latency_seconds\n"
-        .to_owned();
-    for (one, two) in good.samples.iter().zip(&naive.samples) {
-        table.push_str(&format!(
-            "{},{:.2},{},{},{:.2},{},{},{:.2}\n",
-            one.at_s,
-            one.rate,
-            one.backlog,
-            one.instances,
-            one.latency_s,
-            two.backlog,
-            two.instances,
-            two.latency_s
-        ));
-    }
-    table
-}
-
 /// Runs real workers under a real load, writes a chart and a table, and judges what came of it.
 pub(crate) async fn live(args: &LiveArgs) -> anyhow::Result<bool> {
-    let seen = live::run(args).await?;
-    std::fs::create_dir_all(&args.out)?;
-    draw::live(&seen).save(&args.out, "autoscale-live")?;
-    std::fs::write(args.out.join("autoscale-live.csv"), seen.csv())?;
+    // What the controller says shows how far it is.
+    let seen = observe(args, Stdio::inherit(), &|_| {}).await?;
+    seen.figure().save(&args.out, LIVE)?;
+    seen.table().save(&args.out)?;
     writeln!(io::stdout(), "{}", seen.report())?;
     Ok(seen.is_sound())
 }

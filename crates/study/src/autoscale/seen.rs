@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::load::Load;
+use crate::plot::Figure;
+use crate::section::Table;
 
 /// A time that is shown as one.
 const BIN_S: f64 = 0.5;
@@ -72,12 +74,12 @@ pub(super) struct Done {
 
 /// All that was seen.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     pub(super) load: Load,
-    pub(super) work_ms: f64,
-    pub(super) acceptable_latency_s: f64,
+    pub(crate) work_ms: f64,
+    pub(crate) acceptable_latency_s: f64,
     pub(super) moments: Vec<Moment>,
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
     pub(super) begin_us: u128,
     /// Completions of each message, by number.
     pub(super) done: BTreeMap<u64, Vec<Done>>,
@@ -117,6 +119,12 @@ impl Seen {
         }
     }
 
+    /// Before anything happened.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self::new(Load::new(&[]), 50.0, 3.0)
+    }
+
     /// As measured in the end.
     fn acceptable_backlog(&self) -> f64 {
         self.moments.last().map_or(0.0, |moment| moment.acceptable)
@@ -148,11 +156,11 @@ impl Seen {
     }
 
     /// Messages that were sent and never done.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         (0..self.sent).filter(|number| !self.done.contains_key(number)).count() as u64
     }
 
-    fn doubled(&self) -> usize {
+    pub(crate) fn doubled(&self) -> usize {
         self.done.values().filter(|done| done.len() > 1).count()
     }
 
@@ -165,14 +173,24 @@ impl Seen {
         changes.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
+    pub(crate) fn most_instances(&self) -> f64 {
+        self.moments.iter().map(|moment| moment.running).fold(0.0, f64::max)
+    }
+
+    /// Instances that were wanted in addition, over all: what swings starts many.
+    pub(crate) fn started(&self) -> f64 {
+        let pairs = self.moments.windows(2);
+        pairs.map(|pair| (pair[1].desired - pair[0].desired).max(0.0)).sum()
+    }
+
     /// The part of the moments at which the backlog per instance was less than twice the target.
-    fn near(&self) -> f64 {
+    pub(crate) fn near(&self) -> f64 {
         let near = |moment: &&Moment| moment.per_instance <= 2.0 * moment.acceptable;
         let count = self.moments.iter().filter(near).count();
         count as f64 / self.moments.len().max(1) as f64
     }
 
-    fn latency_s(&self, part: f64) -> f64 {
+    pub(crate) fn latency_s(&self, part: f64) -> f64 {
         let mut all: Vec<f64> =
             self.done.values().filter_map(|done| Some(done.first()?.latency_s)).collect();
         all.sort_by(f64::total_cmp);
@@ -180,13 +198,12 @@ impl Seen {
     }
 
     /// Nothing is missing.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.lost() == 0
     }
 
     /// `name value` in each line.
     pub(super) fn report(&self) -> String {
-        let most = self.moments.iter().map(|moment| moment.running).fold(0.0, f64::max);
         let last = self.moments.last().map(|moment| moment.page);
         let (crashes, kills) = last.map_or((0.0, 0.0), |page| (page.crashes, page.kills));
         let left = last.map_or(0.0, |page| page.running);
@@ -194,7 +211,8 @@ impl Seen {
             ("sent", self.sent as f64),
             ("lost", self.lost() as f64),
             ("done-more-than-once", self.doubled() as f64),
-            ("most-instances", most),
+            ("most-instances", self.most_instances()),
+            ("started-instances", self.started()),
             ("last-instances", left),
             ("busy-part", self.busy()),
             ("turns", self.turns() as f64),
@@ -214,22 +232,36 @@ impl Seen {
         text
     }
 
-    /// One line for each moment.
-    pub(super) fn csv(&self) -> String {
-        let mut table = "seconds,messages_per_second,running,desired,unfinished,\
-                         backlog_per_instance,acceptable_backlog_per_instance\n"
-            .to_owned();
+    /// A row for each moment.
+    pub(crate) fn table(&self) -> Table {
+        let header = [
+            "seconds",
+            "messages_per_second",
+            "running",
+            "desired",
+            "unfinished",
+            "backlog_per_instance",
+            "acceptable_backlog_per_instance",
+        ];
+        let mut table = Table::new(super::LIVE, &header);
         for moment in &self.moments {
             let Moment { at_s, running, desired, unfinished, per_instance, acceptable, .. } =
                 moment;
-            let rate = self.load.rate(*at_s);
-            writeln!(
-                table,
-                "{at_s:.2},{rate:.1},{running},{desired},{unfinished},{per_instance:.1},{acceptable:.1}"
-            )
-            .expect("writing into memory does not fail");
+            table.row(&[
+                &format_args!("{at_s:.2}"),
+                &format_args!("{:.1}", self.load.rate(*at_s)),
+                running,
+                desired,
+                unfinished,
+                &format_args!("{per_instance:.1}"),
+                &format_args!("{acceptable:.1}"),
+            ]);
         }
         table
+    }
+
+    pub(crate) fn figure(&self) -> Figure {
+        super::draw::live(self)
     }
 }
 
@@ -268,14 +300,14 @@ mod tests {
 
     #[test]
     fn losses_doubles_and_turns_are_counted() {
-        let mut seen = Seen::new(Load::new(&[]), 50.0, 3.0);
+        let mut seen = Seen::nothing();
         seen.sent = 3;
         let done = Done { done_us: 5, latency_s: 0.1 };
         seen.done = BTreeMap::from([(0, vec![done]), (2, vec![done, done])]);
         assert_eq!((seen.lost(), seen.doubled(), seen.is_sound()), (1, 1, false));
         let desired = [1.0, 3.0, 3.0, 5.0, 2.0, 2.0, 4.0];
         seen.moments = desired.iter().map(|desired| page(*desired, 0.0).at(0.0)).collect();
-        assert_eq!(seen.turns(), 2);
+        assert_eq!((seen.turns(), seen.started(), seen.most_instances()), (2, 6.0, 5.0));
         assert_eq!(seen.near(), 1.0);
         seen.moments.push(page(1.0, 100.0).at(0.0));
         assert_eq!(seen.near(), 7.0 / 8.0);

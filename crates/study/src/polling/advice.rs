@@ -1,6 +1,6 @@
 //! What follows from the numbers.
 
-use super::section::{Section, duration, percent};
+use crate::section::{Section, duration, percent};
 
 /// A value that an experiment brought home.
 fn value(sections: &[Section], section: &str, name: &str) -> Option<f64> {
@@ -18,6 +18,7 @@ pub(super) fn advice(sections: &[Section]) -> Vec<String> {
         sample(sections),
         shards(sections),
         weights(sections),
+        scaling(sections),
     ];
     all.into_iter().flatten().collect()
 }
@@ -110,6 +111,23 @@ fn weights(sections: &[Section]) -> Option<String> {
         percent(uniform),
         percent(other),
         percent(locality)
+    ))
+}
+
+fn scaling(sections: &[Section]) -> Option<String> {
+    let of = |name| value(sections, "scaling", name);
+    let (started, count_started) = (of("started")?, of("count alone, started")?);
+    let (slowest, count_slowest) = (of("slowest s")?, of("count alone, slowest s")?);
+    let verdict = if started < count_started && slowest < count_slowest {
+        "Scale workers by the backlog of each (`flotilla autoscale`) and not by the number of messages"
+    } else {
+        "Here the number of messages alone was no worse than the backlog per instance, which should not be: look at the charts"
+    };
+    Some(format!(
+        "{verdict}. In the simulation the number alone started {count_started:.0} instances instead of {started:.0}, and its slowest \
+         message took {} instead of {}.",
+        duration(1_000.0 * count_slowest),
+        duration(1_000.0 * slowest)
     ))
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_client::Endpoint;
@@ -67,14 +68,16 @@ impl Cluster {
 pub(super) struct Context {
     pub(super) quick: bool,
     pub(super) seed: u64,
+    /// Where the report goes.
+    pub(super) out: PathBuf,
     outside: Vec<Endpoint>,
     queues: AtomicU64,
     progress: Progress,
 }
 
 impl Context {
-    pub(super) fn new(quick: bool, seed: u64, outside: Vec<Endpoint>) -> Self {
-        Self { quick, seed, outside, queues: AtomicU64::new(0), progress: Progress::new() }
+    pub(super) fn new(quick: bool, seed: u64, outside: Vec<Endpoint>, out: PathBuf) -> Self {
+        Self { quick, seed, out, outside, queues: AtomicU64::new(0), progress: Progress::new() }
     }
 
     /// How many, in a quick run and in a full one.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, duration, number};
 use super::stats::{mean, quantile};
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
 use super::{deck, theory};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot};
+use crate::section::{Section, Table, duration, number};
 
 /// The list price of a million requests to Amazon SQS (standard queues, beyond the free ones), dollars.
 const DOLLARS_PER_MILLION: f64 = 0.40;

@@ -2,11 +2,11 @@
 
 use super::api::{Answer, Ask};
 use super::context::{Context, Shape};
-use super::section::{Section, Table, number};
 use super::stats::{mean, quantile};
 use super::trial::Trial;
 use super::{deck, theory};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use crate::section::{Section, Table, number};
 
 const N: usize = 8;
 /// Whose distribution is shown.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::api::Ask;
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, number, percent};
 use super::stats::Share;
 use super::theory;
 use super::trial::{SINGLE_MAX, Trial, draws};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use crate::section::{Section, Table, number, percent};
 
 const N: usize = 8;
 const K: usize = 3;

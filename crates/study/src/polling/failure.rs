@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, duration, number};
 use super::stats::quantile;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
 use crate::plot::{Axis, Colour, Dash, Figure, Layer, Mark, Plot, number as tick};
+use crate::section::{Section, Table, duration, number};
 
 const RATE: f64 = 20.0;
 const LONG_WAIT_S: u32 = 5;

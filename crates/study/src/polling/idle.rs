@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, number};
 use super::traffic::Style;
 use crate::plot::{Axis, Colour, Figure, Layer, Mark, Plot};
 use crate::procfs::Meter;
+use crate::section::{Section, Table, number};
 
 const CONSUMERS: usize = 200;
 

@@ -6,10 +6,10 @@ use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, duration, number};
 use super::stats::quantile;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot};
+use crate::section::{Section, Table, duration, number};
 
 const PAUSE: Duration = Duration::from_millis(100);
 const SHORT: Style = Style::Short { pause: PAUSE };

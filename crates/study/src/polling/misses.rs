@@ -2,11 +2,11 @@
 
 use super::api::Ask;
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, number, percent};
 use super::stats::Share;
 use super::theory;
 use super::trial::Trial;
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use crate::section::{Section, Table, number, percent};
 
 const AT_ONCE: u32 = 4;
 

@@ -1,7 +1,8 @@
-//! Short against long polling: what polls find, what they cost, and how long messages wait for them.
+//! Short against long polling: what polls find, what they cost, and how long messages wait for them; and how many
+//! should poll.
 //!
 //! One file for each experiment; `run` of each makes the clusters it needs, measures, and brings a
-//! [`section::Section`] home: findings in words that are computed from the numbers, charts and tables. `theory` says
+//! [`crate::section::Section`] home: findings in words that are computed from the numbers, charts and tables. `theory` says
 //! what should come out, `deck` models the server's memory, `traffic` is the load of all
 //! experiments in which time matters, and `report` puts everything into one page.
 
@@ -17,7 +18,7 @@ mod idle;
 mod many;
 mod misses;
 mod report;
-mod section;
+mod scaling;
 mod stats;
 mod theory;
 mod traffic;
@@ -32,13 +33,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use flotilla_client::Endpoint;
 
+use crate::section::Section;
 use context::Context;
-use section::Section;
 
 /// See [`run`].
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PollingArgs {
-    /// Fewer settings and trials: two or three minutes.
+    /// Fewer settings and trials: three or four minutes.
     #[arg(long)]
     quick: bool,
     /// A node of a running cluster, once for each. Experiments that need clusters of their own (with other samples or
@@ -69,6 +70,7 @@ enum Experiment {
     Idle,
     Many,
     Failure,
+    Scaling,
 }
 
 impl Experiment {
@@ -84,6 +86,7 @@ impl Experiment {
             Self::Idle => "idle",
             Self::Many => "many",
             Self::Failure => "failure",
+            Self::Scaling => "scaling",
         }
     }
 
@@ -105,6 +108,7 @@ impl Experiment {
             Self::Idle => idle::run(context).await,
             Self::Many => many::run(context).await,
             Self::Failure => failure::run(context).await,
+            Self::Scaling => scaling::run(context).await,
         }
     }
 }
@@ -115,7 +119,7 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
     let all = Experiment::value_variants();
     let wanted: Vec<Experiment> =
         all.iter().copied().filter(|one| args.only.is_empty() || args.only.contains(one)).collect();
-    let mut context = Context::new(args.quick, args.seed, args.endpoint.clone());
+    let mut context = Context::new(args.quick, args.seed, args.endpoint.clone(), args.out.clone());
     let mut sections = Vec::new();
     for (index, experiment) in wanted.iter().enumerate() {
         context.begin(index + 1, wanted.len(), experiment.name());
@@ -125,7 +129,7 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
         } else {
             Box::pin(experiment.run(&context)).await?
         };
-        report::files(&args.out, &section)?;
+        section.save(&args.out)?;
         sections.push(section);
     }
     context.end();

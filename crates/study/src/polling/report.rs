@@ -1,13 +1,10 @@
 //! One page with everything in it, and the files beside it.
 
 use std::fmt::Write as _;
-use std::path::Path;
-
-use anyhow::Context as _;
 
 use super::PollingArgs;
 use super::advice::advice;
-use super::section::{Section, Table};
+use crate::section::{Section, Table};
 
 /// What somebody needs to do it again.
 pub(super) struct Facts {
@@ -40,19 +37,6 @@ impl Facts {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
-}
-
-/// Charts and tables of an experiment.
-pub(super) fn files(dir: &Path, section: &Section) -> anyhow::Result<()> {
-    for (name, figure) in &section.figures {
-        figure.save(dir, name)?;
-    }
-    for table in &section.tables {
-        let path = dir.join(format!("{}.csv", table.name));
-        std::fs::write(&path, table.csv())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 const STYLE: &str = "body{font:16px/1.5 Helvetica,Arial,sans-serif;color:#222;max-width:1000px;margin:2em auto;padding:0 1em}\
@@ -95,7 +79,7 @@ fn introduction(out: &mut String, facts: &Facts, sections: &[Section]) {
         out,
         format_args!(
             "<p>A queue is spread over shards. A short poll asks a sample of them, a long poll asks all and waits. This report \
-             measures what follows from that, beside what theory says.</p>\n<p class=\"method\">Made by <code>{}</code>, \
+             measures what follows from that, beside what theory says, and how many should poll.</p>\n<p class=\"method\">Made by <code>{}</code>, \
              version {}, with {clusters}. {} cores, {} operating system; senders, consumers and servers share them. Seed {} for all arrivals; \
              the servers' own luck has none. {} 95 % confidence intervals: Wilson's for shares, normal for means.</p>\n",
             escaped(&facts.command),
@@ -220,15 +204,5 @@ mod tests {
         let page = page(&facts(), &[section]);
         assert!(page.contains("Skipped. no cluster") && page.contains("Every promise was kept"));
         assert_eq!(escaped("use `a < b`"), "use <code>a &lt; b</code>");
-    }
-
-    #[test]
-    fn tables_become_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut table = Table::new("t", &["a"]);
-        table.row(&[&1]);
-        let section = Section { name: "x", tables: vec![table], ..Section::default() };
-        files(dir.path(), &section).unwrap();
-        assert_eq!(std::fs::read_to_string(dir.path().join("t.csv")).unwrap(), "a\n1\n");
     }
 }

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::api::{Api, Ask};
 use super::context::{Cluster, Context, Shape};
-use super::section::{Section, Table, duration, number};
 use super::stats::{cdf, quantile};
 use super::trial::bodies;
 use crate::plot::{Axis, Colour, Dash, Figure, Layer, Mark, Plot};
+use crate::section::{Section, Table, duration, number};
 
 /// How long a poll is left to park on all shards.
 const PARK: Duration = Duration::from_millis(60);

@@ -2,10 +2,10 @@
 
 use super::context::{Context, Shape};
 use super::misses::first_polls;
-use super::section::{Section, Table, number, percent};
 use super::stats::Share;
 use super::theory;
 use crate::plot::{Axis, Colour, Figure, Layer, Mark, Plot, Point};
+use crate::section::{Section, Table, number, percent};
 
 const N: usize = 8;
 const K: usize = 3;

@@ -2,11 +2,11 @@
 
 use super::api::Ask;
 use super::context::{Context, Shape};
-use super::section::{Section, Table, number};
 use super::stats::mean;
 use super::theory;
 use super::trial::{SINGLE_MAX, Trial, draws};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use crate::section::{Section, Table, number};
 
 const N: usize = 8;
 const K: usize = 3;

@@ -1,58 +1,83 @@
 //! What an experiment brings home.
 
+use std::path::Path;
+
+use anyhow::Context as _;
+
 use crate::plot::Figure;
 
 /// Rows of a table, which is a CSV file and part of the report.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Of its file.
-    pub(super) name: String,
-    pub(super) header: Vec<String>,
-    pub(super) rows: Vec<Vec<String>>,
+    pub(crate) name: String,
+    pub(crate) header: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(name: &str, header: &[&str]) -> Self {
+    pub(crate) fn new(name: &str, header: &[&str]) -> Self {
         let header = header.iter().map(|cell| (*cell).to_owned()).collect();
         Self { name: name.to_owned(), header, rows: Vec::new() }
     }
 
-    pub(super) fn row(&mut self, cells: &[&dyn std::fmt::Display]) {
+    pub(crate) fn row(&mut self, cells: &[&dyn std::fmt::Display]) {
         self.rows.push(cells.iter().map(|cell| format!("{cell}")).collect());
     }
 
     /// No cell has commas or quotes: they are names and numbers of the study's own.
-    pub(super) fn csv(&self) -> String {
+    pub(crate) fn csv(&self) -> String {
         let lines = std::iter::once(&self.header).chain(&self.rows);
         lines.map(|cells| cells.join(",") + "\n").collect()
+    }
+
+    /// Writes the table as `<name>.csv`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn save(&self, dir: &Path) -> anyhow::Result<()> {
+        let path = dir.join(format!("{}.csv", self.name));
+        std::fs::write(&path, self.csv())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Section {
+pub(crate) struct Section {
     /// As on the command line.
-    pub(super) name: &'static str,
-    pub(super) question: String,
+    pub(crate) name: &'static str,
+    pub(crate) question: String,
     /// What was done, with the number of trials.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// What the numbers say.
-    pub(super) findings: Vec<String>,
+    pub(crate) findings: Vec<String>,
     /// Theory beside measurement: where they differ, and why.
-    pub(super) theory: Vec<String>,
+    pub(crate) theory: Vec<String>,
     /// File names and pictures.
-    pub(super) figures: Vec<(String, Figure)>,
-    pub(super) tables: Vec<Table>,
+    pub(crate) figures: Vec<(String, Figure)>,
+    pub(crate) tables: Vec<Table>,
     /// Promises that were not kept.
-    pub(super) broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
     /// What recommendations need.
-    pub(super) values: Vec<(&'static str, f64)>,
+    pub(crate) values: Vec<(&'static str, f64)>,
     /// Why it did not run.
-    pub(super) skipped: Option<String>,
+    pub(crate) skipped: Option<String>,
+}
+
+impl Section {
+    /// Writes charts and tables.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn save(&self, dir: &Path) -> anyhow::Result<()> {
+        self.figures.iter().try_for_each(|(name, figure)| figure.save(dir, name))?;
+        self.tables.iter().try_for_each(|table| table.save(dir))
+    }
 }
 
 /// A number as a table has it.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return String::new();
     }
@@ -68,7 +93,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A share as people read it.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     match 100.0 * share {
         0.0 => "0 %".to_owned(),
         value if value < 0.1 => format!("{value:.3} %"),
@@ -78,7 +103,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Milliseconds as people read them.
-pub(super) fn duration(ms: f64) -> String {
+pub(crate) fn duration(ms: f64) -> String {
     match ms {
         ms if !ms.is_finite() => "unknown".to_owned(),
         ms if ms < 10.0 => format!("{ms:.1} ms"),
@@ -107,5 +132,9 @@ mod tests {
         let mut table = Table::new("x", &["a", "b"]);
         table.row(&[&1, &"y"]);
         assert_eq!(table.csv(), "a,b\n1,y\n");
+        let dir = tempfile::tempdir().unwrap();
+        let section = Section { name: "x", tables: vec![table], ..Section::default() };
+        section.save(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("x.csv")).unwrap(), "a,b\n1,y\n");
     }
 }
