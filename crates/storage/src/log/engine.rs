@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -116,6 +116,7 @@ struct Handle {
     shared: Arc<Shared>,
     spares: Arc<Spares>,
     threads: Mutex<Threads>,
+    recovery: Recovery,
     /// Held for its lock: one process at a time.
     _lock: Box<dyn Send + Sync>,
 }
@@ -154,8 +155,10 @@ impl Engine {
         let options = normal(options);
         let (watermark, mark) = TwoSlots::open(&*disk, dir, "watermark")?;
         let (votes, voted) = TwoSlots::open(&*disk, dir, "votes")?;
+        let unsettled = TwoSlots::open(&*disk, dir, "recovered")?;
         disk.sync_dir(dir)?;
         let recovered = recovery::recover(&*disk, dir, mark.as_deref(), voted.as_deref())?;
+        let recovery = Recovery::note(unsettled, &recovered)?;
         let workers = disk.workers();
         let (spares, chores) = Spares::new(
             disk.clone(),
@@ -198,6 +201,7 @@ impl Engine {
             shared,
             spares,
             threads: Mutex::new(Threads { writer: None, chores }),
+            recovery,
             _lock: lock,
         };
         let writer = writer?;
@@ -237,6 +241,21 @@ impl Engine {
         self.handle.shared.synced.load(Ordering::Acquire)
     }
 
+    /// How far the log went when it was opened: to be compared with what others know of it. What is
+    /// written to mend damage comes on top of [`Self::synced`] and not of this, over any number of
+    /// starts until [`Self::settle_recovery`].
+    pub fn recovered(&self) -> u64 {
+        self.handle.recovery.ended
+    }
+
+    /// Nobody need ask any more how far the log went before. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn settle_recovery(&self) -> io::Result<()> {
+        self.handle.recovery.settle()
+    }
+
     /// How long the write that is under way has taken so far.
     pub fn writing_for(&self) -> Option<Duration> {
         self.handle.shared.writing_since.lock().map(|since| since.elapsed())
@@ -249,6 +268,43 @@ impl Engine {
         metrics.segments = shared.segments.read().len() as u64;
         metrics.pending_bytes = shared.queue.bytes() as u64;
         metrics
+    }
+}
+
+/// How far a log went whose damage was mended, until that was compared with what others know.
+struct Recovery {
+    ended: u64,
+    /// Empty when there is nothing to compare.
+    record: Mutex<TwoSlots>,
+    is_noted: AtomicBool,
+}
+
+impl Recovery {
+    /// Durable before anything is mended: a crash after that must not take what was mended for what
+    /// was there.
+    fn note(
+        (mut record, noted): (TwoSlots, Option<Vec<u8>>),
+        recovered: &recovery::Recovered,
+    ) -> io::Result<Self> {
+        let noted = noted.and_then(|value| value.try_into().ok()).map(u64::from_le_bytes);
+        let ended = noted.map_or(recovered.ended, |noted| noted.min(recovered.ended));
+        let is_noted = noted.is_some() || !recovered.damage.is_empty();
+        if is_noted && noted != Some(ended) {
+            record.write(&ended.to_le_bytes())?;
+            record.sync()?;
+        }
+        let (record, is_noted) = (Mutex::new(record), AtomicBool::new(is_noted));
+        Ok(Self { ended, record, is_noted })
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        let mut record = self.record.lock();
+        if self.is_noted.load(Ordering::Acquire) {
+            record.write(&[])?;
+            record.sync()?;
+            self.is_noted.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Recovered {
     /// Segment files that hold nothing.
     pub(super) unused: Vec<SegmentFile>,
     pub(super) next_number: u64,
+    /// The last batch that was there. Numbering goes on behind it, or later.
+    pub(super) ended: u64,
     pub(super) damage: Vec<Damage>,
 }
 
@@ -117,6 +119,7 @@ pub(super) fn recover(
         next_generation,
         unused,
         next_number,
+        ended: end.sequence,
         damage,
     })
 }

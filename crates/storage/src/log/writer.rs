@@ -12,7 +12,9 @@ use flotilla_types::ids::GroupId;
 
 use super::Done;
 use super::engine::{OnFatal, Shared};
-use super::format::{BATCH_HEADER_BYTES, BatchBuilder, Kind, RECORD_HEADER_BYTES, Written, padded};
+use super::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchBuilder, Kind, RECORD_HEADER_BYTES, Written, padded,
+};
 use super::group::Group;
 use super::index::Place;
 use super::marks::{Votes, Watermark};
@@ -99,6 +101,9 @@ pub(super) struct Writer {
     marked_at: Instant,
     /// Since when there was nothing to do.
     idle_since: Instant,
+    /// Whether anybody wrote. Before that nothing is tidied: others may still be asked whether what was
+    /// recovered is all.
+    is_used: bool,
     pub(super) recycling: Recycling,
 }
 
@@ -143,6 +148,7 @@ impl Writer {
             marked: 0,
             marked_at: Instant::now(),
             idle_since: Instant::now(),
+            is_used: false,
             recycling: Recycling::default(),
         };
         let tail = recovered.tail;
@@ -169,8 +175,13 @@ impl Writer {
             writer.rewrite_survivors()?;
         } else if let (Some(tail), Some(last)) = (tail, writer.live.back().cloned()) {
             last.file.file.write_all_at(&tail.batch, tail.offset)?;
-            last.file.file.sync_data()?;
             writer.offset = tail.offset + padded(tail.batch.len()) as u64;
+            // A torn batch may have its header there, and the next one may not fit and go elsewhere,
+            // under the same number: both would be read at the next start.
+            if writer.offset + BLOCK_BYTES as u64 <= last.file.capacity {
+                last.file.file.write_all_at(&[0; BLOCK_BYTES], writer.offset)?;
+            }
+            last.file.file.sync_data()?;
             writer.active = Some(last);
         }
         // Twice, so that both slots of each are good and about this log.
@@ -209,7 +220,7 @@ impl Writer {
     fn attend_to(&mut self, taken: Taken, ops: &mut Vec<Op>) -> bool {
         let done = match taken {
             Taken::Work => self.cycle(ops),
-            Taken::Idle if self.has_waste() => {
+            Taken::Idle if self.may_tidy() => {
                 self.shared.queue.take_at_once(ops);
                 self.tidy(ops)
             }
@@ -233,11 +244,15 @@ impl Writer {
 
     /// How long to wait for work before there is something else to do.
     fn patience(&self) -> Option<Duration> {
-        if self.synced > self.marked || self.has_waste() {
+        if self.synced > self.marked || self.may_tidy() {
             return Some(MARK_INTERVAL);
         }
         // Purges that nobody waits for make waste without a word.
         (self.live.len() > 1).then_some(TIDY_INTERVAL)
+    }
+
+    fn may_tidy(&self) -> bool {
+        self.is_used && self.has_waste()
     }
 
     /// Writes what was taken from the queue.
@@ -287,6 +302,7 @@ impl Writer {
     }
 
     fn encode(&mut self, op: Op) -> io::Result<()> {
+        self.is_used = true;
         match op {
             Op::Append { group, ticket, first, entries, done } => {
                 let written = self.encode_entries(&group, ticket, first, &entries);

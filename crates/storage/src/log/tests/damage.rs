@@ -126,6 +126,76 @@ fn tear_batch(index: u64, before: &TempDir, last: &Found) {
     assert_eq!(open(before.path()).group(A).state().next, index + 1);
 }
 
+/// Its header stays where it was when what is written next does not fit behind it.
+#[test]
+fn what_a_torn_batch_left_is_not_read_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = filled(dir.path());
+    for index in 13..20 {
+        let before = image(dir.path());
+        append(&engine.group(A), index, &[entry(A, index, 5_000)]).unwrap();
+        let after = image(dir.path());
+        let last = batches(after.path()).pop().unwrap();
+        let large = 30_000;
+        if last.offset + large < options().segment_bytes as usize {
+            continue;
+        }
+        let target = before.path().join(last.path.file_name().unwrap());
+        let (old, new) = (std::fs::read(&target).unwrap(), std::fs::read(&last.path).unwrap());
+        let end = last.offset + BLOCK_BYTES;
+        std::fs::write(&target, [&new[..end], &old[end..]].concat()).unwrap();
+        let engine = open(before.path());
+        append(&engine.group(A), index, &[entry(A, index, large)]).unwrap();
+        drop(engine);
+        assert_eq!(open(before.path()).group(A).state().next, index + 1);
+        return;
+    }
+    panic!("no batch was near the end of its segment");
+}
+
+/// Others are asked only later whether it was all; what mending writes is not what was there.
+#[test]
+fn how_far_a_log_went_is_known_until_it_was_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path()));
+    let end = look(dir.path()).next_sequence - 1;
+    assert_eq!(open(dir.path()).recovered(), end);
+    let batch = batches(dir.path()).into_iter().find(|b| b.header.sequence == 9).unwrap();
+    flip(&batch.path, batch.offset + 200);
+    // Over any number of starts.
+    for _ in 0..3 {
+        let (engine, damage) = open_with(dir.path(), options());
+        assert_ne!(damage, []);
+        assert_eq!(engine.recovered(), end);
+        assert!(engine.synced() > end);
+        vote(&engine.group(B), b"another").unwrap();
+    }
+    let (engine, _) = open_with(dir.path(), options());
+    reset(&engine.group(A)).unwrap();
+    engine.settle_recovery().unwrap();
+    drop(engine);
+    assert!(open(dir.path()).recovered() > end);
+}
+
+#[test]
+fn nothing_is_tidied_before_anybody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = filled(dir.path());
+    for group in [A, B] {
+        engine.group(group).purge_to(12, Bytes::new());
+    }
+    drop(engine);
+    let engine = open(dir.path());
+    let segments = engine.metrics().segments;
+    assert!(segments > 2, "there is nothing to tidy");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(engine.synced(), engine.recovered());
+    vote(&engine.group(A), b"first").unwrap();
+    while engine.metrics().segments == segments {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn every_flipped_byte_before_the_end_is_damage() {
     let dir = tempfile::tempdir().unwrap();
