@@ -48,6 +48,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             // Found by somebody who could go on without it, such as a snapshot for a peer.
             node.host.fatal(&format!("the state is damaged: {what}"));
         }
+        node.router.turn_to_who_is_there();
         notice_changes(&node, &mut state);
         if !node.host.is_slow() {
             hand_leaders_back(&node, &mut state).await;

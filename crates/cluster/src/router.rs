@@ -165,6 +165,25 @@ impl Router {
         }
     }
 
+    /// For shards without a replica here: asks another replica from now on when the link to the one that was
+    /// thought to lead is down. Requests find the leader by themselves; but a node that nobody sends any,
+    /// because it is not ready, would not be ready for ever.
+    pub(crate) fn turn_to_who_is_there(&self) {
+        let elsewhere: Vec<GroupId> = {
+            let shards = self.shards.read();
+            shards
+                .iter()
+                .filter(|(_, route)| route.here.is_none())
+                .map(|(group, _)| *group)
+                .collect()
+        };
+        for group in elsewhere {
+            if !self.reachable(group) {
+                self.note_hint(group, None);
+            }
+        }
+    }
+
     fn note_hint(&self, group: GroupId, leader: Option<NodeId>) {
         if let Some(route) = self.shards.write().get_mut(&group) {
             let next = |at: NodeId| {
