@@ -10,7 +10,10 @@ use tokio::time::sleep;
 
 /// A fleet with acknowledged messages, and their bodies.
 async fn filled(name: &str) -> (Fleet, String, Vec<String>) {
-    let fleet = Fleet::start(3).await;
+    filled_of(Fleet::start(3).await, name).await
+}
+
+async fn filled_of(fleet: Fleet, name: &str) -> (Fleet, String, Vec<String>) {
     let queue = fleet.client(1).create_queue(name).await.unwrap();
     let mut sent = Vec::new();
     for number in 0..120 {
@@ -37,7 +40,7 @@ fn segments(data: &Path) -> Vec<(PathBuf, u64)> {
 
 /// Starts a damaged node while a peer is away, so that it must wait, then lets it be rebuilt, and
 /// finally lets it carry a majority.
-async fn is_rebuilt(mut fleet: Fleet, queue: &str, mut sent: Vec<String>, says: &str) {
+async fn is_rebuilt(mut fleet: Fleet, queue: &str, sent: Vec<String>, says: &str) {
     fleet.kill9(1);
     fleet.launch(2);
     // Without node 1's word node 2 takes part in nothing: not a single replica of it votes.
@@ -56,8 +59,12 @@ async fn is_rebuilt(mut fleet: Fleet, queue: &str, mut sent: Vec<String>, says: 
     assert!(fleet.log(2).contains("votes again"), "{}", fleet.log(2));
     // It holds everything that was acknowledged: with node 3 gone it is half of the majority.
     fleet.kill9(3);
+    all_come(&mut fleet, 2, queue, sent).await;
+}
+
+async fn all_come(fleet: &mut Fleet, through: u64, queue: &str, mut sent: Vec<String>) {
     fleet.whole().await;
-    let mut client = fleet.client(2);
+    let mut client = fleet.client(through);
     let mut came = Vec::new();
     let begin = Instant::now();
     while came.len() < sent.len() {
@@ -79,7 +86,12 @@ async fn is_rebuilt(mut fleet: Fleet, queue: &str, mut sent: Vec<String>, says: 
 async fn a_flipped_byte_in_the_log_is_noticed_and_mended() {
     let (mut fleet, queue, sent) = filled("flipped").await;
     fleet.stop(2).await;
-    let segments = segments(&fleet.data(2));
+    flip(&fleet.data(2));
+    is_rebuilt(fleet, &queue, sent, "the log is damaged").await;
+}
+
+fn flip(data: &Path) {
+    let segments = segments(data);
     let (path, held) = segments.iter().max_by_key(|(_, held)| *held).unwrap();
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
@@ -88,7 +100,53 @@ async fn a_flipped_byte_in_the_log_is_noticed_and_mended() {
         .find(|place| file.read_exact_at(&mut byte, *place).is_ok() && byte[0] == b'y')
         .expect("bodies are in the log");
     file.write_all_at(b"z", place).unwrap();
-    is_rebuilt(fleet, &queue, sent, "the log is damaged").await;
+}
+
+/// Of these nodes only the catalog, which all five have, has two replicas: the shards are on 1, 2 and 3, and
+/// on 2, 3 and 4.
+const APART: [u64; 2] = [1, 4];
+
+async fn five_nodes() -> Fleet {
+    Fleet::start_with(5, &Settings { shards: Some(2), ..Settings::default() }).await
+}
+
+/// Each waited for the other's word for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_five_logs_are_rebuilt_together() {
+    let (mut fleet, queue, sent) = filled_of(five_nodes().await, "two-of-five").await;
+    for id in APART {
+        fleet.stop(id).await;
+        for (path, held) in segments(&fleet.data(id)) {
+            File::options().write(true).open(path).unwrap().set_len(held / 2).unwrap();
+        }
+    }
+    are_rebuilt(&mut fleet, &queue, sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_five_lost_disks_are_rebuilt_together() {
+    let (mut fleet, queue, sent) = filled_of(five_nodes().await, "two-disks-of-five").await;
+    for id in APART {
+        fleet.kill9(id);
+    }
+    for id in APART {
+        fs::remove_dir_all(fleet.data(id)).unwrap();
+    }
+    are_rebuilt(&mut fleet, &queue, sent).await;
+}
+
+/// Starts the damaged nodes, and lets them be half of each shard's majority once they are whole.
+async fn are_rebuilt(fleet: &mut Fleet, queue: &str, sent: Vec<String>) {
+    for id in APART {
+        fleet.launch(id);
+    }
+    fleet.whole().await;
+    for id in APART {
+        assert!(fleet.log(id).contains("votes again"), "{}", fleet.log(id));
+    }
+    // Also the nodes without a replica of what it led find who leads now, before anybody asks them.
+    fleet.kill9(2);
+    all_come(fleet, APART[0], queue, sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -130,6 +130,7 @@ impl Founding {
         }
         let lowest = peers.iter().all(|peer| self.node < *peer);
         tracing::info!("not part of a cluster yet; asking the other nodes");
+        let mut was_settled = false;
         loop {
             let joined = self.joined.notified();
             if self.membership().is_some() {
@@ -142,7 +143,9 @@ impl Founding {
             if self.membership().is_some() {
                 return Ok(Arrival::Founded);
             }
-            if let Some(known) = existed_before(&answers) {
+            let existed = existed_before(&answers, was_settled);
+            was_settled = settled(&answers).count() > answers.len().div_ceil(2);
+            if let Some(known) = existed {
                 let cluster = known.cluster.clone();
                 self.join(Membership { cluster, founding: false })?;
                 return Ok(Arrival::LostDisk { shards: known.shards });
@@ -216,12 +219,19 @@ impl Founding {
 
 /// The cluster that this node was in before it lost its file: only when everybody else belongs to
 /// one and nobody is founding it, for a founder ends its founding after every node took the
-/// invitation. A mixed picture is one that changed while it was being asked for.
-fn existed_before(answers: &[Option<pb::Founding>]) -> Option<&pb::Founding> {
-    let settled = |answer: &Option<pb::Founding>| {
-        answer.as_ref().is_some_and(|answer| !answer.cluster.is_empty() && !answer.join)
-    };
-    answers.iter().all(settled).then(|| answers.iter().flatten().next()).flatten()
+/// invitation. A mixed picture is one that changed while it was being asked for; but if a majority
+/// belonged to it when they were asked the time before, there was a founder then, and who still
+/// belongs to none has lost its file as well.
+fn existed_before(answers: &[Option<pb::Founding>], was_settled: bool) -> Option<&pb::Founding> {
+    let known = settled(answers).next()?;
+    let nobody_founds = answers.iter().all(|it| it.as_ref().is_some_and(|answer| !answer.join));
+    let all = settled(answers).count() == answers.len();
+    let most = settled(answers).count() > answers.len().div_ceil(2);
+    (nobody_founds && (all || (most && was_settled))).then_some(known)
+}
+
+fn settled(answers: &[Option<pb::Founding>]) -> impl Iterator<Item = &pb::Founding> {
+    answers.iter().flatten().filter(|answer| !answer.cluster.is_empty() && !answer.join)
 }
 
 fn read(disk: &dyn Disk, file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
@@ -296,11 +306,28 @@ mod tests {
     fn a_picture_that_changes_while_it_is_asked_for_is_no_lost_disk() {
         let answer =
             |cluster: &str, join| Some(pb::Founding { cluster: cluster.into(), shards: 8, join });
-        assert!(existed_before(&[answer("", false), answer("one", false)]).is_none());
-        assert!(existed_before(&[answer("one", true), answer("one", false)]).is_none());
-        assert!(existed_before(&[None, answer("one", false)]).is_none());
-        assert!(existed_before(&[]).is_none());
-        assert!(existed_before(&[answer("one", false), answer("one", false)]).is_some());
+        let existed = |answers: &[_], before| existed_before(answers, before).is_some();
+        for before in [false, true] {
+            assert!(!existed(&[answer("", false), answer("one", false)], before));
+            assert!(!existed(&[answer("one", true), answer("one", false)], before));
+            assert!(!existed(&[None, answer("one", false)], before));
+            assert!(!existed(&[], before));
+            assert!(existed(&[answer("one", false), answer("one", false)], before));
+        }
+    }
+
+    #[test]
+    fn two_of_five_that_lost_their_disks_do_not_wait_for_each_other() {
+        let answer =
+            |cluster: &str, join| Some(pb::Founding { cluster: cluster.into(), shards: 8, join });
+        let one = || answer("one", false);
+        let existed = |answers: &[_], before| existed_before(answers, before).is_some();
+        let picture = [one(), answer("", false), one(), one()];
+        assert!(!existed(&picture, false), "the second may be about to say that it founds");
+        assert!(existed(&picture, true));
+        assert!(!existed(&[one(), answer("one", true), one(), one()], true));
+        assert!(!existed(&[one(), None, one(), one()], true));
+        assert!(!existed(&[one(), answer("", false), answer("", false), one()], true));
     }
 
     #[test]

@@ -17,14 +17,15 @@ use parking_lot::RwLock;
 
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, Position};
 use crate::network::Network;
 use crate::off_thread::OffThread;
-use crate::rebirth::{self, Marks};
+use crate::rebirth::{self, Marks, Standing};
 use crate::recall::{self, Telling};
 use crate::serve::PeerHandler;
 use crate::slowness::Slowness;
 use crate::state_machine::{Application, StateMachine};
+use crate::types::Vote;
 
 /// A follower that lacks more than this would keep the group waiting while it catches up.
 const HAND_OVER_LAG_MAX: u64 = 64;
@@ -70,6 +71,8 @@ impl Replica {
 #[derive(Default)]
 pub(crate) struct Groups {
     replicas: RwLock<HashMap<GroupId, Replica>>,
+    /// Those that lost their logs and ask the others before they run, with the vote that they know.
+    asking: RwLock<HashMap<GroupId, Option<Vote>>>,
     /// This node is about to end: it still votes, but leads nothing new.
     leaving: AtomicBool,
     /// Its disk is slow: it leads nothing for as long.
@@ -79,6 +82,14 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn get(&self, id: GroupId) -> Option<Replica> {
         self.replicas.read().get(&id).cloned()
+    }
+
+    /// What a member that asks is told, if anything is known of the group here.
+    pub(crate) fn standing(&self, id: GroupId) -> Option<Standing> {
+        if let Some(replica) = self.get(id) {
+            return Some(Standing::of(&replica, self.may_lead()));
+        }
+        self.asking.read().get(&id).map(|vote| Standing::before(*vote))
     }
 
     /// Whether replicas here may become leaders.
@@ -237,7 +248,7 @@ impl Host {
     pub async fn recall(&self) -> io::Result<()> {
         let inner = &self.inner;
         let heard = recall::ask(&inner.transport, &inner.peers).await;
-        let here = inner.memory.position(inner.engine.synced());
+        let here = inner.memory.position(inner.engine.recovered());
         if let Some(heard) = memory::forgotten(here, heard.into_iter()) {
             tracing::error!(
                 here = here.synced,
@@ -252,8 +263,22 @@ impl Host {
             // Last: a crash before it finds the loss again.
             inner.memory.begin_anew(heard)?;
         }
+        // Before the peers are told of anything new.
+        let engine = inner.engine.clone();
+        inner.off_thread.run(move || engine.settle_recovery()).await??;
         let groups = inner.groups.clone();
+        let fatal = inner.on_fatal.clone();
+        // What a replica here has voted and acknowledged since is as it is; the next start asks again,
+        // and hears it.
+        let older = move |heard: Position| {
+            fatal(format!(
+                "the log is older than what this node told a peer ({}): it must start again, to be \
+                 rebuilt",
+                heard.synced
+            ));
+        };
         let telling = Telling {
+            older: Arc::new(older),
             transport: inner.transport.clone(),
             peers: inner.peers.clone(),
             memory: inner.memory.clone(),
@@ -292,6 +317,7 @@ impl Host {
         }
         let reborn = inner.marks.is_set(id) && !planted!(LossForgiven);
         if reborn {
+            inner.groups.asking.write().insert(id, rebirth::own_vote(&log));
             rebirth::prepare(&inner.transport, id, inner.node, members, &log).await?;
         }
         if behind {
@@ -308,6 +334,7 @@ impl Host {
             slowness: inner.slowness.clone(),
         };
         let (db, off_thread) = (inner.db.clone(), inner.off_thread);
+        rebirth::drop_replaced(&log, &state)?;
         let machine = StateMachine::open(id, db, state.clone(), application, off_thread)?;
         let store = LogStore::new(log.clone());
         let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
@@ -318,6 +345,7 @@ impl Host {
         let replica = Replica { group: group.clone(), voting, off_thread };
         // Before the look at what all replicas may do: from here on changes of that reach it.
         inner.groups.replicas.write().insert(id, replica.clone());
+        inner.groups.asking.write().remove(&id);
         group.raft().runtime_config().elect(!reborn && inner.groups.may_lead());
         if reborn {
             let (transport, marks) = (inner.transport.clone(), inner.marks.clone());

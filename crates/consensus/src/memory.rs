@@ -14,9 +14,12 @@
 //! - After a loss was found the node's *incarnation* is higher than any it told before: shorter is
 //!   right from then on.
 //!
+//! - A peer that was down at the start and has heard of more says so when it is told something: then
+//!   the process ends, and the next start finds the loss.
+//!
 //! What this cannot notice: a disk put back to less than [`TELL_EVERY`] before it was last written, and
-//! one whose later state only such peers heard of that are down at the start, or that ended before
-//! they had written it down ([`KEEP_EVERY`]).
+//! one whose later state only such peers heard of that ended before they had written it down
+//! ([`KEEP_EVERY`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -93,7 +96,8 @@ impl Memory {
 
     /// A loss was found: from now on this node is another one than that which told `heard`.
     pub(crate) fn begin_anew(&self, heard: Position) -> io::Result<()> {
-        let incarnation = heard.incarnation + 1;
+        // It comes from others: one that makes no sense must not stop this node.
+        let incarnation = heard.incarnation.saturating_add(1);
         write(&*self.disk, &self.dir, INCARNATION, &format!("{incarnation}\n"))?;
         self.inner.lock().incarnation = incarnation;
         Ok(())
@@ -169,18 +173,32 @@ fn decode_line(line: &str) -> Option<(NodeId, Position)> {
     Some((NodeId(node), Position { incarnation, synced }))
 }
 
+/// Text whose last line is its checksum: a flipped bit must not make a peer believe that it had more.
+/// What was damaged counts as never written.
 fn read(disk: &dyn Disk, file: &Path) -> io::Result<Option<String>> {
     match disk.read(file) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => Ok(checked(&bytes).map(str::to_owned)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+fn checked(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let end = text.strip_suffix('\n')?.rfind('\n').map_or(0, |before| before + 1);
+    let (text, checksum) = text.split_at(end);
+    let checksum = u32::from_str_radix(checksum.trim_end(), 16).ok()?;
+    (checksum == crc32fast::hash(text.as_bytes())).then_some(text)
+}
+
+fn with_checksum(text: &str) -> String {
+    format!("{text}{:08x}\n", crc32fast::hash(text.as_bytes()))
+}
+
 fn write(disk: &dyn Disk, dir: &Path, name: &str, text: &str) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
     let file = disk.open(&new, Open::Anew)?;
-    file.write_all_at(text.as_bytes(), 0)?;
+    file.write_all_at(with_checksum(text).as_bytes(), 0)?;
     file.sync_all()?;
     disk.rename(&new, &dir.join(name))?;
     disk.sync_dir(dir)
@@ -238,10 +256,30 @@ mod tests {
     fn a_record_that_cannot_be_read_is_an_early_one() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(INCARNATION), [0xff, 0, 7]).unwrap();
-        fs::write(dir.path().join(HEARD), "2 0 x\n\n3 1 4\n").unwrap();
+        fs::write(dir.path().join(HEARD), with_checksum("2 0 x\n\n3 1 4\n")).unwrap();
         let memory = open(dir.path());
         assert_eq!(memory.position(1), Position { incarnation: 0, synced: 1 });
         assert_eq!(told(&memory, None), Position::default());
         assert_eq!(memory.inner.lock().heard.len(), 1);
+    }
+
+    /// A peer would be rebuilt for nothing, or, with this node being rebuilt as well, never.
+    #[test]
+    fn no_flipped_bit_makes_a_peer_go_farther_than_it_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Position { incarnation: 0, synced: 51_234 };
+        let memory = open(dir.path());
+        told(&memory, Some(at));
+        memory.keep().unwrap();
+        let good = fs::read(dir.path().join(HEARD)).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(dir.path().join(HEARD), &bad).unwrap();
+            let heard = told(&open(dir.path()), None);
+            assert!(heard == Position::default() || heard == at, "bit {bit}: {heard:?}");
+        }
+        fs::write(dir.path().join(HEARD), &good).unwrap();
+        assert_eq!(told(&open(dir.path()), None), at);
     }
 }

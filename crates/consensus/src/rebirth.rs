@@ -4,15 +4,17 @@
 //! Two things must not happen: that it helps to elect a leader which never had those entries, and
 //! that it helps an old leader commit in a term that it had left behind by a vote.
 //!
-//! 1. It takes part in nothing until *every* other member has told its vote; it adopts the highest.
-//!    A candidate that it had voted for is among those members, so its term is known now.
+//! 1. It takes part in nothing until *every* other member has told its vote, and a majority of all
+//!    members is whole; it adopts the highest. A candidate that it had voted for is among those
+//!    members, so its term is known now. If that candidate is being rebuilt as well, its candidacy
+//!    is over, unless it was elected: then a whole member voted for it.
 //! 2. It takes appends and snapshots (it acknowledges only what it holds again), but neither votes
 //!    nor campaigns.
 //! 3. It asks the leader to commit something new. Once that entry is applied here, everything that
 //!    was committed before it came back is here too, and it votes again.
 //!
-//! A mark on disk keeps it in this state over crashes. With more than one member of a group in it,
-//! no majority may vote: the group refuses to serve rather than to guess.
+//! A mark on disk keeps it in this state over crashes. With half or more of a group's members in it no
+//! majority may vote: the group refuses to serve rather than to guess.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -37,7 +39,7 @@ use tokio::time::Instant;
 use crate::codec;
 use crate::host::{Groups, Replica};
 use crate::network::method;
-use crate::types::Vote;
+use crate::types::{LogId, Vote};
 
 /// Between two attempts to reach a member.
 const RETRY: Duration = Duration::from_millis(300);
@@ -149,13 +151,31 @@ impl Marks {
 /// one. What lies in between is nowhere on this node.
 pub(crate) fn is_state_behind(log: &GroupLog, state: &GroupState) -> io::Result<bool> {
     let Some((purged, _)) = log.state().purged else { return Ok(false) };
-    let applied = match state.applied()? {
-        Some(bytes) => {
-            codec::decode_applied(bytes).map_err(|error| codec::invalid("applied record", error))?.0
-        }
-        None => None,
-    };
-    Ok(applied.is_none_or(|applied| applied.index < purged))
+    Ok(applied(state)?.is_none_or(|applied| applied.index < purged))
+}
+
+/// Cuts off entries that another leader had replaced, when the process ended after what took their
+/// place was applied and before the log had heard of it: a log that ends in an earlier term than the
+/// state is refused by the library, at every start. Nothing of them was committed.
+pub(crate) fn drop_replaced(log: &GroupLog, state: &GroupState) -> io::Result<()> {
+    let (Some(applied), held) = (applied(state)?, log.state()) else { return Ok(()) };
+    if held.damaged || !(held.first..held.next).contains(&applied.index) {
+        return Ok(());
+    }
+    let last = log.read(held.next - 1, held.next, 1)?.pop();
+    let last = last.ok_or_else(|| codec::invalid("log", "the last entry is missing"))?;
+    let last = codec::decode_entry(last).map_err(|error| codec::invalid("log entry", error))?;
+    if last.log_id < applied {
+        tracing::warn!(%applied, last = %last.log_id, "entries are cut off that were replaced");
+        log.truncate_from(applied.index);
+    }
+    Ok(())
+}
+
+fn applied(state: &GroupState) -> io::Result<Option<LogId>> {
+    let Some(bytes) = state.applied()? else { return Ok(None) };
+    let record = codec::decode_applied(bytes);
+    Ok(record.map_err(|error| codec::invalid("applied record", error))?.0)
 }
 
 /// Empties a log, but for its vote. A crash in between is one before it: the mark is set, and the
@@ -176,29 +196,43 @@ pub(crate) struct Standing {
     vote: Option<Vote>,
     /// Whether it may be asked to take over.
     pub(crate) may_lead: bool,
+    /// It is being rebuilt itself.
+    reborn: bool,
 }
 
 impl Standing {
     pub(crate) fn of(replica: &Replica, may_lead: bool) -> Self {
-        let vote = replica.group.log().state().vote;
-        let vote = vote.and_then(|bytes| codec::decode_vote(bytes).ok());
-        Self { vote, may_lead: replica.may_vote() && may_lead }
+        let votes = replica.may_vote();
+        let vote = own_vote(replica.group.log());
+        Self { vote, may_lead: votes && may_lead, reborn: !votes }
+    }
+
+    /// Of a replica that does not run before it has asked the others.
+    pub(crate) fn before(vote: Option<Vote>) -> Self {
+        Self { vote, may_lead: false, reborn: true }
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        let message = pb::VoteResponse {
-            vote: self.vote.as_ref().map(codec::vote_to_pb),
-            granted: self.may_lead,
-            last: None,
-        };
+        let vote = self.vote.as_ref().map(codec::vote_to_pb);
+        let message = pb::Standing { vote, may_lead: self.may_lead, reborn: self.reborn };
         message.encode_to_vec().into()
     }
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let message = pb::VoteResponse::decode(bytes)?;
-        let vote = message.vote.map(|vote| codec::vote_from_pb(Some(vote))).transpose()?;
-        Ok(Self { vote, may_lead: message.granted })
+        let pb::Standing { vote, may_lead, reborn } = pb::Standing::decode(bytes)?;
+        let vote = vote.map(|vote| codec::vote_from_pb(Some(vote))).transpose()?;
+        Ok(Self { vote, may_lead, reborn })
     }
+}
+
+pub(crate) fn own_vote(log: &GroupLog) -> Option<Vote> {
+    log.state().vote.and_then(|bytes| codec::decode_vote(bytes).ok())
+}
+
+/// Whether all other members have answered, and those that are whole are a majority.
+fn is_enough(members: &[NodeId], answers: &BTreeMap<NodeId, Standing>) -> bool {
+    let whole = answers.values().filter(|standing| !standing.reborn).count();
+    answers.len() + 1 >= members.len() && (members.len() == 1 || 2 * whole > members.len())
 }
 
 pub(crate) async fn standing_of(
@@ -216,7 +250,8 @@ pub(crate) async fn standing_of(
     None
 }
 
-/// Step 1. Waits for all other members, however long it takes.
+/// Step 1. Waits for all other members, however long it takes. Of two that are being rebuilt in a group
+/// of five each tells the other what it knows.
 pub(crate) async fn prepare(
     transport: &Transport,
     group: GroupId,
@@ -230,19 +265,20 @@ pub(crate) async fn prepare(
     let mut said = Instant::now();
     loop {
         for member in members.iter().filter(|member| **member != local) {
-            if answers.contains_key(member) {
+            if answers.get(member).is_some_and(|standing| !standing.reborn) {
                 continue;
             }
             if let Some(standing) = standing_of(transport, group, *member).await {
                 answers.insert(*member, standing);
             }
         }
-        if answers.len() + 1 >= members.len() {
+        if is_enough(members, &answers) {
             break;
         }
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
-            let missing = members.iter().filter(|it| **it != local && !answers.contains_key(it));
+            let is_whole = |it: &NodeId| answers.get(it).is_some_and(|standing| !standing.reborn);
+            let missing = members.iter().filter(|it| **it != local && !is_whole(it));
             let missing: Vec<String> = missing.map(ToString::to_string).collect();
             tracing::error!(%group, waits_for = missing.join(", "), "this replica serves nothing \
                  before these nodes have told their votes; if they lost their logs, too, what was \
@@ -250,8 +286,8 @@ pub(crate) async fn prepare(
         }
         tokio::time::sleep(RETRY).await;
     }
-    let own = log.state().vote.and_then(|bytes| codec::decode_vote(bytes).ok());
-    let highest = answers.into_values().filter_map(|standing| standing.vote).chain(own);
+    let votes = answers.into_values().filter_map(|standing| standing.vote);
+    let highest = votes.chain(own_vote(log));
     // By term, then by node: the order in which the library lets one vote replace another. Kept
     // as not granted by a quorum, so that it can only be replaced by what a leader really sends.
     let Some(mut vote) = highest.max_by_key(|vote| (vote.leader_id.term, vote.leader_id.node_id))
@@ -298,7 +334,9 @@ pub(crate) async fn finish(
     if let Err(error) = applied {
         return group.fatal(format!("rebirth: {error}"));
     }
-    if let Err(error) = marks.clear(id) {
+    // Several syncs, on a disk that may be slow.
+    let cleared = replica.off_thread.run(move || marks.clear(id)).await;
+    if let Err(error) = cleared.flatten() {
         return group.fatal(format!("rebirth: {error}"));
     }
     sometimes!(Reborn);
@@ -316,8 +354,63 @@ pub(crate) async fn serve_barrier(replica: &Replica) -> Result<Bytes, String> {
 #[cfg(test)]
 mod tests {
     use flotilla_storage::disk::Machine;
+    use flotilla_storage::log::LogOptions;
+    use flotilla_storage::state::{StateDb, StateOptions};
+    use openraft::EntryPayload;
+    use openraft::impls::leader_id_adv::LeaderId;
 
     use super::*;
+    use crate::types::{Entry, StoredMembership};
+
+    #[test]
+    fn everybody_has_answered_and_a_majority_is_whole() {
+        let whole = || Standing { vote: None, may_lead: true, reborn: false };
+        let enough = |members: u64, wholes: u64, reborn: u64| {
+            let members: Vec<NodeId> = (1..=members).map(NodeId).collect();
+            let standing = |id| if id < 2 + wholes { whole() } else { Standing::before(None) };
+            let answers = (2..2 + wholes + reborn).map(|id| (NodeId(id), standing(id)));
+            is_enough(&members, &answers.collect())
+        };
+        assert!(enough(1, 0, 0));
+        assert!(enough(3, 2, 0));
+        assert!(!enough(3, 1, 0));
+        assert!(!enough(3, 1, 1));
+        assert!(enough(5, 4, 0));
+        assert!(enough(5, 3, 1));
+        assert!(!enough(5, 3, 0));
+        assert!(!enough(5, 2, 2));
+    }
+
+    /// The process ended after an entry was applied and before the log had heard that it took the
+    /// place of others.
+    #[test]
+    fn replaced_entries_are_cut_off_and_others_are_not() {
+        let id = |term, index| LogId { leader_id: LeaderId { term, node_id: 1 }, index };
+        let next_after = |entries: &[LogId], applied: LogId| {
+            let dir = tempfile::tempdir().unwrap();
+            let (engine, _) =
+                Engine::open(&dir.path().join("log"), LogOptions::default(), Box::new(|_| {}))
+                    .unwrap();
+            let log = engine.group(GroupId(1));
+            let entries = entries.iter().map(|id| {
+                codec::encode_entry(&Entry { log_id: *id, payload: EntryPayload::Blank })
+            });
+            log.append(100, entries.collect(), Box::new(drop));
+            let db = StateDb::open(&dir.path().join("state"), StateOptions::default()).unwrap();
+            let state = db.group(GroupId(1)).unwrap();
+            let mut batch = state.batch();
+            let membership = StoredMembership::default();
+            batch.put_applied(&codec::encode_applied(Some(&applied), &membership));
+            state.commit(batch).unwrap();
+            drop_replaced(&log, &state).unwrap();
+            log.state().next
+        };
+        let old = [id(1, 100), id(1, 101), id(1, 102)];
+        assert_eq!(next_after(&old, id(2, 101)), 101);
+        assert_eq!(next_after(&old, id(1, 101)), 103, "what is not applied yet stays");
+        assert_eq!(next_after(&old, id(2, 200)), 103, "the library cuts what a snapshot covers");
+        assert_eq!(next_after(&[id(1, 100), id(2, 101), id(2, 102)], id(2, 101)), 103);
+    }
 
     #[test]
     fn marks_are_set_and_cleared() {

@@ -63,6 +63,8 @@ pub(crate) struct Telling {
     pub(crate) off_thread: OffThread,
     /// Does not hold the log open.
     pub(crate) log: WeakEngine,
+    /// Called when a peer remembers more of this node than there is.
+    pub(crate) older: Arc<dyn Fn(Position) + Send + Sync>,
     /// Called when this node has become slow or well.
     pub(crate) changed: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -72,7 +74,7 @@ impl Telling {
     pub(crate) async fn run(self) {
         let mut ticks = interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<(Position, Word, Instant)> = None;
+        let mut links: Vec<Link> = self.peers.iter().copied().map(Link::new).collect();
         let (mut kept, mut keeping) = (Instant::now(), None::<JoinHandle<()>>);
         let mut syncs = Syncs::default();
         loop {
@@ -87,12 +89,8 @@ impl Telling {
             if word.slow != was_slow {
                 (self.changed)(word.slow);
             }
-            let is_new = told.is_none_or(|(before, said, at)| {
-                before != position || said.slow != word.slow || at.elapsed() >= REPEAT
-            });
-            if is_new || word.slow {
-                self.tell(memory::encode_word(position, word)).await;
-                told = Some((position, word, now));
+            for link in &mut links {
+                link.tell(&self, position, word, now);
             }
             // Not waited for: a disk that stands still is what is looked for here.
             if kept.elapsed() >= KEEP_EVERY && keeping.as_ref().is_none_or(JoinHandle::is_finished)
@@ -102,10 +100,39 @@ impl Telling {
             }
         }
     }
+}
 
-    async fn tell(&self, payload: Bytes) {
-        let calls = self.peers.iter().map(|peer| call(&self.transport, *peer, payload.clone()));
-        join_all(calls).await;
+/// What one peer was told. Peers are told independently: one that is silent must not keep the others
+/// from hearing.
+struct Link {
+    peer: NodeId,
+    told: Option<(Position, Word, Instant)>,
+    telling: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    fn new(peer: NodeId) -> Self {
+        Self { peer, told: None, telling: None }
+    }
+
+    /// Does not wait for the answer; while there is none, nothing more is said.
+    fn tell(&mut self, by: &Telling, position: Position, word: Word, now: Instant) {
+        let is_new = self.told.is_none_or(|(before, said, at)| {
+            before != position || said.slow != word.slow || now - at >= REPEAT
+        });
+        let is_free = self.telling.as_ref().is_none_or(JoinHandle::is_finished);
+        if !is_free || !(is_new || word.slow) {
+            return;
+        }
+        let (transport, peer, older) = (by.transport.clone(), self.peer, by.older.clone());
+        self.telling = Some(tokio::spawn(async move {
+            let heard = call(&transport, peer, memory::encode_word(position, word)).await;
+            // It was down when this node started, and has heard of what this node lost.
+            if let Some(heard) = heard.filter(|heard| *heard > position) {
+                older(heard);
+            }
+        }));
+        self.told = Some((position, word, now));
     }
 }
 

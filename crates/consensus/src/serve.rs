@@ -17,7 +17,6 @@ use crate::codec;
 use crate::host::Groups;
 use crate::memory::Memory;
 use crate::network::{encode_append_result, method};
-use crate::rebirth::Standing;
 use crate::snapshot;
 use crate::types::TypeConfig;
 
@@ -46,6 +45,11 @@ impl Handler for PeerHandler {
             let answer = self.memory.serve(from, payload).map_err(text);
             return Box::pin(async move { answer });
         }
+        if method == method::STANDING
+            && let Some(standing) = self.groups.standing(group)
+        {
+            return Box::pin(async move { Ok(standing.encode()) });
+        }
         let Some(replica) = self.groups.get(group) else {
             return Box::pin(async move { Err(format!("no replica of group {group} here")) });
         };
@@ -56,7 +60,6 @@ impl Handler for PeerHandler {
                 method::VOTE | method::PRE_VOTE => vote(&replica, method, payload).await,
                 method::TRANSFER if !may_lead => Err("this node is ending, or slow".into()),
                 method::TRANSFER => transfer(&replica, payload).await,
-                method::STANDING => Ok(Standing::of(&replica, may_lead).encode()),
                 method::BARRIER => crate::rebirth::serve_barrier(&replica).await,
                 other => Err(format!("unknown method {other}")),
             }
