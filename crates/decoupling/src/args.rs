@@ -34,7 +34,8 @@ pub(crate) enum Command {
         /// Its name in payments.
         name: String,
     },
-    /// Moves messages that were put aside back into the queue, and waits until that is done.
+    /// Moves messages that were put aside back into the queue, and waits until that is done; what the
+    /// queue refused goes back into the outbox.
     Redrive,
     /// Says what was paid, what was booked and what lies where.
     Report,

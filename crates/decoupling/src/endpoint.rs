@@ -83,7 +83,7 @@ async fn pay(
 }
 
 /// `accepted`: paid, and the message is in the outbox. `queued`: it is in the queue. `booked`: it is
-/// in the books.
+/// in the books. `refused`: paid, and the queue does not take the message: somebody has to look at it.
 async fn status(State(service): State<Service>, Path(id): Path<String>) -> Response {
     match look(&service, id).await {
         Ok(Some(status)) => Json(json!({ "status": status })).into_response(),
@@ -103,6 +103,7 @@ async fn look(service: &Service, id: String) -> anyhow::Result<Option<&'static s
         (true, _) => "booked",
         (false, Progress::InOutbox) => "accepted",
         (false, Progress::Sent) => "queued",
+        (false, Progress::Refused) => "refused",
     }))
 }
 

@@ -22,7 +22,8 @@
 //!   repeats a payment says so by its `Idempotency-Key` and gets the first request's id.
 //! - *A message is deleted after its effect is durable*, never before.
 //! - *What cannot be worked on does not stop the rest.* It comes back after its visibility timeout, each time
-//!   later, and after a few times the queue puts it aside. When the reason is gone, it is redriven.
+//!   later, and after a few times the queue puts it aside. When the reason is gone, it is redriven. What the
+//!   queue itself refuses is put aside beside the outbox, and redriven likewise.
 //!
 //! It uses the official SDK with three lines of configuration that differ from AWS (`queues`).
 //!
@@ -40,6 +41,8 @@ mod relay;
 mod report;
 mod run;
 mod sales;
+#[cfg(test)]
+mod stub;
 mod worker;
 
 pub use run::main;

@@ -1,4 +1,4 @@
-//! The endpoint's database: customers, payments, and the outbox.
+//! The endpoint's database: customers, payments, the outbox, and what of it the queue refused.
 
 use std::path::Path;
 
@@ -26,6 +26,11 @@ const TABLES: &str = "
         request_id TEXT NOT NULL UNIQUE,
         body TEXT NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS refused (
+        request_id TEXT PRIMARY KEY,
+        body TEXT NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT;
 ";
 
 /// Why a payment is not taken.
@@ -46,10 +51,18 @@ pub(crate) struct Outgoing {
     pub(crate) body: String,
 }
 
+/// A message that the queue will never take as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) sequence: i64,
+    pub(crate) reason: String,
+}
+
 /// How far a request is, as the endpoint's own database knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     InOutbox,
+    Refused,
     Sent,
 }
 
@@ -61,6 +74,7 @@ pub(crate) struct Totals {
     /// By the customers' records, which must be the same.
     pub(crate) customers_cents: i64,
     pub(crate) outbox: i64,
+    pub(crate) refused: i64,
 }
 
 pub(crate) fn open(dir: &Path) -> rusqlite::Result<Database> {
@@ -125,13 +139,40 @@ pub(crate) fn outgoing(connection: &Connection, count: usize) -> rusqlite::Resul
     rows.collect()
 }
 
-/// These are in the queue now. A relay that dies before this sends them once more.
-pub(crate) fn sent(connection: &mut Connection, sequences: &[i64]) -> rusqlite::Result<()> {
+/// These are in the queue now, and those never will be. A relay that dies before this sends them once more.
+///
+/// What the queue refuses is put aside, or it would be the oldest for ever and the outbox would stand
+/// still behind it.
+pub(crate) fn settle(
+    connection: &mut Connection,
+    sent: &[i64],
+    refused: &[Refused],
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for sequence in sequences {
+    for Refused { sequence, reason } in refused {
+        transaction.execute(
+            "INSERT INTO refused SELECT request_id, body, ?2 FROM outbox WHERE sequence = ?1
+             ON CONFLICT DO NOTHING",
+            params![sequence, reason],
+        )?;
+    }
+    for sequence in sent.iter().chain(refused.iter().map(|refused| &refused.sequence)) {
         transaction.execute("DELETE FROM outbox WHERE sequence = ?1", [sequence])?;
     }
     transaction.commit()
+}
+
+/// What was refused is to be sent again: the number of messages.
+pub(crate) fn retry_refused(connection: &mut Connection) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(
+        "INSERT INTO outbox (request_id, body) SELECT request_id, body FROM refused
+         WHERE true ON CONFLICT DO NOTHING",
+        [],
+    )?;
+    let count = transaction.execute("DELETE FROM refused", [])?;
+    transaction.commit()?;
+    Ok(count)
 }
 
 /// `None`: there is no such request.
@@ -140,11 +181,18 @@ pub(crate) fn progress(
     request_id: &str,
 ) -> rusqlite::Result<Option<Progress>> {
     let mut statement = connection.prepare(
-        "SELECT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = payments.request_id)
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE outbox.request_id = payments.request_id),
+                EXISTS (SELECT 1 FROM refused WHERE refused.request_id = payments.request_id)
          FROM payments WHERE request_id = ?1",
     )?;
-    let waits = statement.query_row([request_id], |row| row.get::<_, bool>(0)).optional()?;
-    Ok(waits.map(|waits| if waits { Progress::InOutbox } else { Progress::Sent }))
+    let progress = statement.query_row([request_id], |row| {
+        Ok(match (row.get(0)?, row.get(1)?) {
+            (true, _) => Progress::InOutbox,
+            (false, true) => Progress::Refused,
+            (false, false) => Progress::Sent,
+        })
+    });
+    progress.optional()
 }
 
 pub(crate) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
@@ -152,7 +200,8 @@ pub(crate) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
         "SELECT (SELECT count(*) FROM payments),
                 (SELECT coalesce(sum(amount_cents), 0) FROM payments),
                 (SELECT coalesce(sum(paid_cents), 0) FROM customers),
-                (SELECT count(*) FROM outbox)",
+                (SELECT count(*) FROM outbox),
+                (SELECT count(*) FROM refused)",
         [],
         |row| {
             Ok(Totals {
@@ -160,6 +209,7 @@ pub(crate) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
                 cents: row.get(1)?,
                 customers_cents: row.get(2)?,
                 outbox: row.get(3)?,
+                refused: row.get(4)?,
             })
         },
     )
@@ -187,7 +237,7 @@ mod tests {
         let sale: Sale = serde_json::from_str(&waiting[0].body).unwrap();
         assert_eq!(sale, Sale { request_id: id.clone(), payment: payment(500) });
         assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::InOutbox));
-        sent(&mut connection, &[waiting[0].sequence]).unwrap();
+        settle(&mut connection, &[waiting[0].sequence], &[]).unwrap();
         assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::Sent));
         assert_eq!(progress(&connection, "other").unwrap(), None);
         assert_eq!(outgoing(&connection, 10).unwrap(), []);
@@ -201,7 +251,24 @@ mod tests {
         let other = accept(&mut connection, "k1", &payment(501));
         assert!(matches!(other, Err(AcceptError::OtherPayment)));
         assert_ne!(accept(&mut connection, "k2", &payment(500)).unwrap(), id);
-        let expected = Totals { payments: 2, cents: 1_000, customers_cents: 1_000, outbox: 2 };
+        let expected =
+            Totals { payments: 2, cents: 1_000, customers_cents: 1_000, outbox: 2, refused: 0 };
         assert_eq!(totals(&connection).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_the_queue_refuses_is_put_aside_and_can_be_tried_again() {
+        let mut connection = database();
+        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
+        let body = outgoing(&connection, 10).unwrap().remove(0).body;
+        let refused = Refused { sequence: 1, reason: "no".into() };
+        settle(&mut connection, &[], &[refused]).unwrap();
+        assert_eq!(outgoing(&connection, 10).unwrap(), []);
+        assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::Refused));
+        assert_eq!(totals(&connection).unwrap().refused, 1);
+        assert_eq!(retry_refused(&mut connection).unwrap(), 1);
+        assert_eq!(outgoing(&connection, 10).unwrap()[0].body, body);
+        assert_eq!(progress(&connection, &id).unwrap(), Some(Progress::InOutbox));
+        assert_eq!(totals(&connection).unwrap().refused, 0);
     }
 }

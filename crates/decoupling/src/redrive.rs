@@ -1,16 +1,24 @@
-//! Brings back what was put aside.
+//! Brings back what the queue put aside, and what it refused.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_sqs::types::QueueAttributeName;
 
+use crate::payments;
 use crate::queues::{DEAD, Queues};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
-/// Moves everything back to where it came from; the number of messages that were moved.
-pub(crate) async fn run(queues: &Queues) -> anyhow::Result<i64> {
+/// Moves everything back to where it came from; the number of messages that were moved. What was refused is
+/// in the outbox then, for the relay.
+pub(crate) async fn run(dir: &Path, queues: &Queues) -> anyhow::Result<i64> {
+    let refused = payments::open(dir)?.with(payments::retry_refused).await?;
+    Ok(move_back(queues).await? + i64::try_from(refused)?)
+}
+
+async fn move_back(queues: &Queues) -> anyhow::Result<i64> {
     let arn = queues.attribute(DEAD, QueueAttributeName::QueueArn).await?;
     queues.client().start_message_move_task().source_arn(&arn).send().await?;
     loop {

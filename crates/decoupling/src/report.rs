@@ -19,6 +19,7 @@ pub(crate) async fn run(dir: &Path, queues: &Queues) -> anyhow::Result<String> {
         ("payments-cents", paid.cents),
         ("customers-cents", paid.customers_cents),
         ("outbox", paid.outbox),
+        ("refused", paid.refused),
         ("booked", sold.booked),
         ("sales", sold.sales),
         ("sales-cents", sold.cents),

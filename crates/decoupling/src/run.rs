@@ -53,7 +53,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             let add = move |connection: &mut _| sales::add_product(connection, &name);
             sales::open(dir)?.with(add).await?;
         }
-        Command::Redrive => say(&format!("moved {}\n", redrive::run(&queues).await?))?,
+        Command::Redrive => say(&format!("moved {}\n", redrive::run(dir, &queues).await?))?,
         Command::Report => say(&report::run(dir, &queues).await?)?,
     }
     Ok(())
