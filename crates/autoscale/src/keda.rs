@@ -1,7 +1,9 @@
 //! KEDA's external scaler: the same metric, with which Kubernetes does the rest.
 //!
-//! The value is the whole backlog and the target is the acceptable backlog of one instance; Kubernetes
-//! divides one by the other, because a metric of an external scaler is an average per pod.
+//! The value is the time that one instance would need for the whole backlog, in seconds, and the target is
+//! the acceptable latency; Kubernetes divides one by the other, because a metric of an external scaler is an
+//! average per pod. The mean processing time is in the value, because KEDA asks for the target
+//! only when it builds its scaler: a target with what is measured in it would stay what it was then.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -32,7 +34,9 @@ use crate::proto::{
 };
 
 /// The metric's name; KEDA puts a prefix before it.
-const METRIC: &str = "flotilla-backlog";
+const METRIC: &str = "flotilla-backlog-seconds";
+/// No target is smaller: the field for older versions of KEDA has only whole numbers.
+const TARGET_MIN_S: f64 = 1.0;
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// KEDA has one connection, with a stream for each trigger and a request now and then.
 const STREAMS_MAX: u32 = 256;
@@ -97,9 +101,11 @@ impl ScalerService {
         read_trigger(&metadata, &self.defaults)
     }
 
-    fn acceptable_backlog(&self, trigger: &Trigger) -> f64 {
+    /// What there is of the metric: so many times the target as instances are wanted.
+    fn value_s(&self, trigger: &Trigger, messages: u64) -> f64 {
         let mean = trigger.processing.unwrap_or_else(|| self.mean.lock().mean());
-        acceptable_backlog(trigger.acceptable_latency, mean)
+        let acceptable = acceptable_backlog(trigger.acceptable_latency, mean);
+        target_s(trigger) * messages as f64 / acceptable
     }
 
     /// Connects anew each time: KEDA asks every half minute or so.
@@ -115,6 +121,11 @@ impl ScalerService {
             Err(_) => Err(Status::unavailable("the queue's endpoint does not answer")),
         }
     }
+}
+
+/// Constant as long as the trigger is the same.
+fn target_s(trigger: &Trigger) -> f64 {
+    trigger.acceptable_latency.as_secs_f64().max(TARGET_MIN_S)
 }
 
 /// Unknown keys belong to KEDA or to somebody else.
@@ -196,9 +207,10 @@ impl ExternalScaler for ScalerService {
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let trigger = self.trigger(Some(request.into_inner()))?;
-        let target = self.acceptable_backlog(&trigger);
+        let target = target_s(&trigger);
         let spec = MetricSpec {
             metric_name: METRIC.to_owned(),
+            // Down, and the value up: rather an instance too many.
             target_size: target as i64,
             target_size_float: target,
         };
@@ -212,10 +224,11 @@ impl ExternalScaler for ScalerService {
         let GetMetricsRequest { scaled_object_ref, metric_name } = request.into_inner();
         let trigger = self.trigger(scaled_object_ref)?;
         let messages = self.messages(&trigger).await?;
+        let value_s = self.value_s(&trigger, messages);
         let value = MetricValue {
             metric_name: if metric_name.is_empty() { METRIC.to_owned() } else { metric_name },
-            metric_value: messages.try_into().unwrap_or(i64::MAX),
-            metric_value_float: messages as f64,
+            metric_value: value_s.ceil() as i64,
+            metric_value_float: value_s,
         };
         Ok(Response::new(GetMetricsResponse { metric_values: vec![value] }))
     }

@@ -41,8 +41,32 @@ fn a_trigger_says_what_differs_from_the_command_line() {
     assert!(read(&[("queueName", "mail")]).is_err());
 }
 
+#[test]
+fn the_quotient_of_value_and_target_is_the_number_of_instances() {
+    let line = "autoscale --queue jobs --processing-ms 100 --keda-listen 127.0.0.1:0";
+    let args = Line::parse_from(line.split(' ')).args;
+    let mean = Arc::new(Mutex::new(MeanProcessing::new(args.processing_ms)));
+    let service = ScalerService::new(&args, mean);
+    for (latency_s, processing_s, messages, instances) in [
+        (30.0, 0.5, 600, 10.0),
+        // Less than the least target.
+        (0.25, 0.125, 10, 5.0),
+        // Slower than acceptable: one for each message, and no more.
+        (2.0, 8.0, 3, 3.0),
+        (2.0, 8.0, 0, 0.0),
+    ] {
+        let trigger = Trigger {
+            acceptable_latency: Duration::from_secs_f64(latency_s),
+            processing: Some(Duration::from_secs_f64(processing_s)),
+            ..defaults()
+        };
+        assert_eq!(service.value_s(&trigger, messages) / target_s(&trigger), instances);
+        assert!(target_s(&trigger) >= TARGET_MIN_S);
+    }
+}
+
 #[tokio::test]
-async fn keda_is_told_the_backlog_and_the_target() {
+async fn keda_is_told_how_long_the_backlog_takes_and_how_long_it_may() {
     let (visible, seen) = watch::channel(40);
     let line = format!(
         "autoscale --endpoint {} --queue jobs --processing-ms 100 --keda-listen 127.0.0.1:0 \
@@ -60,16 +84,18 @@ async fn keda_is_told_the_backlog_and_the_target() {
     let object = ScaledObjectRef::default();
     assert!(keda.is_active(object.clone()).await.unwrap().into_inner().result);
     let spec = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
-    assert_eq!((spec[0].target_size, spec[0].target_size_float), (100, 100.0));
+    assert_eq!((spec[0].target_size, spec[0].target_size_float), (10, 10.0));
     let ask =
         GetMetricsRequest { scaled_object_ref: Some(object.clone()), metric_name: "m".into() };
-    let values = keda.get_metrics(ask).await.unwrap().into_inner().metric_values;
-    assert_eq!((values[0].metric_value, values[0].metric_value_float), (42, 42.0));
-    assert_eq!(values[0].metric_name, "m");
-    // What is measured changes the target.
+    let values = keda.get_metrics(ask.clone()).await.unwrap().into_inner().metric_values;
+    assert!((values[0].metric_value_float - 4.2).abs() < 1e-6, "{values:?}");
+    assert_eq!((values[0].metric_value, values[0].metric_name.as_str()), (5, "m"));
+    // What is measured changes the value, and not the target, for which KEDA asks only once.
     mean.lock().report(Duration::from_millis(400), 1.0);
-    let spec = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
-    assert_eq!(spec[0].target_size_float, 25.0);
+    let values = keda.get_metrics(ask).await.unwrap().into_inner().metric_values;
+    assert!((values[0].metric_value_float - 16.8).abs() < 1e-6, "{values:?}");
+    let again = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
+    assert_eq!(again, spec);
     let wrong = ScaledObjectRef {
         scaler_metadata: metadata(&[("acceptableLatencySeconds", "soon")]),
         ..object.clone()
