@@ -1,9 +1,11 @@
 //! The two queues, through the official SDK.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::json;
@@ -13,6 +15,23 @@ use crate::args::SetupArgs;
 pub(crate) const SALES: &str = "Sales";
 pub(crate) const DEAD: &str = "SalesDead";
 
+/// How long an answer is waited for. The SDK itself waits for ever: for a node that lost its power or was
+/// paused, whose connection nobody closes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// With one request.
+    pub(crate) attempt: Duration,
+    /// With it and its repetitions.
+    pub(crate) operation: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        // The longest poll and some seconds.
+        Self { attempt: Duration::from_secs(25), operation: Duration::from_secs(30) }
+    }
+}
+
 /// A client for each endpoint. With a load balancer before the nodes one would do.
 #[derive(Debug)]
 pub(crate) struct Queues {
@@ -21,8 +40,8 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    pub(crate) fn new(endpoints: &[String]) -> Self {
-        let clients = endpoints.iter().map(|endpoint| client(endpoint)).collect();
+    pub(crate) fn new(endpoints: &[String], patience: Patience) -> Self {
+        let clients = endpoints.iter().map(|endpoint| client(endpoint, patience)).collect();
         Self { clients, current: AtomicUsize::new(0) }
     }
 
@@ -69,14 +88,43 @@ impl Queues {
     }
 }
 
-fn client(endpoint: &str) -> Client {
-    // For AWS these three lines would be one: the environment's endpoint, region and credentials.
+fn client(endpoint: &str, patience: Patience) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(patience.attempt)
+        .operation_timeout(patience.operation);
+    // For AWS endpoint, region and credentials would be one line: those of the environment.
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
+        .timeout_config(timeouts.build())
         .endpoint_url(endpoint)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("any", "any", None, None, "example"));
     Client::from_conf(config.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::stub;
+    use crate::worker::WAIT_S;
+
+    #[tokio::test]
+    async fn a_node_that_stands_still_is_given_up_and_another_is_asked() {
+        assert!(Patience::default().attempt > Duration::from_secs(WAIT_S.unsigned_abs().into()));
+        assert!(Patience::default().operation > Patience::default().attempt);
+        // The kernel takes connections, and nobody answers.
+        let still = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let still = (format!("http://{}", still.local_addr().unwrap()), still);
+        let well = stub::endpoint(|_, _| json!({ "QueueUrl": "http://queue" })).await;
+        let patience =
+            Patience { attempt: Duration::from_secs(2), operation: Duration::from_secs(4) };
+        let queues = Queues::new(&[still.0.clone(), well], patience);
+        queues.client().get_queue_url().queue_name(SALES).send().await.unwrap_err();
+        queues.turn();
+        assert_eq!(queues.url(SALES).await.unwrap(), "http://queue");
+    }
 }

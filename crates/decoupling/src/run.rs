@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, EndpointArgs, SetupArgs, WorkerArgs};
-use crate::queues::Queues;
+use crate::queues::{Patience, Queues};
 use crate::{endpoint, payments, redrive, relay, report, sales, worker};
 
 /// Runs what the command line asks for.
@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let queues = Arc::new(Queues::new(&args.endpoints));
+    let queues = Arc::new(Queues::new(&args.endpoints, Patience::default()));
     let dir = &args.data;
     match &args.command {
         Command::Demo(args) => {

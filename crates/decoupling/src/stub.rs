@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::queues::Queues;
+use crate::queues::{Patience, Queues};
 
 type Answer = Box<dyn FnMut(&str, &Value) -> Value + Send>;
 
 /// Queues at an endpoint that gives `answer` to each action and its input.
 pub(crate) async fn queues(answer: impl FnMut(&str, &Value) -> Value + Send + 'static) -> Queues {
-    Queues::new(&[endpoint(answer).await])
+    Queues::new(&[endpoint(answer).await], Patience::default())
 }
 
 /// The endpoint.

@@ -13,7 +13,7 @@ use crate::queues::{Queues, SALES};
 use crate::sales::{self, BookError, Booked};
 
 /// The longest poll there is: the queue answers at once when something comes.
-const WAIT_S: i32 = 20;
+pub(crate) const WAIT_S: i32 = 20;
 const BATCH: i32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 /// A message stays hidden for twelve hours at most; nobody wants to wait that long here.
