@@ -16,7 +16,9 @@
 //!
 //! Invariants, and what each rests on:
 //! - *No answered payment is lost.* The message is written in the payment's transaction, and leaves the
-//!   outbox only after the queue has acknowledged it. There is no moment at which only one of the two exists.
+//!   outbox only after the queue has acknowledged it. There is no moment at which only one of the two exists. The
+//!   promise ends with the queue's own: two weeks after it was sent a message is gone, so whoever runs this looks
+//!   into "SalesDead" (`report`) more often than that.
 //! - *No payment is counted twice.* The relay may send twice and the queue may deliver twice; the books
 //!   note the request's id in the transaction that changes the sums, and skip an id that they have. A client that
 //!   repeats a payment says so by its `Idempotency-Key` and gets the first request's id.

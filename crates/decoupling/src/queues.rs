@@ -1,5 +1,6 @@
 //! The two queues, through the official SDK.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::args::SetupArgs;
 
 pub(crate) const SALES: &str = "Sales";
 pub(crate) const DEAD: &str = "SalesDead";
+/// Two weeks, the longest there is. A message keeps its age when it is put aside, so the default, four days, would
+/// leave less than that to notice it.
+const RETENTION_S: &str = "1209600";
 
 /// How long an answer is waited for. The SDK itself waits for ever: for a node that lost its power or was
 /// paused, whose connection nobody closes.
@@ -72,18 +76,31 @@ impl Queues {
         value.with_context(|| format!("{name} has no {attribute}"))
     }
 
-    /// Creates both; nothing changes if they are there already.
+    /// Creates both; those that are there already get these attributes.
     pub(crate) async fn create(&self, args: &SetupArgs) -> anyhow::Result<()> {
-        self.client().create_queue().queue_name(DEAD).send().await?;
+        let retention = (QueueAttributeName::MessageRetentionPeriod, RETENTION_S.to_owned());
+        self.create_one(DEAD, HashMap::from([retention.clone()])).await?;
         let arn = self.attribute(DEAD, QueueAttributeName::QueueArn).await?;
         let policy = json!({ "deadLetterTargetArn": arn, "maxReceiveCount": args.receives });
         let timeout = args.visibility_timeout_s.to_string();
-        let create = self.client().create_queue().queue_name(SALES);
-        create
-            .attributes(QueueAttributeName::RedrivePolicy, policy.to_string())
-            .attributes(QueueAttributeName::VisibilityTimeout, timeout)
-            .send()
-            .await?;
+        let attributes = HashMap::from([
+            retention,
+            (QueueAttributeName::RedrivePolicy, policy.to_string()),
+            (QueueAttributeName::VisibilityTimeout, timeout),
+        ]);
+        self.create_one(SALES, attributes).await
+    }
+
+    /// In two steps: creating a queue that is there with other attributes is an error.
+    async fn create_one(
+        &self,
+        name: &str,
+        attributes: HashMap<QueueAttributeName, String>,
+    ) -> anyhow::Result<()> {
+        let created = self.client().create_queue().queue_name(name).send().await?;
+        let url = created.queue_url.context("a queue without a URL")?;
+        let set = self.client().set_queue_attributes().queue_url(url);
+        set.set_attributes(Some(attributes)).send().await?;
         Ok(())
     }
 }
@@ -106,6 +123,10 @@ fn client(endpoint: &str, patience: Patience) -> Client {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use serde_json::Value;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -126,5 +147,29 @@ mod tests {
         queues.client().get_queue_url().queue_name(SALES).send().await.unwrap_err();
         queues.turn();
         assert_eq!(queues.url(SALES).await.unwrap(), "http://queue");
+    }
+
+    #[tokio::test]
+    async fn both_queues_keep_messages_as_long_as_there_is() {
+        let set: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen = set.clone();
+        let queues = stub::queues(move |action, asked| match action {
+            "CreateQueue" => json!({ "QueueUrl": asked["QueueName"] }),
+            "GetQueueUrl" => json!({ "QueueUrl": asked["QueueName"] }),
+            "GetQueueAttributes" => json!({ "Attributes": { "QueueArn": "arn" } }),
+            "SetQueueAttributes" => {
+                seen.lock().push(asked.clone());
+                json!({})
+            }
+            other => panic!("{other}"),
+        })
+        .await;
+        queues.create(&SetupArgs::default()).await.unwrap();
+        let set = set.lock();
+        assert_eq!((&set[0]["QueueUrl"], &set[1]["QueueUrl"]), (&json!(DEAD), &json!(SALES)));
+        for asked in set.iter() {
+            assert_eq!(asked["Attributes"]["MessageRetentionPeriod"], "1209600");
+        }
+        assert_eq!(set[1]["Attributes"]["VisibilityTimeout"], "30");
     }
 }
