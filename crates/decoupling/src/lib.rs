@@ -23,6 +23,8 @@
 //!   note the request's id in the transaction that changes the sums, and skip an id that they have. A client that
 //!   repeats a payment says so by its `Idempotency-Key` and gets the first request's id.
 //! - *A message is deleted after its effect is durable*, never before.
+//! - *A database that fails is nobody's fault*: a worker holds its messages, receives no others, and tries again,
+//!   each time later. They are not put aside for it.
 //! - *What cannot be worked on does not stop the rest.* It comes back after its visibility timeout, each time
 //!   later, and after a few times the queue puts it aside. When the reason is gone, it is redriven. What the
 //!   queue itself refuses is put aside beside the outbox, and redriven likewise.
