@@ -89,6 +89,8 @@ impl Scaler {
     /// Decides by the backlog per instance; `None` when the queue could not be read.
     pub fn decide(&mut self, now: Duration, observed: Option<Observed>) -> Decision {
         let Some(Observed { backlog, mean_processing }) = observed else {
+            // As if these were wanted: the first reading after a long silence is not the only one of a cooldown.
+            self.remember(now, self.instances);
             return self.keep(Reason::Unknown);
         };
         let acceptable = self.policy.acceptable_backlog(mean_processing);

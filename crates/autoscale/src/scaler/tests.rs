@@ -86,6 +86,19 @@ fn a_queue_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
+fn the_first_reading_after_an_outage_ends_nobody() {
+    let mut scaler = Scaler::new(policy(), s(0));
+    is(scaler.decide(s(0), seen(800)), 8, Reason::ScaledOut);
+    for second in 1..300 {
+        scaler.decide(s(second), None);
+    }
+    is(scaler.decide(s(300), seen(0)), 8, Reason::ScaleInCooldown);
+    is(scaler.decide(s(359), seen(100)), 8, Reason::ScaleInCooldown);
+    // Only now have fewer been enough, as far as anybody knows, for the whole cooldown.
+    is(scaler.decide(s(360), seen(0)), 4, Reason::ScaledIn);
+}
+
+#[test]
 fn nobody_works_at_an_empty_queue_if_nobody_has_to() {
     let mut scaler = Scaler::new(Policy { min: 0, ..policy() }, s(0));
     is(scaler.decide(s(0), seen(0)), 0, Reason::OnTarget);
