@@ -73,7 +73,7 @@ impl Controller {
             reader: Some(QueueReader::new(&args.endpoint, &args.queue)),
             scaler: Scaler::new(policy, Duration::ZERO),
             slots: Slots::new(args.supervision(), 2 * policy.max as usize),
-            workers: Workers::new(args.command.clone(), address),
+            workers: Workers::new(args.command.clone(), address, args.grace_s),
             mean: Arc::new(Mutex::new(MeanProcessing::new(args.processing_ms))),
             statsd,
             metrics: Arc::new(Metrics::new(&args.queue)),

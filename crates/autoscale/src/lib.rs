@@ -19,6 +19,7 @@
 //! - A queue that cannot be read changes nothing: not knowing is no reason to stop workers.
 //! - Workers are asked to end (SIGTERM) and have a grace period to finish or release what they hold;
 //!   a killed one's message comes back by its visibility timeout. Nothing here deletes messages.
+//! - A worker is all that its command starts, its group of processes: it has ended when none is left.
 //! - Every restart waits longer than the one before, unless the worker ran well meanwhile.
 //! - Queues are only read, through SQS's API: any endpoint will do.
 //!
