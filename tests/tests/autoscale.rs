@@ -3,9 +3,11 @@
 #![allow(clippy::print_stderr, reason = "what a run saw is worth reading")]
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use flotilla_tests::{Fleet, binary};
+use flotilla_tests::{Fleet, PATIENCE, binary};
 
 /// What the study says of a run.
 async fn live(fleet: &Fleet) -> BTreeMap<String, f64> {
@@ -56,4 +58,85 @@ async fn workers_follow_a_load_and_lose_nothing_when_they_are_ended() {
     assert!(report["part-near-target"] >= 0.8);
     // And not because there were always enough.
     assert!(report["busy-part"] >= 0.15);
+}
+
+/// A controller whose queue cannot be read, so that it has its minimum of one worker: one that does this at
+/// SIGTERM. It is ready.
+fn alone(dir: &Path, at_term: &str) -> Controller {
+    let said = dir.join("said");
+    let script = format!(
+        "trap '{at_term}' TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.02; done",
+        said.display()
+    );
+    let mut command = Command::new(binary());
+    command.args(["autoscale", "--endpoint", "http://127.0.0.1:9", "--queue", "none"]);
+    command.args(["--processing-ms", "1", "--listen", "127.0.0.1:0", "--", "sh", "-c", &script]);
+    let controller = Controller(command.current_dir(dir).stdin(Stdio::null()).spawn().unwrap());
+    until("the worker runs", || said.exists());
+    controller
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process that is ended even when its test fails.
+struct Controller(Child);
+
+impl Controller {
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the controller ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // The second one takes its worker with it.
+        while self.0.try_wait().unwrap().is_none() {
+            self.signal("TERM");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn workers_end_in_order_when_the_terminal_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut controller = alone(dir.path(), "echo > finished; exit 0");
+    // Whoever runs the tests without a terminal may have its children ignore it.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 != 0;
+    controller.signal(if is_ignored { "TERM" } else { "HUP" });
+    assert_eq!(controller.ended().code(), Some(0));
+    assert!(dir.path().join("finished").exists());
+}
+
+#[test]
+fn the_second_signal_kills_the_workers_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut controller = alone(dir.path(), "echo > asked");
+    controller.signal("TERM");
+    until("the worker is asked to end", || dir.path().join("asked").exists());
+    controller.signal("TERM");
+    assert_eq!(controller.ended().code(), Some(130));
+    let worker = std::fs::read_to_string(dir.path().join("said")).unwrap();
+    let stat = format!("/proc/{}/stat", worker.trim());
+    // Nothing is left of it but how it ended, or not even that.
+    let is_gone = || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    until("the worker is gone", is_gone);
 }

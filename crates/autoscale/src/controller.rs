@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::scaler::{Observed, Scaler};
 use crate::slots::{Order, Slots};
 use crate::statsd;
-use crate::workers::{Ended, Workers};
+use crate::workers::{Ended, LiveWorkers, Workers};
 
 /// A reading that takes longer counts as failed: later ones would be more use.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +83,11 @@ impl Controller {
     /// What Prometheus may ask for while the controller runs.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// The workers, for an end that does not wait for them.
+    pub fn workers(&self) -> LiveWorkers {
+        self.workers.live()
     }
 
     /// The service for KEDA, with this controller's settings for all that a trigger leaves open.

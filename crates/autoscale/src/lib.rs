@@ -50,6 +50,7 @@ pub use metrics::{CONTENT_TYPE, Metrics};
 pub use policy::{Policy, PolicyError};
 pub use scaler::{Decision, Observed, Reason, Scaler};
 pub use slots::{Order, SlotId, Slots, Supervision};
+pub use workers::LiveWorkers;
 
 /// Generated code. Field docs are in the `.proto` file.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid,
@@ -31,12 +33,24 @@ pub(crate) struct Ended {
     pub(crate) how: std::io::Result<ExitStatus>,
 }
 
+/// All processes that run, for those who have no time to ask the controller.
+#[derive(Clone, Debug, Default)]
+pub struct LiveWorkers(Arc<Mutex<BTreeMap<SlotId, Group>>>);
+
+impl LiveWorkers {
+    /// Kills them. To be followed by the end of this process, or new ones are started in their places.
+    pub fn kill(&self) {
+        self.0.lock().values().for_each(|group| group.send(Signal::KILL));
+    }
+}
+
 /// All processes that run.
 #[derive(Debug)]
 pub(crate) struct Workers {
     command: Vec<String>,
     statsd: Option<SocketAddr>,
     grace: Duration,
+    live: LiveWorkers,
     signals: BTreeMap<SlotId, mpsc::Sender<Signal>>,
     ends: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
 }
@@ -46,7 +60,12 @@ impl Workers {
     /// itself leaves behind has `grace` to end as well.
     pub(crate) fn new(command: Vec<String>, statsd: Option<SocketAddr>, grace: Duration) -> Self {
         let ends = mpsc::channel(ENDS_MAX);
-        Self { command, statsd, grace, signals: BTreeMap::new(), ends }
+        let live = LiveWorkers::default();
+        Self { command, statsd, grace, live, signals: BTreeMap::new(), ends }
+    }
+
+    pub(crate) fn live(&self) -> LiveWorkers {
+        self.live.clone()
     }
 
     /// Carries out an order; what comes of it is told by [`Workers::ended`].
@@ -69,7 +88,16 @@ impl Workers {
         let (signals, orders) = mpsc::channel(SIGNALS_MAX);
         self.signals.insert(id, signals);
         let child = self.process(id).spawn();
-        tokio::spawn(watch(id, child, orders, self.grace, self.ends.0.clone()));
+        if let Ok(child) = &child {
+            self.live.0.lock().insert(id, Group::of(child));
+        }
+        let (grace, live, ends) = (self.grace, self.live.clone(), self.ends.0.clone());
+        tokio::spawn(async move {
+            let how = watch(child, orders, grace).await;
+            live.0.lock().remove(&id);
+            // Fails only when the controller is gone.
+            let _ = ends.send(Ended { id, how }).await;
+        });
     }
 
     fn process(&self, id: SlotId) -> Command {
@@ -94,34 +122,26 @@ impl Workers {
     }
 }
 
-/// Owns one process and its group until both are gone.
+/// Owns one process and its group until both are gone: how the process ended.
 async fn watch(
-    id: SlotId,
     child: std::io::Result<Child>,
     mut orders: mpsc::Receiver<Signal>,
     grace: Duration,
-    ends: mpsc::Sender<Ended>,
-) {
-    let how = match child {
-        Ok(mut child) => {
-            let group = Group::of(&child);
-            let mut asked = None;
-            let how = loop {
-                tokio::select! {
-                    how = child.wait() => break how,
-                    Some(signal) = orders.recv() => {
-                        asked = Some(signal);
-                        group.send(signal);
-                    }
-                }
-            };
-            outlive(group, asked, &mut orders, grace).await;
-            how
+) -> std::io::Result<ExitStatus> {
+    let mut child = child?;
+    let group = Group::of(&child);
+    let mut asked = None;
+    let how = loop {
+        tokio::select! {
+            how = child.wait() => break how,
+            Some(signal) = orders.recv() => {
+                asked = Some(signal);
+                group.send(signal);
+            }
         }
-        Err(error) => Err(error),
     };
-    // Fails only when the controller is gone.
-    let _ = ends.send(Ended { id, how }).await;
+    outlive(group, asked, &mut orders, grace).await;
+    how
 }
 
 /// A shell that does not `exec` ends at once when it is asked to, and what it started still finishes its

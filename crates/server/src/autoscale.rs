@@ -17,13 +17,14 @@ pub(crate) fn run(args: &AutoscaleArgs) -> anyhow::Result<()> {
     telemetry::start(Format::Text, "info")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let stop = shutdown::on_signals()?;
         let controller = Controller::new(args).await?;
+        let workers = controller.workers();
+        // They have groups of their own: nobody else would end them.
+        let stop = shutdown::on_signals_and(move || workers.kill())?;
         let metrics = controller.metrics();
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.listen))?;
-        tokio::spawn(http::serve(listener, move |path| page(&metrics, path)));
         if let Some(address) = args.keda_listen {
             let listener = listen_for_keda(address)
                 .await
@@ -35,6 +36,8 @@ pub(crate) fn run(args: &AutoscaleArgs) -> anyhow::Result<()> {
                 }
             });
         }
+        // Last, for whoever takes it for ready as soon as there is a page.
+        tokio::spawn(http::serve(listener, move |path| page(&metrics, path)));
         tracing::info!(
             endpoint = %args.endpoint,
             queue = args.queue,
