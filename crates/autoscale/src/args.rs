@@ -26,7 +26,7 @@ pub struct AutoscaleArgs {
     pub acceptable_latency_s: Duration,
     /// Milliseconds that an instance takes for a message on average (divided by the number of messages
     /// that it works on at the same time). With --measure: until the first is measured.
-    #[arg(long, value_parser = milliseconds, value_name = "MILLISECONDS")]
+    #[arg(long, value_parser = processing, value_name = "MILLISECONDS")]
     pub processing_ms: Duration,
     /// Measures the mean processing time: workers report each message's to this UDP address as
     /// StatsD timings named `processing`, e.g. `processing:12.5|ms`. They find it in
@@ -122,6 +122,12 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
     duration(text, 1_000.0)
 }
 
+/// Work that takes no time would make every backlog acceptable.
+fn processing(text: &str) -> Result<Duration, String> {
+    let duration = milliseconds(text)?;
+    if duration.is_zero() { Err("must be more than nothing".into()) } else { Ok(duration) }
+}
+
 fn duration(text: &str, per_second: f64) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|error| error.to_string())? / per_second;
     if !(0.0..=SECONDS_MAX).contains(&seconds) {
@@ -168,6 +174,9 @@ mod tests {
     fn nonsense_is_refused() {
         for wrong in ["--acceptable-latency-s -1", "--grace-s x", "--interval-ms NaN", "--min -1"] {
             assert!(read(&format!("--queue q --processing-ms 1 {wrong} -- w")).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "0.0", "-1", "1e-9"] {
+            assert!(read(&format!("--queue q --processing-ms {wrong} -- w")).is_err(), "{wrong}");
         }
         let fails = |more: &str| {
             read(&format!("--queue q --processing-ms 1 {more} -- w")).unwrap().policy().unwrap_err()
