@@ -59,9 +59,34 @@ impl Queues {
         self.current.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Asks one endpoint after the other, from the current one on, until one answers well; for what does no
+    /// harm when it is done twice.
+    pub(crate) async fn ask<T, Asking>(
+        &self,
+        mut ask: impl FnMut(Client) -> Asking,
+    ) -> anyhow::Result<T>
+    where
+        Asking: Future<Output = anyhow::Result<T>>,
+    {
+        let mut others = self.clients.len() - 1;
+        loop {
+            let error = match ask(self.client().clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            self.turn();
+            if others == 0 {
+                return Err(error);
+            }
+            others -= 1;
+            tracing::warn!("asking another endpoint: {error:#}");
+        }
+    }
+
     pub(crate) async fn url(&self, name: &str) -> anyhow::Result<String> {
-        let found = self.client().get_queue_url().queue_name(name).send().await?;
-        found.queue_url.context("a queue without a URL")
+        let found = self
+            .ask(|client| async move { Ok(client.get_queue_url().queue_name(name).send().await?) });
+        found.await?.queue_url.context("a queue without a URL")
     }
 
     pub(crate) async fn attribute(
@@ -70,9 +95,13 @@ impl Queues {
         attribute: QueueAttributeName,
     ) -> anyhow::Result<String> {
         let url = self.url(name).await?;
-        let asked = self.client().get_queue_attributes().queue_url(url);
-        let attributes = asked.attribute_names(attribute.clone()).send().await?.attributes;
-        let value = attributes.and_then(|mut attributes| attributes.remove(&attribute));
+        let found = self.ask(|client| {
+            let asked = client.get_queue_attributes().queue_url(&url);
+            let asked = asked.attribute_names(attribute.clone());
+            async move { Ok(asked.send().await?) }
+        });
+        let value =
+            found.await?.attributes.and_then(|mut attributes| attributes.remove(&attribute));
         value.with_context(|| format!("{name} has no {attribute}"))
     }
 
@@ -97,10 +126,15 @@ impl Queues {
         name: &str,
         attributes: HashMap<QueueAttributeName, String>,
     ) -> anyhow::Result<()> {
-        let created = self.client().create_queue().queue_name(name).send().await?;
-        let url = created.queue_url.context("a queue without a URL")?;
-        let set = self.client().set_queue_attributes().queue_url(url);
-        set.set_attributes(Some(attributes)).send().await?;
+        let created = self
+            .ask(|client| async move { Ok(client.create_queue().queue_name(name).send().await?) });
+        let url = created.await?.queue_url.context("a queue without a URL")?;
+        let set = self.ask(|client| {
+            let set = client.set_queue_attributes().queue_url(&url);
+            let set = set.set_attributes(Some(attributes.clone()));
+            async move { Ok(set.send().await?) }
+        });
+        set.await?;
         Ok(())
     }
 }
@@ -144,9 +178,9 @@ mod tests {
         let patience =
             Patience { attempt: Duration::from_secs(2), operation: Duration::from_secs(4) };
         let queues = Queues::new(&[still.0.clone(), well], patience);
-        queues.client().get_queue_url().queue_name(SALES).send().await.unwrap_err();
-        queues.turn();
         assert_eq!(queues.url(SALES).await.unwrap(), "http://queue");
+        let nowhere = Queues::new(std::slice::from_ref(&still.0), patience);
+        nowhere.url(SALES).await.unwrap_err();
     }
 
     #[tokio::test]
