@@ -1,0 +1,51 @@
+"""Works off a queue, one message at a time: `worker.py QUEUE`. To be copied; needs boto3.
+
+At SIGTERM it finishes the message that it has, gives back one that comes after that, and ends. It
+only deletes what is done: when it fails, its message comes to another by its visibility timeout.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import boto3
+
+
+def work(body):
+    time.sleep(0.2)  # Here goes what a message is for.
+
+
+def end(*_):
+    global ending
+    ending = True
+
+
+ending = False
+signal.signal(signal.SIGTERM, end)
+for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    os.environ.setdefault(name, "any")
+sqs = boto3.client(
+    "sqs",
+    endpoint_url=os.environ.get("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9324"),
+    region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+)
+queue = sqs.create_queue(QueueName=sys.argv[1])["QueueUrl"]
+statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+while not ending:
+    # A poll goes on after SIGTERM, so it is much shorter than the autoscaler's --grace-s.
+    received = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=1)
+    for message in received.get("Messages", []):
+        handle = {"QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"]}
+        if ending:
+            sqs.change_message_visibility(**handle, VisibilityTimeout=0)
+            break
+        begin = time.monotonic()
+        work(message["Body"])
+        sqs.delete_message(**handle)
+        if "STATSD_HOST" in os.environ:  # The autoscaler's --measure.
+            took = f"processing:{1000 * (time.monotonic() - begin):.1f}|ms"
+            address = os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])
+            statsd.sendto(took.encode(), address)
