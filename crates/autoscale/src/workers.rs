@@ -293,7 +293,9 @@ mod tests {
     /// A shell that waits for another, which does this at SIGTERM. They say who the other is.
     fn wrapper(at_term: &str, ready: &Path) -> String {
         let inner = format!("trap '{at_term}' TERM; echo $$ > {}; ", ready.display());
-        format!("sh -c \"{} while :; do sleep 0.02; done\" & wait", inner.replace('$', "\\$"))
+        // Not for ever: when the test fails, nobody ends it.
+        let inner = inner + "for _ in $(seq 3000); do sleep 0.02; done";
+        format!("sh -c \"{}\" & wait", inner.replace('$', "\\$"))
     }
 
     /// Or nothing of it is left but how it ended.
