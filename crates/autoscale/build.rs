@@ -3,7 +3,9 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/keda");
+    // Asked for when it runs: clones that share a target directory share the compiled script.
+    let crate_dir = std::env::var("CARGO_MANIFEST_DIR")?;
+    let root = Path::new(&crate_dir).join("../../proto/keda");
     println!("cargo:rerun-if-changed={}", root.display());
     let descriptors = protox::compile([root.join("external_scaler.proto")], [&root])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
