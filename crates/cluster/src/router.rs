@@ -184,15 +184,20 @@ impl Router {
         }
     }
 
-    fn note_hint(&self, group: GroupId, leader: Option<NodeId>) {
-        if let Some(route) = self.shards.write().get_mut(&group) {
-            let next = |at: NodeId| {
-                let place = route.replicas.iter().position(|node| *node == at)?;
-                route.replicas.get((place + 1) % route.replicas.len()).copied()
-            };
-            route.hint =
-                leader.or_else(|| route.hint.or(route.replicas.first().copied()).and_then(next));
-        }
+    /// Where a shard without a replica here is led, as somebody else knows; `None`: not where it was asked
+    /// last. Whether that changes where it is asked next.
+    pub(crate) fn note_hint(&self, group: GroupId, leader: Option<NodeId>) -> bool {
+        let mut shards = self.shards.write();
+        let Some(route) = shards.get_mut(&group).filter(|route| route.here.is_none()) else {
+            return false;
+        };
+        let asked = route.hint.or(route.replicas.first().copied());
+        let next = |at: NodeId| {
+            let place = route.replicas.iter().position(|node| *node == at)?;
+            route.replicas.get((place + 1) % route.replicas.len()).copied()
+        };
+        route.hint = leader.or_else(|| asked.and_then(next));
+        route.hint != asked
     }
 
     fn identify(&self, group: GroupId, commands: Vec<Command>) -> Option<Vec<Identified>> {
@@ -262,7 +267,9 @@ impl Router {
                     return Err(Trouble::Overloaded);
                 }
                 Failure::Overloaded => {}
-                Failure::NotThere(leader) => self.note_hint(group, leader),
+                Failure::NotThere(leader) => {
+                    self.note_hint(group, leader);
+                }
                 Failure::Unknown => maybe_applied = !planted!(DoubtForgotten),
             }
             let give_up = give_up_unapplied && !maybe_applied;

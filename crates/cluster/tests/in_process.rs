@@ -223,6 +223,32 @@ async fn a_long_poll_is_woken_by_a_send_through_another_node() {
     }
 }
 
+/// Of five nodes two have no replica of a shard. Their polls were empty for as long as they asked a
+/// replica that did not lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_replica_of_a_shard_receives_from_its_next_leader() {
+    let mut fleet = Fleet::start(5).await;
+    let created = queue(fleet.node(1), "led-elsewhere", &[]).await;
+    for (round, gone) in (0..).zip(1..=5) {
+        for number in 0..40 {
+            let number = 40 * round + number;
+            fleet.node(1 + number % 5).send(&created, vec![message(number)]).await[0]
+                .clone()
+                .unwrap();
+        }
+        fleet.stop(NodeId(gone)).await;
+        fleet.ready().await;
+        for (id, other) in &fleet.nodes {
+            // Each for itself: what one learns nobody else hears.
+            let all = drain(other, &created, 10);
+            let drained = tokio::time::timeout(Duration::from_secs(60), all).await;
+            assert!(drained.is_ok(), "through node {id} with node {gone} gone");
+        }
+        fleet.restart(NodeId(gone)).await;
+        fleet.ready().await;
+    }
+}
+
 /// When a delay ends is known to the leader only. A FIFO queue lives on one shard; of eight some live
 /// on those that node 2 leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,13 @@ async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<(GroupId, usi
     // A peer whose answer cannot be read counts as not asked.
     let answer = call.await.ok().and_then(|answer| pb::ArmAnswer::decode(answer).ok());
     let armed = answer.into_iter().flat_map(|answer| answer.shards);
-    armed.map(|armed| (GroupId(armed.shard), armed.available as usize)).collect()
+    let armed = armed.map(|armed| {
+        let shard = GroupId(armed.shard);
+        // Only its leader can be armed. Whoever has no replica hears here who that is.
+        router.note_hint(shard, Some(peer));
+        (shard, armed.available as usize)
+    });
+    armed.collect()
 }
 
 /// Answers an arm: interest first, then the look.

@@ -1,7 +1,7 @@
 //! Taking messages: directly from shards that are led here, from others through their leaders.
 
 use bytes::Bytes;
-use flotilla_consensus::shard::ReceiveSpec;
+use flotilla_consensus::shard::{ReceiveSpec, ShardError};
 use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
@@ -29,11 +29,13 @@ pub(crate) struct Claimed {
     pub(crate) backlog: usize,
     /// Some of the queue's tenants are noisy there.
     pub(crate) noisy: bool,
+    /// Without leases: who leads it, as far as whoever was asked knows.
+    pub(crate) leader: Option<NodeId>,
 }
 
 impl Claimed {
-    fn failed(shard: GroupId) -> Self {
-        Self { shard, leases: None, backlog: 0, noisy: false }
+    fn failed(shard: GroupId, leader: Option<NodeId>) -> Self {
+        Self { shard, leases: None, backlog: 0, noisy: false, leader }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -56,10 +58,10 @@ pub(crate) async fn claim_here(
             break;
         }
         let Some(shard) = router.here(*group) else {
-            claims.push((*group, None, Err(())));
+            claims.push((*group, None, Err(ShardError::NotLeader(None))));
             continue;
         };
-        let claim = shard.claim(ReceiveSpec { max: left, ..spec.clone() }).map_err(|_| ());
+        let claim = shard.claim(ReceiveSpec { max: left, ..spec.clone() });
         if let Ok(Some(claim)) = &claim {
             // What stands for an attempt is on one shard.
             left = if spec.only_again { 0 } else { left - claim.count().min(left) };
@@ -69,13 +71,22 @@ pub(crate) async fn claim_here(
     let finish = claims.into_iter().map(|(group, shard, claim)| async move {
         let leases = match claim {
             Ok(Some(claim)) => {
-                timeout(CALL_TIMEOUT, claim.leases()).await.ok().and_then(Result::ok)
+                let leases = timeout(CALL_TIMEOUT, claim.leases()).await;
+                leases.unwrap_or(Err(ShardError::Unknown))
             }
-            Ok(None) => Some(Vec::new()),
-            Err(()) => None,
+            Ok(None) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let leases = match leases {
+            Ok(leases) => leases,
+            Err(ShardError::NotLeader(leader)) => return Claimed::failed(group, leader),
+            Err(ShardError::Overloaded | ShardError::Unknown) => {
+                return Claimed::failed(group, None);
+            }
         };
         let left = shard.and_then(|shard| shard.backlog(spec.queue)).unwrap_or_default();
-        Claimed { shard: group, leases, backlog: left.visible as usize, noisy: left.noisy }
+        let (backlog, noisy) = (left.visible as usize, left.noisy);
+        Claimed { shard: group, leases: Some(leases), backlog, noisy, leader: None }
     });
     let claimed = join_all(finish).await;
     failpoint!(Claimed);
@@ -105,18 +116,21 @@ pub(crate) async fn claim_at(
     let transport = router.transport();
     let call = transport.call(to, Lane::Forward, group, method::CLAIM, payload, CALL_TIMEOUT);
     let answer = call.await.ok().and_then(|bytes| decode_answer(bytes).ok());
-    answer.unwrap_or_else(|| shards.iter().copied().map(Claimed::failed).collect())
+    let failed = || shards.iter().map(|shard| Claimed::failed(*shard, None)).collect();
+    answer.unwrap_or_else(failed)
 }
 
 fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
     let claimed = |claimed: pb::Claimed| -> Result<Claimed, DecodeError> {
         let shard = GroupId(claimed.shard);
         if claimed.failed {
-            return Ok(Claimed::failed(shard));
+            let leader = (claimed.leader > 0).then_some(NodeId(claimed.leader));
+            return Ok(Claimed::failed(shard, leader));
         }
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
         let backlog = claimed.backlog as usize;
-        Ok(Claimed { shard, leases: Some(leases), backlog, noisy: claimed.noisy })
+        let noisy = claimed.noisy;
+        Ok(Claimed { shard, leases: Some(leases), backlog, noisy, leader: None })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }
@@ -140,6 +154,7 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         failed: claimed.leases.is_none(),
         backlog: claimed.backlog as u64,
         noisy: claimed.noisy,
+        leader: claimed.leader.map_or(0, |leader| leader.0),
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });
     failpoint!(ClaimAnswer);

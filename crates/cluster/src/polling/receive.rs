@@ -281,9 +281,10 @@ impl Poll<'_> {
         asked
     }
 
-    /// Runs of shards with the same leader at once.
+    /// Runs of shards with the same leader at once; one that turns out to be led elsewhere once more, there.
     async fn ask_together(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
         let mut asked = Vec::with_capacity(shards.len());
+        let mut redirected = Vec::new();
         let mut rest: Vec<GroupId> = shards.to_vec();
         while let Some(first) = rest.first().copied() {
             let found = self.received.messages.len();
@@ -299,6 +300,11 @@ impl Poll<'_> {
             rest = others;
             let spec = ReceiveSpec { max: left, ..self.spec.clone() };
             for claimed in self.claim(leader, &run, spec).await {
+                if self.is_elsewhere(&claimed) && !redirected.contains(&claimed.shard) {
+                    redirected.push(claimed.shard);
+                    rest.push(claimed.shard);
+                    continue;
+                }
                 asked.push(claimed.shard);
                 self.take(claimed);
             }
@@ -318,6 +324,13 @@ impl Poll<'_> {
             // Without a known leader this answers that it is not the leader.
             _ => claim_here(router, shards, spec).await,
         }
+    }
+
+    /// Whether a shard without a replica here was asked where it is not led, and somewhere else is
+    /// known to ask. Nothing was reserved then.
+    fn is_elsewhere(&self, claimed: &Claimed) -> bool {
+        let leader = claimed.leader.filter(|_| claimed.leases.is_none());
+        leader.is_some_and(|leader| self.node.router.note_hint(claimed.shard, Some(leader)))
     }
 
     fn take(&mut self, claimed: Claimed) {
