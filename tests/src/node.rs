@@ -33,6 +33,22 @@ pub(crate) struct Node {
     log_to: Option<PathBuf>,
 }
 
+/// Far less than a node wants by itself: a machine with little room fails no test of other things.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// A node's settings, with that bound unless they say another.
+fn with_room(settings: &str) -> String {
+    if settings.contains("free_bytes_min") {
+        return settings.to_owned();
+    }
+    let table = "[storage]\n";
+    let with_table = match settings.contains(table) {
+        true => settings.to_owned(),
+        false => format!("{settings}\n{table}"),
+    };
+    with_table.replace(table, &format!("{table}free_bytes_min = {FREE_BYTES_MIN}\n"))
+}
+
 /// Where Debian puts it.
 const FAKE_CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
@@ -129,7 +145,9 @@ impl Node {
         for (id, peer) in nodes {
             text.push_str(&format!("[[nodes]]\nid = {id}\npeer = \"{peer}\"\n"));
         }
-        text.push_str(extra);
+        // One that has a disk of its own knows how much of it is left.
+        let shares_its_disk = self.data.starts_with(&self.dir);
+        text.push_str(&if shares_its_disk { with_room(extra) } else { extra.to_owned() });
         fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");
         fs::write(self.config(), text).expect("the fleet's directory can be written");
         if self.own_clock {
