@@ -45,24 +45,33 @@ impl GroupBatch {
     pub(super) fn commit(self) -> io::Result<Vec<Change>> {
         self.shared.write(self.writes)?;
         if !self.cleared.is_empty() {
-            self.shared.note_cleared(self.cleared);
+            self.shared.note_cleared(self.space.group, self.cleared);
         }
         Ok(self.changes)
     }
 
     /// Overwrites the group's applied record: how far it is, whatever the caller puts in.
     pub fn put_applied(&mut self, record: &[u8]) {
-        self.writes.put_cf(self.shared.cf(Table::Meta), keys::applied(self.space.group), record);
+        self.writes.put_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            keys::applied(self.space.group),
+            record,
+        );
     }
 
     /// Overwrites one catalog row.
     pub fn put_catalog_row(&mut self, key: &[u8], value: &[u8]) {
-        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.catalog(key), value);
+        self.writes.put_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            self.space.catalog(key),
+            value,
+        );
     }
 
     /// Removes one catalog row, which may be absent.
     pub fn remove_catalog_row(&mut self, key: &[u8]) {
-        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.catalog(key));
+        self.writes
+            .delete_cf(self.shared.cf(Table::Meta, self.space.group), self.space.catalog(key));
     }
 
     /// Bytes staged so far.
@@ -71,7 +80,8 @@ impl GroupBatch {
     }
 
     fn clear(&mut self, table: Table, range: &KeyRange) {
-        self.writes.delete_range_cf(self.shared.cf(table), &range.from, &range.to);
+        let cf = self.shared.cf(table, self.space.group);
+        self.writes.delete_range_cf(cf, &range.from, &range.to);
     }
 }
 
@@ -80,24 +90,28 @@ impl Write for GroupBatch {
         self.scratch.clear();
         values::encode_message(message, &mut self.scratch);
         let key = self.space.message(queue, seq);
-        self.writes.put_cf(self.shared.cf(Table::Message), key, &self.scratch);
+        self.writes.put_cf(self.shared.cf(Table::Message, self.space.group), key, &self.scratch);
         self.changes.extend(Change::put(queue, seq, message));
     }
 
     fn remove_message(&mut self, queue: QueueId, seq: Seq) {
         let key = self.space.message(queue, seq);
-        self.writes.single_delete_cf(self.shared.cf(Table::Message), key);
+        self.writes.single_delete_cf(self.shared.cf(Table::Message, self.space.group), key);
         self.changes.push(Change::Remove(queue, seq));
     }
 
     fn put_hidden(&mut self, queue: QueueId, seq: Seq, row: &Hidden) {
         let key = self.space.hidden(queue, seq, row.revision);
-        self.writes.put_cf(self.shared.cf(Table::Hidden), key, values::encode_hidden(row));
+        self.writes.put_cf(
+            self.shared.cf(Table::Hidden, self.space.group),
+            key,
+            values::encode_hidden(row),
+        );
     }
 
     fn remove_hidden(&mut self, queue: QueueId, seq: Seq, revision: u32) {
         let key = self.space.hidden(queue, seq, revision);
-        self.writes.single_delete_cf(self.shared.cf(Table::Hidden), key);
+        self.writes.single_delete_cf(self.shared.cf(Table::Hidden, self.space.group), key);
     }
 
     fn clear_below(&mut self, queue: QueueId, below: Seq) {
@@ -112,28 +126,37 @@ impl Write for GroupBatch {
 
     fn put_shard(&mut self, row: &ShardRow) {
         let value = values::encode_shard(row);
-        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.shard(), value);
+        self.writes.put_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            self.space.shard(),
+            value,
+        );
     }
 
     fn put_queue(&mut self, queue: QueueId, row: &QueueRow) {
         let value = values::encode_queue(row);
-        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.queue(queue), value);
+        self.writes.put_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            self.space.queue(queue),
+            value,
+        );
     }
 
     fn remove_queue(&mut self, queue: QueueId) {
-        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.queue(queue));
+        self.writes
+            .delete_cf(self.shared.cf(Table::Meta, self.space.group), self.space.queue(queue));
     }
 
     fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
         let value = values::encode_original(row);
         let key = self.space.original(queue, period, key);
-        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
     }
 
     fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow) {
         let value = values::encode_attempt(row);
         let key = self.space.attempt(queue, period, key);
-        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
     }
 
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
@@ -144,12 +167,12 @@ impl Write for GroupBatch {
     fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64) {
         let key = self.space.message_group(queue, group.0.get());
         let value = values::encode_message_group(messages);
-        self.writes.put_cf(self.shared.cf(Table::Meta), key, value);
+        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
     }
 
     fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
         let key = self.space.message_group(queue, group.0.get());
-        self.writes.delete_cf(self.shared.cf(Table::Meta), key);
+        self.writes.delete_cf(self.shared.cf(Table::Meta, self.space.group), key);
     }
 
     fn clear_groups(&mut self, queue: QueueId) {
@@ -158,10 +181,17 @@ impl Write for GroupBatch {
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
         let value = values::encode_dedup(row);
-        self.writes.put_cf(self.shared.cf(Table::Meta), self.space.dedup(session, block), value);
+        self.writes.put_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            self.space.dedup(session, block),
+            value,
+        );
     }
 
     fn remove_dedup(&mut self, session: u64, block: u64) {
-        self.writes.delete_cf(self.shared.cf(Table::Meta), self.space.dedup(session, block));
+        self.writes.delete_cf(
+            self.shared.cf(Table::Meta, self.space.group),
+            self.space.dedup(session, block),
+        );
     }
 }

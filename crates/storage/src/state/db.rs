@@ -28,7 +28,7 @@ use super::values::{self, IncarnationRow};
 const FORMAT_KEY: &[u8] = b"format";
 /// Layout of keys, values and column families. A change that an older build cannot read gets the
 /// next number.
-const FORMAT: &[u8] = b"flotilla state 1";
+const FORMAT: &[u8] = b"flotilla state 2";
 
 /// Fewer removed messages are not worth a compaction.
 const TRIM_REMOVALS_MIN: u64 = 10_000;
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     /// incarnation rows.
     incarnations: Mutex<HashMap<GroupId, Arc<Current>>>,
     /// Ranges that were removed as such and whose room was not asked for yet.
-    cleared: Mutex<Vec<(Table, KeyRange)>>,
+    cleared: Mutex<Vec<(GroupId, Table, KeyRange)>>,
     damage: DamageNote,
 }
 
@@ -148,7 +148,7 @@ impl StateDb {
     pub fn durable_applied(&self, id: GroupId) -> io::Result<Option<Bytes>> {
         let mut options = ReadOptions::default();
         options.set_read_tier(ReadTier::Persisted);
-        let cf = self.shared.cf(Table::Meta);
+        let cf = self.shared.cf(Table::Meta, id);
         let value = self.shared.db.get_pinned_cf_opt(cf, keys::applied(id), &options);
         let value =
             value.map_err(self.shared.failed(format_args!("durable position of group {id}")))?;
@@ -209,18 +209,19 @@ impl StateDb {
     /// When the store cannot list its files.
     pub fn trim(&self) -> io::Result<bool> {
         let files = self.shared.db.live_files().map_err(self.shared.failed("listing files"))?;
-        let of_messages =
-            files.iter().filter(|file| file.column_family_name == Table::Message.name());
-        let (entries, removals) = of_messages.fold((0, 0), |(entries, removals), file| {
-            (entries + file.num_entries, removals + file.num_deletions)
-        });
-        // Of `n` entries with `r` removals, `r` are of removed messages, and `n - 2r` are there.
-        let is_worn = removals >= TRIM_REMOVALS_MIN && removals * 3 >= entries;
-        if is_worn {
-            let (cf, all) = (self.shared.cf(Table::Message), None::<&[u8]>);
-            self.shared.db.compact_range_cf_opt(cf, all, all, &gentle());
+        let mut trimmed = false;
+        for family in Table::Message.families() {
+            let of_family = files.iter().filter(|file| file.column_family_name == *family);
+            let (entries, removals) = of_family.fold((0, 0), |(entries, removals), file| {
+                (entries + file.num_entries, removals + file.num_deletions)
+            });
+            // Of `n` entries with `r` removals, `r` are of removed messages, and `n - 2r` are there.
+            if removals >= TRIM_REMOVALS_MIN && removals * 3 >= entries {
+                self.shared.compact(family, None, &gentle());
+                trimmed = true;
+            }
         }
-        Ok(is_worn)
+        Ok(trimmed)
     }
 
     /// Whether messages of a queue were removed all at once since the last
@@ -243,18 +244,15 @@ impl StateDb {
         }
         self.flush()?;
         let options = gentle();
-        for (table, KeyRange { from, to }) in &ranges {
-            let cf = self.shared.cf(*table);
-            self.shared.db.compact_range_cf_opt(cf, Some(from), Some(to), &options);
+        for (group, table, range) in &ranges {
+            self.shared.compact(table.family(*group), Some(range), &options);
         }
         Ok(())
     }
 
     fn compact_all(&self, options: &CompactOptions) {
-        let everything = None::<&[u8]>;
-        for table in Table::ALL {
-            let cf = self.shared.cf(table);
-            self.shared.db.compact_range_cf_opt(cf, everything, everything, options);
+        for family in families() {
+            self.shared.compact(family, None, options);
         }
     }
 
@@ -272,8 +270,8 @@ impl StateDb {
     }
 
     fn sum_of(&self, property: &str) -> u64 {
-        let of = |table| self.shared.db.property_int_value_cf(self.shared.cf(table), property);
-        Table::ALL.into_iter().filter_map(|table| of(table).ok().flatten()).sum()
+        let of = |name| self.shared.db.property_int_value_cf(self.shared.family(name), property);
+        families().filter_map(|name| of(name).ok().flatten()).sum()
     }
 
     /// The record is written before anything else, so a store with rows and without it is not
@@ -289,8 +287,8 @@ impl StateDb {
                 String::from_utf8_lossy(FORMAT),
             ))),
             None => {
-                for table in Table::ALL {
-                    if self.shared.any(table, &KeyRange { from: vec![], to: vec![0xff; 64] })? {
+                for family in families() {
+                    if self.shared.any(family, &KeyRange { from: vec![], to: vec![0xff; 64] })? {
                         return Err(invalid(format_args!(
                             "{}: it has rows and no format record",
                             dir.display()
@@ -304,6 +302,11 @@ impl StateDb {
             }
         }
     }
+}
+
+/// All that hold rows.
+fn families() -> impl Iterator<Item = &'static str> {
+    Table::ALL.into_iter().flat_map(Table::families).copied()
 }
 
 /// Beside what the store compacts by itself, and no more than needed.
@@ -330,16 +333,27 @@ impl Shared {
         }
     }
 
-    pub(super) fn note_cleared(&self, ranges: Vec<(Table, KeyRange)>) {
-        self.cleared.lock().extend(ranges);
+    pub(super) fn note_cleared(&self, group: GroupId, ranges: Vec<(Table, KeyRange)>) {
+        let of_group = ranges.into_iter().map(|(table, range)| (group, table, range));
+        self.cleared.lock().extend(of_group);
+    }
+
+    fn compact(&self, family: &str, range: Option<&KeyRange>, options: &CompactOptions) {
+        let (from, to) = range.map(|range| (&range.from, &range.to)).unzip();
+        self.db.compact_range_cf_opt(self.family(family), from, to, options);
     }
 
     pub(super) fn db(&self) -> &DB {
         &self.db
     }
 
-    pub(super) fn cf(&self, table: Table) -> &ColumnFamily {
-        self.db.cf_handle(table.name()).expect("every table was named when the store was opened")
+    /// Where a group's rows of a table are.
+    pub(super) fn cf(&self, table: Table, group: GroupId) -> &ColumnFamily {
+        self.family(table.family(group))
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family was named when the store was opened")
     }
 
     /// One atomic write without write-ahead log.
@@ -350,7 +364,7 @@ impl Shared {
     pub(super) fn flush(&self) -> io::Result<()> {
         let default = self.db.cf_handle("default").expect("every store has it");
         let mut families = vec![default];
-        families.extend(Table::ALL.map(|table| self.cf(table)));
+        families.extend(self::families().map(|name| self.family(name)));
         // All of them by name: a flush of fewer would not be a position.
         let families: Vec<_> = families.iter().collect();
         let options = FlushOptions::default();
@@ -361,14 +375,14 @@ impl Shared {
     }
 
     pub(super) fn get_applied(&self, id: GroupId) -> io::Result<Option<Bytes>> {
-        let value = self.db.get_pinned_cf(self.cf(Table::Meta), keys::applied(id));
+        let value = self.db.get_pinned_cf(self.cf(Table::Meta, id), keys::applied(id));
         let value = value.map_err(self.failed(format_args!("applied record of group {id}")))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn incarnation_row(&self, id: GroupId) -> io::Result<IncarnationRow> {
         let what = format!("incarnation row of group {id}");
-        let value = self.db.get_pinned_cf(self.cf(Table::Meta), keys::incarnation(id));
+        let value = self.db.get_pinned_cf(self.cf(Table::Meta, id), keys::incarnation(id));
         match value.map_err(self.failed(&what))? {
             Some(value) => values::decode_incarnation(&value)
                 .map_err(|err| invalid(format_args!("{what}: {err}"))),
@@ -402,8 +416,8 @@ impl Shared {
         let mut batch = WriteBatch::default();
         self.put_incarnation(&mut batch, id, IncarnationRow { current: to, ..row });
         match applied {
-            Some(record) => batch.put_cf(self.cf(Table::Meta), keys::applied(id), record),
-            None => batch.delete_cf(self.cf(Table::Meta), keys::applied(id)),
+            Some(record) => batch.put_cf(self.cf(Table::Meta, id), keys::applied(id), record),
+            None => batch.delete_cf(self.cf(Table::Meta, id), keys::applied(id)),
         }
         self.write(batch)?;
         current.incarnation.store(to, Ordering::Release);
@@ -415,7 +429,7 @@ impl Shared {
 
     fn put_incarnation(&self, batch: &mut WriteBatch, id: GroupId, row: IncarnationRow) {
         let value = values::encode_incarnation(row);
-        batch.put_cf(self.cf(Table::Meta), keys::incarnation(id), value);
+        batch.put_cf(self.cf(Table::Meta, id), keys::incarnation(id), value);
     }
 
     /// Removes the rows of the incarnations `first..=last`. Not durable, and need not be: the next
@@ -424,9 +438,10 @@ impl Shared {
         let range = keys::spaces(id, first, last);
         let mut batch = WriteBatch::default();
         for table in Table::ALL {
+            let family = table.family(id);
             // A range delete slows reads around it down a little: not for nothing.
-            if self.any(table, &range)? {
-                batch.delete_range_cf(self.cf(table), &range.from, &range.to);
+            if self.any(family, &range)? {
+                batch.delete_range_cf(self.family(family), &range.from, &range.to);
             }
         }
         if batch.is_empty() { Ok(()) } else { self.write(batch) }
@@ -448,7 +463,7 @@ impl Shared {
     /// Every group with at least one `meta` row, which is every group with rows.
     fn groups(&self) -> io::Result<Vec<GroupId>> {
         let mut groups = Vec::new();
-        let mut rows = self.db.raw_iterator_cf(self.cf(Table::Meta));
+        let mut rows = self.db.raw_iterator_cf(self.family(Table::Meta.name()));
         rows.seek_to_first();
         while let Some(key) = rows.key() {
             let id = keys::group_of(key).ok_or_else(|| invalid("a key without a group"))?;
@@ -462,12 +477,12 @@ impl Shared {
         Ok(groups)
     }
 
-    fn any(&self, table: Table, range: &KeyRange) -> io::Result<bool> {
+    fn any(&self, family: &str, range: &KeyRange) -> io::Result<bool> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(range.to.as_slice());
-        let mut rows = self.db.raw_iterator_cf_opt(self.cf(table), options);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(family), options);
         rows.seek(&range.from);
-        rows.status().map_err(self.failed(format_args!("looking into {}", table.name())))?;
+        rows.status().map_err(self.failed(format_args!("looking into {family}")))?;
         Ok(rows.valid())
     }
 }

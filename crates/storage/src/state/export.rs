@@ -109,7 +109,7 @@ struct Progress {
 impl Reader<'_> {
     /// Incarnation and applied record of the moment the snapshot was taken.
     fn start(&self) -> io::Result<(KeySpace, Option<Bytes>)> {
-        let meta = self.shared.cf(Table::Meta);
+        let meta = self.shared.cf(Table::Meta, self.id);
         let get = |key: [u8; 9]| {
             let value = self.snapshot.get_pinned_cf(meta, key);
             value.map_err(self.shared.failed(format_args!("export of group {}", self.id)))
@@ -140,7 +140,7 @@ impl Reader<'_> {
         // Read once: it would push what receives need out of the cache.
         options.fill_cache(false);
         options.set_readahead_size(CHUNK_BYTES);
-        let mut rows = self.snapshot.raw_iterator_cf_opt(self.shared.cf(table), options);
+        let mut rows = self.snapshot.raw_iterator_cf_opt(self.shared.cf(table, self.id), options);
         rows.seek(&range.from);
         while let Some((key, value)) = rows.item() {
             let key = &key[SPACE_BYTES..];

@@ -168,7 +168,8 @@ impl GroupState {
         let mut options = ReadOptions::default();
         // Without the bound, a scan that ends at the last row would walk over the removals behind.
         options.set_iterate_upper_bound(range.to);
-        let mut rows = self.shared.db().raw_iterator_cf_opt(self.shared.cf(table), options);
+        let mut rows =
+            self.shared.db().raw_iterator_cf_opt(self.shared.cf(table, self.id), options);
         rows.seek(&range.from);
         for _ in 0..limit {
             let Some((key, value)) = rows.item() else {
@@ -193,7 +194,7 @@ impl GroupState {
         key: &[u8],
         decode: impl FnOnce(&[u8]) -> Result<T, BadValue>,
     ) -> io::Result<Option<T>> {
-        let value = self.shared.db().get_pinned_cf(self.shared.cf(table), key);
+        let value = self.shared.db().get_pinned_cf(self.shared.cf(table, self.id), key);
         let value = value.map_err(self.shared.failed(format_args!(
             "group {}, {}",
             self.id,

@@ -62,7 +62,7 @@ impl Import {
         let mut batch = WriteBatch::default();
         for (table, row) in rows {
             let key = [&self.target.prefix()[..], &row.key].concat();
-            batch.put_cf(self.shared.cf(table), key, row.value);
+            batch.put_cf(self.shared.cf(table, self.target.group), key, row.value);
         }
         self.shared.write(batch)
     }

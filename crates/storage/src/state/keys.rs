@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `meta` | group u32, 0u32, tag: 1 applied record, 2 incarnation row |
 //! | `meta` | group u32, incarnation u32, tag: 1 shard row; 2 queue row, queue u64; 3 dedup row, session u64, block u64; 4 catalog row, its own key; 5 original row, 6 attempt row, each: queue u64, period u64, key 16 bytes; 7 message group row, queue u64, message group u64 |
-//! | `message` | group u32, incarnation u32, queue u64, seq u64 |
+//! | `message-0` to `message-7`, by group | group u32, incarnation u32, queue u64, seq u64 |
 //! | `hidden` | group u32, incarnation u32, queue u64, seq u64, revision u32 |
 //!
 //! Incarnation 0 holds what says which incarnation counts; real incarnations start at 1.

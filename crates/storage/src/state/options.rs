@@ -2,13 +2,14 @@
 
 use std::io;
 
+use flotilla_types::ids::GroupId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Env, LogLevel, Options,
 };
 
 use super::error::failed;
 
-/// The column families. `default` holds nothing but the format record.
+/// What rows are of. `meta` and `hidden` rows of all groups lie in one column family each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     Meta,
@@ -26,7 +27,40 @@ impl Table {
             Table::Hidden => "hidden",
         }
     }
+
+    /// The column family that holds a group's rows of this table.
+    pub(super) fn family(self, group: GroupId) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::Message => MESSAGE_FAMILIES[group.0 as usize % MESSAGE_FAMILIES.len()],
+            Table::Hidden => "hidden",
+        }
+    }
+
+    /// All column families that hold rows of this table.
+    pub(super) fn families(self) -> &'static [&'static str] {
+        match self {
+            Table::Meta => &["meta"],
+            Table::Message => &MESSAGE_FAMILIES,
+            Table::Hidden => &["hidden"],
+        }
+    }
 }
+
+/// New messages of a queue come behind all that it has in a group. In a column family of few groups
+/// the files of a growing backlog lie side by side, and compactions move them down as they are; in
+/// one of all groups every flushed file would span them all and be merged with all others.
+/// As many as a small cluster has groups, and no more: each costs a file per flush.
+const MESSAGE_FAMILIES: [&str; 8] = [
+    "message-0",
+    "message-1",
+    "message-2",
+    "message-3",
+    "message-4",
+    "message-5",
+    "message-6",
+    "message-7",
+];
 
 const FILE_BYTES: u64 = 8 * 1_048_576;
 
@@ -87,12 +121,11 @@ impl StateOptions {
 
     pub(super) fn column_families(&self) -> Vec<ColumnFamilyDescriptor> {
         let cache = Cache::new_lru_cache(self.block_cache_bytes);
-        let mut all: Vec<_> = Table::ALL
-            .into_iter()
-            .map(|table| ColumnFamilyDescriptor::new(table.name(), self.table(table, &cache)))
-            .collect();
-        all.push(ColumnFamilyDescriptor::new("default", Options::default()));
-        all
+        let family = |table, name| ColumnFamilyDescriptor::new(name, self.table(table, &cache));
+        let families = |table: Table| table.families().iter().map(move |name| family(table, *name));
+        // It holds nothing but the format record.
+        let default = ColumnFamilyDescriptor::new("default", Options::default());
+        Table::ALL.into_iter().flat_map(families).chain([default]).collect()
     }
 
     fn table(&self, table: Table, cache: &Cache) -> Options {
