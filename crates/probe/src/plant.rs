@@ -189,16 +189,16 @@ plants! {
         crashes("forward-answer", "S5", 37);
     WakeOnlyHere "wake-only-here"
         "A message wakes long polls at the node that leads its shard, and at no other"
-        file(CLUSTER, "in_process", "a_long_poll_is_woken_by_a_send_through_another_node", "panicked at crates/cluster/tests/in_process.rs", 24);
+        file(CLUSTER, "in_process", "polls::a_long_poll_is_woken_by_a_send_through_another_node", "panicked at crates/cluster/tests/in_process/polls.rs", 24);
     WakeLostWithLeader "wake-lost-with-leader"
         "Long polls that wait when a leader changes are not woken by the next one"
-        file(CLUSTER, "in_process", "a_long_poll_outlives_the_leader_that_it_waits_for", "panicked at crates/cluster/tests/in_process.rs", 22);
+        file(CLUSTER, "in_process", "polls::a_long_poll_outlives_the_leader_that_it_waits_for", "panicked at crates/cluster/tests/in_process/polls.rs", 22);
     EpochKept "epoch-kept"
         "A change of where a FIFO queue's groups live does not make earlier decisions void"
-        file(CLUSTER, "in_process", "who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before", "is on two shards", 5);
+        file(CLUSTER, "in_process", "fifo::who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before", "is on two shards", 5);
     SettledEarly "settled-early"
         "A shard is said to have no group any more that lived there before, and has"
-        file(CLUSTER, "in_process", "a_shard_does_not_settle_while_a_group_stays", "panicked at crates/cluster/tests/in_process.rs", 8);
+        file(CLUSTER, "in_process", "fifo::a_shard_does_not_settle_while_a_group_stays", "panicked at crates/cluster/tests/in_process/fifo.rs", 8);
     QueueIdReused "queue-id-reused"
         "A queue that is created gets the id, and with it the messages, of one that was deleted"
         unit(CLUSTER, "catalog::machine::tests::a_deleted_name_rests_for_a_minute_and_comes_back_as_another_queue", "panicked at crates/cluster/src/catalog/machine.rs", 1);

@@ -1,0 +1,72 @@
+//! The limit on a queue's messages in flight.
+
+use std::time::{Duration, Instant};
+
+use flotilla_cluster::api::{Cluster as _, Queue, Receipt, ReceiveError, ReceiveRequest};
+use flotilla_cluster::node::Node;
+
+use crate::fleet::{Fleet, Settings, message, queue, short_poll};
+
+/// Receives through a node until it says that too many are in flight.
+async fn crowd(node: &Node, queue: &Queue) -> Vec<Receipt> {
+    let mut receipts = Vec::new();
+    let begin = Instant::now();
+    loop {
+        match node.receive(queue, short_poll()).await {
+            Ok(received) => {
+                receipts.extend(received.messages.iter().map(|message| message.receipt));
+            }
+            Err(error) => {
+                assert_eq!(error, ReceiveError::TooManyInFlight);
+                return receipts;
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} in flight", receipts.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_at_the_in_flight_limit_goes_on_when_the_number_drops() {
+    let settings = Settings { in_flight_max: 12, ..Settings::default() };
+    let fleet = Fleet::start_with(3, settings).await;
+    for (round, deletes_through) in [1, 2].into_iter().enumerate() {
+        let name = format!("crowded-{round}");
+        let created = queue(fleet.node(1), &name, &[]).await;
+        for number in 0..60 {
+            fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+        }
+        let receipts = crowd(fleet.node(1), &created).await;
+        assert!(receipts.len() >= 12, "{} in flight", receipts.len());
+        let waiting = {
+            let (node, created) = (fleet.node(1).clone(), created.clone());
+            let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+            tokio::spawn(async move { node.receive(&created, request).await.unwrap() })
+        };
+        // It waits for more than one look of the node, and takes nothing.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(!waiting.is_finished());
+        let counts = fleet.node(1).counts(&created).await.unwrap();
+        assert_eq!(counts.in_flight, receipts.len() as u64);
+        let deleted = fleet.node(deletes_through).delete(&created, receipts).await;
+        assert!(deleted.iter().all(Result::is_ok));
+        assert!(!waiting.await.unwrap().messages.is_empty(), "through node {deletes_through}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_at_the_in_flight_limit_ends_empty_if_the_number_stays() {
+    let settings = Settings { in_flight_max: 4, ..Settings::default() };
+    let fleet = Fleet::start_with(1, settings).await;
+    let created = queue(fleet.node(1), "crowded", &[]).await;
+    for number in 0..30 {
+        fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let receipts = crowd(fleet.node(1), &created).await;
+    let long = ReceiveRequest { wait_seconds: 2, ..short_poll() };
+    assert_eq!(fleet.node(1).receive(&created, long).await.unwrap().messages, []);
+    // Made visible again, they count no more: the next poll finds room.
+    let changes = receipts.into_iter().map(|receipt| (receipt, 0)).collect();
+    let changed = fleet.node(1).change_visibility(&created, changes).await;
+    assert!(changed.iter().all(Result::is_ok));
+    assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
+}

@@ -1,0 +1,106 @@
+//! Long polls, and who wakes them.
+
+use std::time::{Duration, Instant};
+
+use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest};
+use flotilla_types::ids::NodeId;
+
+use crate::fleet::{Fleet, drain, fifo_message, message, queue, short_poll};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_is_woken_by_a_send_through_another_node() {
+    let fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "woken", &[]).await;
+    for round in 0..6 {
+        let (to, from) = (fleet.node(1 + round % 3).clone(), fleet.node(1 + (round + 1) % 3));
+        let waiting = {
+            let (to, created) = (to.clone(), created.clone());
+            let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+            tokio::spawn(async move { to.receive(&created, request).await.unwrap() })
+        };
+        while to.status().parked_polls == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let sent = Instant::now();
+        from.send(&created, vec![message(round)]).await[0].clone().unwrap();
+        let received = waiting.await.unwrap();
+        assert_eq!(received.messages.len(), 1, "round {round}");
+        assert!(sent.elapsed() < Duration::from_secs(19), "woken, not timed out");
+        let receipts = received.messages.iter().map(|message| message.receipt).collect();
+        to.delete(&created, receipts).await;
+    }
+}
+
+/// Of five nodes two have no replica of a shard. Their polls were empty for as long as they asked a
+/// replica that did not lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_replica_of_a_shard_receives_from_its_next_leader() {
+    let mut fleet = Fleet::start(5).await;
+    let created = queue(fleet.node(1), "led-elsewhere", &[]).await;
+    for (round, gone) in (0..).zip(1..=5) {
+        for number in 0..40 {
+            let number = 40 * round + number;
+            fleet.node(1 + number % 5).send(&created, vec![message(number)]).await[0]
+                .clone()
+                .unwrap();
+        }
+        fleet.stop(NodeId(gone)).await;
+        fleet.ready().await;
+        for (id, other) in &fleet.nodes {
+            // Each for itself: what one learns nobody else hears.
+            let all = drain(other, &created, 10);
+            let drained = tokio::time::timeout(Duration::from_secs(60), all).await;
+            assert!(drained.is_ok(), "through node {id} with node {gone} gone");
+        }
+        fleet.restart(NodeId(gone)).await;
+        fleet.ready().await;
+    }
+}
+
+/// When a delay ends is known to the leader only. A FIFO queue lives on one shard; of eight some live
+/// on those that node 2 leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_outlives_the_leader_that_it_waits_for() {
+    let mut fleet = Fleet::start(3).await;
+    let mut queues = Vec::new();
+    for number in 0..8 {
+        let name = format!("outlives-{number}.fifo");
+        // The queue's own, as messages of FIFO queues have no other: what differs from it is corrected.
+        let attributes = [("FifoQueue", "true"), ("DelaySeconds", "6")];
+        queues.push(queue(fleet.node(1), &name, &attributes).await);
+    }
+    for (created, number) in queues.iter().zip(1..) {
+        let delayed = Outgoing { delay_seconds: 6, ..fifo_message(number) };
+        fleet.node(3).send(created, vec![delayed]).await[0].clone().unwrap();
+    }
+    let request = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+    let waiting: Vec<_> = queues
+        .iter()
+        .map(|created| {
+            let (to, created) = (fleet.node(1).clone(), created.clone());
+            tokio::spawn(async move { to.receive(&created, request).await.unwrap() })
+        })
+        .collect();
+    while fleet.node(1).status().parked_polls < queues.len() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fleet.stop(NodeId(2)).await;
+    for (poll, created) in waiting.into_iter().zip(&queues) {
+        let received = poll.await.unwrap();
+        assert_eq!(received.messages.len(), 1, "{} slept beside a message", created.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_is_woken_by_an_expiring_lease() {
+    let fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "lease", &[]).await;
+    fleet.node(1).send(&created, vec![message(1)]).await[0].clone().unwrap();
+    let lease = ReceiveRequest { visibility_seconds: 1, wait_seconds: 20, ..short_poll() };
+    let first = fleet.node(2).receive(&created, lease).await.unwrap();
+    assert_eq!(first.messages.len(), 1);
+    let again = fleet.node(3).receive(&created, lease).await.unwrap();
+    assert_eq!(again.messages.len(), 1);
+    assert_eq!(again.messages[0].receive_count, 2);
+    assert!(again.messages[0].receipt != first.messages[0].receipt);
+}

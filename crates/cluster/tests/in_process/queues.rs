@@ -1,0 +1,153 @@
+//! Queues, what they have, and what of them outlives restarts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flotilla_cluster::api::{
+    AddPermissionError, Cluster as _, Queue, RemovePermissionError, TagError, Trouble,
+};
+use flotilla_cluster::node::Node;
+use flotilla_types::attributes::{GrantError, RevokeError};
+use flotilla_types::ids::NodeId;
+use flotilla_types::names::{AccountId, QueueName};
+use flotilla_types::permission::{GrantableAction, Label, Permission};
+
+use crate::fleet::{Fleet, drain, message, queue};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_form_and_share_a_queue() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("shared").unwrap();
+    let created = queue(fleet.node(1), "shared", &[]).await;
+    // Known at once through every node.
+    for id in 1..=3 {
+        assert_eq!(fleet.node(id).queue(&name).await.unwrap().id, created.id);
+    }
+    for number in 0..60 {
+        let node = fleet.node(1 + number % 3);
+        assert!(node.send(&created, vec![message(number)]).await[0].is_ok());
+    }
+    let counts = fleet.node(2).counts(&created).await.unwrap();
+    assert_eq!((counts.visible, counts.in_flight), (60, 0));
+    let ids = drain(fleet.node(3), &created, 60).await;
+    assert_eq!(ids, (0..60).map(|number| message(number).message_id).collect::<Vec<_>>());
+    let counts = fleet.node(1).counts(&created).await.unwrap();
+    assert_eq!((counts.visible, counts.in_flight), (0, 0));
+    fleet.node(1).delete_queue(&created).await.unwrap();
+    assert!(fleet.node(1).queue(&name).await.is_err());
+}
+
+fn permission(label: &str) -> Permission {
+    Permission {
+        label: Label::new(label).unwrap(),
+        accounts: vec![AccountId::new("111111111111").unwrap()],
+        actions: vec![GrantableAction::SendMessage],
+        queue_arn: "arn:aws:sqs:us-east-1:000000000000:changed".into(),
+    }
+}
+
+/// Until a node's replica of the catalog has a queue like this.
+async fn known(node: &Node, name: &QueueName, like: impl Fn(&Queue) -> bool) {
+    let begin = Instant::now();
+    loop {
+        let queue = node.queue(name).await.unwrap();
+        if like(&queue) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "still {queue:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Every node carries out and refuses changes, wherever the catalog's leader is; all of it
+/// outlives the processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_permissions_and_sources_are_the_same_through_every_node() {
+    let mut fleet = Fleet::start(3).await;
+    let to_itself = "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:changed\",\
+                     \"maxReceiveCount\":3}";
+    let created = queue(fleet.node(1), "changed", &[("RedrivePolicy", to_itself)]).await;
+    let pair = |key: u64| (key.to_string(), "v".to_owned());
+    for id in 1..=3 {
+        let node = fleet.node(id);
+        let tags = BTreeMap::from([pair(id), pair(10 + id)]);
+        node.tag_queue(&created, &tags).await.unwrap();
+        node.untag_queue(&created, &BTreeSet::from([(10 + id).to_string()])).await.unwrap();
+        let too_many = node.tag_queue(&created, &(0..51).map(pair).collect()).await;
+        assert_eq!(too_many, Err(TagError::TooMany));
+        let added = permission(&id.to_string());
+        node.add_permission(&created, &added).await.unwrap();
+        let again = node.add_permission(&created, &added).await;
+        assert_eq!(again, Err(AddPermissionError::Refused(GrantError::LabelExists)));
+        let none = node.remove_permission(&created, &Label::new("none").unwrap()).await;
+        assert_eq!(none, Err(RemovePermissionError::Refused(RevokeError::NoSuchLabel)));
+        let tags = (1..=id).map(pair).collect();
+        known(node, &created.name, |queue| queue.tags == tags).await;
+    }
+    fleet.node(2).remove_permission(&created, &Label::new("2").unwrap()).await.unwrap();
+    let sids = |queue: &Queue| {
+        queue.attributes.policy.as_deref().map_or(0, |policy| policy.matches("\"Sid\"").count())
+    };
+    known(fleet.node(2), &created.name, |queue| sids(queue) == 2).await;
+    let before = fleet.node(2).queue(&created.name).await.unwrap();
+    for id in 1..=3 {
+        fleet.stop(NodeId(id)).await;
+    }
+    for id in 1..=3 {
+        fleet.restart(NodeId(id)).await;
+    }
+    fleet.ready().await;
+    let node = fleet.node(3);
+    known(node, &created.name, |queue| *queue == *before).await;
+    let sources = node.dead_letter_sources(&before, None, 9).await.unwrap();
+    assert_eq!(sources, std::slice::from_ref(&before.name));
+    let gone = [3, 1].map(|id| Label::new(&id.to_string()).unwrap());
+    for label in &gone {
+        node.remove_permission(&before, label).await.unwrap();
+    }
+    known(node, &before.name, |queue| queue.attributes.policy.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_cluster_has_everything() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "kept", &[("VisibilityTimeout", "7")]).await;
+    for number in 0..20 {
+        fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    for node in std::mem::take(&mut fleet.nodes).into_values() {
+        node.shutdown().await;
+        // The stores close with the last handle.
+        while Arc::strong_count(&node) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    for id in [3, 1, 2] {
+        fleet.restart(NodeId(id)).await;
+    }
+    fleet.ready().await;
+    let again = fleet.node(2).queue(&created.name).await.unwrap();
+    assert_eq!(again.attributes.visibility_seconds, 7);
+    assert_eq!(drain(fleet.node(2), &again, 20).await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_of_all_shards_or_an_error() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "counted", &[]).await;
+    for number in 0..60 {
+        let node = fleet.node(1 + number % 3);
+        node.send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    // Its shards have no leader for a moment: the count waits for the next ones.
+    fleet.stop(NodeId(3)).await;
+    for id in [1, 2, 1, 2] {
+        assert_eq!(fleet.node(id).counts(&created).await.unwrap().visible, 60);
+    }
+    fleet.stop(NodeId(2)).await;
+    // What it leads it can count, because nobody else can change it.
+    let alone = fleet.node(1).counts(&created).await.map(|counts| counts.visible);
+    let refused = Err(Trouble::Unavailable { maybe_applied: false });
+    assert!(alone == Ok(60) || alone == refused, "{alone:?}");
+}
