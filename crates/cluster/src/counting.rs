@@ -53,11 +53,8 @@ impl Tally {
 
     /// `None` while a shard was not heard of.
     fn sum(&self) -> Option<Counts> {
-        (self.missing == 0).then(|| self.sum_so_far())
-    }
-
-    fn sum_so_far(&self) -> Counts {
-        self.shards.values().flatten().copied().fold(Counts::default(), Counts::plus)
+        let known = self.shards.values().flatten().copied();
+        (self.missing == 0).then(|| known.fold(Counts::default(), Counts::plus))
     }
 }
 
@@ -80,16 +77,6 @@ impl Node {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-
-    /// What is in flight in the shards that others lead, as far as they answer at once.
-    pub(crate) async fn in_flight_elsewhere(&self, queue: QueueId) -> u64 {
-        let here: Vec<_> = self.router.all_here().iter().map(|shard| shard.group().id()).collect();
-        let all = self.router.groups();
-        let elsewhere: Vec<_> = all.iter().copied().filter(|shard| !here.contains(shard)).collect();
-        let mut tally = Tally::new(&elsewhere);
-        self.count_elsewhere(queue, &mut tally).await;
-        tally.sum_so_far().in_flight
     }
 
     /// Asks the other nodes once, until nothing is missing or all have answered.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flotilla_consensus::shard::{Shard, ShardNoise};
+use flotilla_consensus::shard::{QueueCounts, Shard, ShardNoise};
 use flotilla_types::ids::QueueId;
+use flotilla_types::limits::QUEUES_LOOKED_AT_MAX;
 
 use crate::api::{Counts, Queue};
 use crate::node::Node;
@@ -22,50 +23,56 @@ pub struct QueueGauges {
     pub quiet: Counts,
 }
 
-impl QueueGauges {
-    /// Both together. A group is in one shard of a FIFO queue, and may be noisy in several of a
-    /// standard one: of these the larger number is taken.
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            all: self.all.plus(other.all),
-            groups_in_flight: self.groups_in_flight + other.groups_in_flight,
-            noisy_groups: self.noisy_groups.max(other.noisy_groups),
-            quiet: self.quiet.plus(other.quiet),
-        }
-    }
+/// The queues of one node for its metrics.
+#[derive(Clone, Debug, Default)]
+pub struct AllGauges {
+    /// The first ones by name.
+    pub queues: Vec<(Arc<Queue>, QueueGauges)>,
+    /// What all others have together; `None` when there are no others. Without their oldest message, for
+    /// which each would have to be looked at.
+    pub others: Option<Counts>,
 }
 
 impl Node {
-    /// All queues, with the numbers of the shards that are led here. Looks at every message in
-    /// flight of FIFO queues and of queues with noisy groups.
-    pub fn queue_gauges(&self) -> Vec<(Arc<Queue>, QueueGauges)> {
-        let shards = self.router.all_here();
+    /// The first queues by name, at most so many, with the numbers of the shards that are led here, and the
+    /// others together. For a thread that may wait for the disk: looks at the oldest message of each, and
+    /// at every message in flight of FIFO queues and of queues with noisy groups.
+    pub fn queue_gauges(&self, limit: usize) -> AllGauges {
+        let mut shards = self.router.all_here();
+        shards.retain(|shard| shard.group().is_confirmed());
         let gauges = |queue: Arc<Queue>| {
             let gauges = if queue.attributes.fifo.is_some() {
-                let all = self.all_here(queue.id);
-                let groups = shards.iter().map(|shard| shard.groups_in_flight(queue.id));
-                QueueGauges { all, quiet: all, groups_in_flight: groups.sum(), noisy_groups: 0 }
+                self.fifo_gauges(queue.id, &shards)
             } else {
                 self.standard_gauges(queue.id, &shards)
             };
             (queue, gauges)
         };
-        self.catalog.queues().into_values().map(gauges).collect()
+        let (first, are_all) = self.catalog.first_queues(limit);
+        let queues: Vec<_> = first.into_iter().map(gauges).collect();
+        let others = (!are_all).then(|| {
+            let shown = queues.iter().map(|(_, gauges)| gauges.all);
+            less(totals(&shards), shown.fold(Counts::default(), Counts::plus))
+        });
+        AllGauges { queues, others }
     }
 
-    fn all_here(&self, queue: QueueId) -> Counts {
-        let counts = self.counts_here(queue).into_iter().map(|(_, counts)| counts);
-        counts.fold(Counts::default(), Counts::plus)
+    fn fifo_gauges(&self, queue: QueueId, shards: &[Shard]) -> QueueGauges {
+        let counts = |shard: &Shard| self.counts_of(shard, queue);
+        let all = shards.iter().filter_map(counts).fold(Counts::default(), Counts::plus);
+        let groups = shards.iter().map(|shard| shard.groups_in_flight(queue));
+        let groups_in_flight = if all.in_flight > 0 { groups.sum() } else { 0 };
+        QueueGauges { all, quiet: all, groups_in_flight, noisy_groups: 0 }
     }
 
     fn standard_gauges(&self, queue: QueueId, shards: &[Shard]) -> QueueGauges {
         let mut gauges = QueueGauges::default();
         let mut noisy = BTreeMap::new();
-        let led = self.counts_here(queue);
-        let shards_led = led.len();
-        for (group, all) in led {
-            let shard = shards.iter().find(|shard| shard.group().id() == group);
-            let noise = shard.and_then(|shard| self.noise(shard, queue));
+        let mut shards_led = 0;
+        for shard in shards {
+            let Some(all) = self.counts_of(shard, queue) else { continue };
+            shards_led += 1;
+            let noise = self.noise(shard, queue);
             for of in noise.iter().flat_map(|noise| &noise.groups) {
                 *noisy.entry(*of).or_insert(0) += 1;
             }
@@ -87,12 +94,41 @@ impl Node {
     }
 }
 
-/// The two were read one after the other: what is noisy may be more than all.
-fn without(all: Counts, noise: &ShardNoise) -> Counts {
-    Counts {
-        visible: all.visible.saturating_sub(noise.counts.visible),
-        in_flight: all.in_flight.saturating_sub(noise.counts.in_flight),
-        delayed: all.delayed.saturating_sub(noise.counts.delayed),
-        oldest_entered_ms: noise.oldest_quiet_ms,
+/// All queues of these shards. Only those of which something is hidden are looked at.
+fn totals(shards: &[Shard]) -> Counts {
+    let mut totals = Counts::default();
+    for shard in shards {
+        let mut hidden = Counts::default();
+        let mut after = None;
+        loop {
+            let (busy, resume) = shard.busy_after(after, QUEUES_LOOKED_AT_MAX);
+            for counts in busy.iter().map(|busy| busy.counts) {
+                hidden.in_flight += counts.in_flight;
+                hidden.delayed += counts.delayed;
+            }
+            after = resume;
+            if after.is_none() {
+                break;
+            }
+        }
+        let visible = shard.messages().saturating_sub(hidden.in_flight + hidden.delayed);
+        totals = totals.plus(Counts { visible, ..hidden });
     }
+    totals
+}
+
+/// They were read one after the other: a part may be more than the whole.
+fn less(all: Counts, part: Counts) -> Counts {
+    Counts {
+        visible: all.visible.saturating_sub(part.visible),
+        in_flight: all.in_flight.saturating_sub(part.in_flight),
+        delayed: all.delayed.saturating_sub(part.delayed),
+        oldest_entered_ms: None,
+    }
+}
+
+fn without(all: Counts, noise: &ShardNoise) -> Counts {
+    let QueueCounts { visible, in_flight, delayed } = noise.counts;
+    let noisy = Counts { visible, in_flight, delayed, oldest_entered_ms: None };
+    Counts { oldest_entered_ms: noise.oldest_quiet_ms, ..less(all, noisy) }
 }

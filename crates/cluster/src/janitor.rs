@@ -1,7 +1,7 @@
 //! What keeps a cluster in shape without anybody asking: leaders go back where they belong, old
 //! messages and deleted queues go away, the logs are cut, parked polls hear of changed leaders.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_probe::planted;
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
+use flotilla_types::limits::QUEUES_SWEPT_MAX;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::delays::Delays;
@@ -19,8 +20,10 @@ const ROUND: Duration = Duration::from_secs(1);
 /// A leader stays so long before it is handed on: no ping-pong, and a node that came back has
 /// caught up.
 const LEADER_SETTLED: Duration = Duration::from_secs(5);
-/// Rounds between two looks for old messages and deleted queues.
-const SWEEP_ROUNDS: u64 = 5;
+/// Between the beginnings of two walks over all queues, which look for old messages and deleted queues.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Queues that are visited before others get their turn: a visit may read.
+const SWEEP_PIECE: usize = 32;
 /// Commands per look that may find no old message: where all ages lie among each other a look is a
 /// search, and a deep queue is searched bit by bit.
 const FRUITLESS_EXPIRES: usize = 10;
@@ -37,13 +40,11 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state = State::default();
-    let mut round: u64 = 0;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = node.stopped() => return,
         }
-        round += 1;
         if let Some(what) = node.host.state_damage() {
             // Found by somebody who could go on without it, such as a snapshot for a peer.
             node.host.fatal(&format!("the state is damaged: {what}"));
@@ -53,17 +54,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         if !node.host.is_slow() {
             hand_leaders_back(&node, &mut state).await;
         }
-        if round.is_multiple_of(SWEEP_ROUNDS) {
-            let shards = node.router.all_here();
-            state.delays.retain(|group, queue| {
-                shards.iter().any(|shard| shard.group().id() == group && shard.leadership().here)
-                    && node.catalog.queue_by_id(queue).is_some()
-            });
-            for shard in shards {
-                sweep(&node, &shard, &mut state).await;
-            }
-        }
-        watch_in_flight(&node).await;
+        sweep(&node, &mut state).await;
         checkpoint(&node, &mut state).await;
     }
 }
@@ -76,9 +67,51 @@ struct State {
     seen: Vec<(GroupId, Option<NodeId>, bool)>,
     checkpointed: Option<Instant>,
     log_bytes_then: u64,
+    /// The walk over all queues that is under way or was the last.
+    walk: Option<Walk>,
     /// Where the search for old messages goes on.
     expire_from: HashMap<(GroupId, QueueId), Seq>,
     delays: Delays,
+}
+
+/// A walk over all queues of the shards that are led here, in the pieces that a round has time for.
+struct Walk {
+    began: Instant,
+    shards: VecDeque<GroupId>,
+    /// In the first of the shards.
+    after: Option<QueueId>,
+}
+
+impl Walk {
+    fn begin(node: &Node) -> Self {
+        Self { began: Instant::now(), shards: node.router.led_here().into(), after: None }
+    }
+
+    /// The next queues, at most so many; `None` at the end.
+    fn next(&mut self, node: &Node, limit: usize) -> Option<(Shard, Vec<QueueId>)> {
+        loop {
+            let group = *self.shards.front()?;
+            let shard = node.router.here(group).filter(|shard| shard.leadership().here);
+            let Some(shard) = shard else {
+                self.leave_shard();
+                continue;
+            };
+            let queues = shard.queues_after(self.after, limit);
+            match queues.last() {
+                Some(last) => self.after = Some(*last),
+                None => {
+                    self.leave_shard();
+                    continue;
+                }
+            }
+            return Some((shard, queues));
+        }
+    }
+
+    fn leave_shard(&mut self) {
+        self.shards.pop_front();
+        self.after = None;
+    }
 }
 
 /// Polls that are parked here were armed at the leaders and over the links of then.
@@ -148,40 +181,59 @@ async fn hand_leaders_back(node: &Node, state: &mut State) {
     }
 }
 
-/// Removes messages that are past their retention, and what is left of deleted queues; sees to
-/// changed delays.
-async fn sweep(node: &Node, shard: &Shard, state: &mut State) {
-    if !shard.leadership().here {
-        return;
+/// Goes on with the walk over all queues, or begins the next one.
+async fn sweep(node: &Node, state: &mut State) {
+    let State { walk, expire_from, delays, .. } = state;
+    let is_due = |walk: &Walk| walk.shards.is_empty() && walk.began.elapsed() >= SWEEP_EVERY;
+    if walk.as_ref().is_none_or(is_due) {
+        let begun = walk.insert(Walk::begin(node));
+        let led: HashSet<GroupId> = begun.shards.iter().copied().collect();
+        expire_from.retain(|(group, _), _| led.contains(group));
+        delays.retain(|group, queue| {
+            led.contains(&group) && node.catalog.queue_by_id(queue).is_some()
+        });
     }
-    for id in shard.queues() {
-        let command = match node.catalog.queue_by_id(id) {
-            Some(queue) => {
-                let retention_ms = u64::from(queue.attributes.retention_seconds) * 1_000;
-                let place = (shard.group().id(), id);
-                let from = state.expire_from.remove(&place).unwrap_or_default();
-                match expire(node, shard, id, retention_ms, from).await {
-                    Ok(Some(resume)) => {
-                        state.expire_from.insert(place, resume);
-                    }
-                    Ok(None) => {}
-                    Err(_) => return,
-                }
-                if state.delays.enforce(shard, &queue).await.is_err() {
-                    return;
-                }
-                continue;
+    let Some(walk) = walk else { return };
+    let mut left = QUEUES_SWEPT_MAX;
+    while left > 0
+        && let Some((shard, queues)) = walk.next(node, SWEEP_PIECE.min(left))
+    {
+        left -= queues.len();
+        for queue in queues {
+            if visit(node, &shard, queue, expire_from, delays).await.is_err() {
+                // It takes no commands now: the next walk comes by again.
+                walk.leave_shard();
+                break;
             }
-            // The local catalog may be behind a creation: only its leader's word ends a queue.
-            None => match node.deleted(id).await {
-                true => Command::DropQueue { queue: id },
-                false => continue,
-            },
-        };
-        if shard.submit(vec![Identified { id: None, command }]).await.is_err() {
-            return;
         }
+        tokio::task::yield_now().await;
     }
+}
+
+/// Removes messages of a queue that are past their retention, and what is left of it if it was deleted; sees
+/// to a changed delay.
+async fn visit(
+    node: &Node,
+    shard: &Shard,
+    id: QueueId,
+    expire_from: &mut HashMap<(GroupId, QueueId), Seq>,
+    delays: &mut Delays,
+) -> Result<(), ShardError> {
+    let Some(queue) = node.catalog.queue_by_id(id) else {
+        // The local catalog may be behind a creation: only its leader's word ends a queue.
+        if node.deleted(id).await {
+            let command = Command::DropQueue { queue: id };
+            shard.submit(vec![Identified { id: None, command }]).await?;
+        }
+        return Ok(());
+    };
+    let retention_ms = u64::from(queue.attributes.retention_seconds) * 1_000;
+    let place = (shard.group().id(), id);
+    let from = expire_from.remove(&place).unwrap_or_default();
+    if let Some(resume) = expire(node, shard, id, retention_ms, from).await? {
+        expire_from.insert(place, resume);
+    }
+    delays.enforce(shard, &queue).await
 }
 
 /// Looks for messages past their retention from a place on; returns where to go on.
@@ -214,23 +266,6 @@ async fn expire(
         tokio::task::yield_now().await;
     }
     Ok(Some(from))
-}
-
-async fn watch_in_flight(node: &Node) {
-    let mut elsewhere = HashMap::new();
-    let here = node.router.all_here();
-    let mut queues: Vec<QueueId> = here.iter().flat_map(Shard::queues).collect();
-    queues.sort();
-    queues.dedup();
-    for queue in queues {
-        if node.in_flight_here(queue) >= node.crowd.watched_from() {
-            elsewhere.insert(queue, node.in_flight_elsewhere(queue).await);
-        }
-    }
-    node.crowd.note_elsewhere(elsewhere);
-    for queue in node.crowd.awaited() {
-        node.let_in(queue);
-    }
 }
 
 async fn checkpoint(node: &Node, state: &mut State) {

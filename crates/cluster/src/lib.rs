@@ -19,6 +19,7 @@ pub mod api;
 pub mod node;
 pub mod polling;
 
+mod busy;
 mod catalog;
 mod counters;
 mod counting;
@@ -39,6 +40,6 @@ mod space;
 mod status;
 
 pub use counters::NodeCounters;
-pub use gauges::QueueGauges;
+pub use gauges::{AllGauges, QueueGauges};
 pub use polling::deck::{SampleSize, Weights};
 pub use status::{GroupStatus, Status};

@@ -33,6 +33,7 @@ use crate::polling::arm::send_wake;
 use crate::polling::crowd::Crowd;
 use crate::polling::deck::{SampleSize, Weights};
 use crate::polling::hub::Hub;
+use crate::polling::in_flight;
 use crate::polling::receive::{Decks, Sampling};
 use crate::router::{CALL_TIMEOUT, Router};
 use crate::space::{self, Space};
@@ -244,6 +245,7 @@ impl Node {
         let _ = self.catalog_group.set(catalog);
         tokio::spawn(janitor::run(self.clone()));
         tokio::spawn(janitor::give_leaders_away(self.clone()));
+        tokio::spawn(in_flight::run(self.clone()));
         tokio::spawn(fairness::run(self.clone()));
         tokio::spawn(settle::run(self.clone()));
         if founds {
@@ -327,27 +329,26 @@ impl Node {
 
     /// Counts of the shards that are led here for certain.
     pub(crate) fn counts_here(&self, queue: QueueId) -> Vec<(GroupId, Counts)> {
-        let count = |shard: Shard| {
-            if !shard.group().is_confirmed() {
-                return None;
+        let led = self.router.all_here().into_iter().filter(|shard| shard.group().is_confirmed());
+        led.filter_map(|shard| Some((shard.group().id(), self.counts_of(&shard, queue)?))).collect()
+    }
+
+    /// Counts of a shard; `None` when it is not led here.
+    pub(crate) fn counts_of(&self, shard: &Shard, queue: QueueId) -> Option<Counts> {
+        let counts = shard.counts(queue)?;
+        let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
+            Ok(oldest) => oldest,
+            Err(error) => {
+                self.host.fatal(&format!("the state cannot be read: {error}"));
+                None
             }
-            let counts = shard.counts(queue)?;
-            let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
-                Ok(oldest) => oldest,
-                Err(error) => {
-                    self.host.fatal(&format!("the state cannot be read: {error}"));
-                    None
-                }
-            };
-            let counts = Counts {
-                visible: counts.visible,
-                in_flight: counts.in_flight,
-                delayed: counts.delayed,
-                oldest_entered_ms,
-            };
-            Some((shard.group().id(), counts))
         };
-        self.router.all_here().into_iter().filter_map(count).collect()
+        Some(Counts {
+            visible: counts.visible,
+            in_flight: counts.in_flight,
+            delayed: counts.delayed,
+            oldest_entered_ms,
+        })
     }
 
     /// Reads the catalog as its leader, with everything that was decided before the call.

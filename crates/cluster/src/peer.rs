@@ -20,7 +20,7 @@ use crate::fairness;
 use crate::forward::method;
 use crate::moves;
 use crate::node::Node;
-use crate::polling::{arm, claim};
+use crate::polling::{arm, claim, in_flight};
 use crate::router::CALL_TIMEOUT;
 
 /// Holds the node weakly: the links hold the handler, the node holds the links.
@@ -57,6 +57,9 @@ impl Handler for Peers {
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
                 method::FOUNDING => node.founding.serve(payload),
                 method::SPACE => node.space.serve(from, payload).map_err(malformed),
+                method::IN_FLIGHT => {
+                    in_flight::serve_in_flight(&node, from, payload).map_err(malformed)
+                }
                 other => Err(format!("unknown method {other}")),
             }
         })

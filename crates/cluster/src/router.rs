@@ -11,7 +11,7 @@ use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_probe::{failpoint, planted};
 use flotilla_queue::command::{Command, Identified, Reply};
 use flotilla_transport::{Lane, Transport};
-use flotilla_types::ids::{CommandId, GroupId, NodeId};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
 use flotilla_wire::command::{command_to_pb, replies_from_pb};
 use flotilla_wire::proto::cluster as pb;
 use parking_lot::RwLock;
@@ -119,6 +119,13 @@ impl Router {
     /// The replicas on this node.
     pub(crate) fn all_here(&self) -> Vec<Shard> {
         self.shards.read().values().filter_map(|route| route.here.clone()).collect()
+    }
+
+    /// What the shards that are led here have in flight of a queue.
+    pub(crate) fn in_flight_here(&self, queue: QueueId) -> u64 {
+        let shards = self.shards.read();
+        let here = shards.values().filter_map(|route| route.here.as_ref());
+        here.filter_map(|shard| Some(shard.counts(queue)?.in_flight)).sum()
     }
 
     /// All shards, in order.

@@ -389,7 +389,10 @@ impl Cluster for Node {
             Ok(_) => Err(Trouble::Unavailable { maybe_applied: true }.into()),
             Err(trouble) => Err(DeleteError::Trouble(trouble)),
         };
+        let shards: Vec<GroupId> = receipts.iter().map(|receipt| receipt.shard).collect();
         let results = self.by_shard(receipts, |receipt| receipt.shard, command, result).await;
+        let deleted = shards.into_iter().zip(&results).filter(|(_, result)| result.is_ok());
+        self.note_back(queue.id, deleted.map(|(shard, _)| shard));
         self.let_in(queue.id);
         results
     }
@@ -416,7 +419,13 @@ impl Cluster for Node {
             Err(trouble) => Err(VisibilityError::Trouble(trouble)),
         };
         self.note_due(queue, &changes);
+        let shards: Vec<Option<GroupId>> = changes
+            .iter()
+            .map(|(receipt, seconds)| (*seconds == 0).then_some(receipt.shard))
+            .collect();
         let results = self.by_shard(changes, |(receipt, _)| receipt.shard, command, result).await;
+        let visible = shards.into_iter().zip(&results).filter(|(_, result)| result.is_ok());
+        self.note_back(queue.id, visible.filter_map(|(shard, _)| shard));
         self.let_in(queue.id);
         results
     }

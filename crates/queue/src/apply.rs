@@ -6,7 +6,7 @@ use std::io;
 use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::effect::Effect;
-use crate::hash::{IdMap, IdSet};
+use crate::hash::IdSet;
 use crate::queue_state::QueueState;
 use crate::store::{AttemptRow, Hidden, OriginalRow, Read, Write};
 
@@ -24,9 +24,6 @@ pub(crate) mod purge;
 pub(crate) mod receive;
 pub(crate) mod redelay;
 pub(crate) mod send;
-
-/// The queues of a shard.
-pub(crate) type Queues = IdMap<QueueId, QueueState>;
 
 /// What the commands of one batch share.
 pub(crate) struct Context<'a, R, W> {
@@ -56,6 +53,10 @@ pub(crate) struct Context<'a, R, W> {
     pub(crate) groups_cleared: IdSet<QueueId>,
     /// Queues whose row this batch changed.
     pub(crate) changed: Vec<QueueId>,
+    /// Queues that this batch made busy.
+    pub(crate) busy: Vec<QueueId>,
+    /// By how much this batch changed the number of messages of the shard.
+    pub(crate) messages: i64,
 }
 
 impl<R: Read, W: Write> Context<'_, R, W> {
@@ -76,6 +77,10 @@ impl<R: Read, W: Write> Context<'_, R, W> {
             self.write.remove_hidden(queue, seq, old.revision);
         }
         self.write.put_hidden(queue, seq, &row);
+        if !state.is_busy {
+            state.is_busy = true;
+            self.busy.push(queue);
+        }
         let (at_ms, group) = (row.visible_at_ms, row.group);
         self.effects.push(Effect::VisibleAt { queue, seq, at_ms, group });
     }
@@ -101,6 +106,7 @@ impl<R: Read, W: Write> Context<'_, R, W> {
         self.removed.insert(seq);
         group::changed(self, queue, state, group, -1);
         state.row.messages -= 1;
+        self.messages -= 1;
         self.row_changed(queue, state);
     }
 }

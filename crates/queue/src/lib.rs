@@ -15,6 +15,8 @@
 //!   become a SingleDelete), except the per-queue and dedup rows, which are overwritten.
 //! - Memory does not grow with the backlog: a message that was never received and is not delayed
 //!   is known only to the store.
+//! - What is asked every second costs as much as there are queues of which messages are hidden, and
+//!   can be asked piece by piece; it does not cost more for queues at rest.
 //!
 //! Not here: Raft, encoding, which shard a message goes to, who may do what, what a client sees.
 
@@ -26,6 +28,7 @@ mod hash;
 pub mod machine;
 pub mod mem_store;
 mod queue_state;
+mod queues;
 pub mod ready;
 pub mod store;
 mod tenants;

@@ -6,12 +6,13 @@ use std::io;
 use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
-use crate::apply::{self, Context, Queues};
+use crate::apply::{self, Context};
 use crate::command::{Accepted, Batch, Command, Elsewhere, Identified, Reply, Send};
 use crate::dedup::{Admission, Dedup};
 use crate::effect::Effect;
 use crate::hash::IdSet;
 use crate::queue_state::{QueueCounts, QueueState};
+use crate::queues::Queues;
 use crate::store::{Hidden, MessageHead, OriginalRow, QueueRow, Read, ShardRow, Write};
 use crate::tenants::{Shares, TenantShare};
 
@@ -26,6 +27,19 @@ pub struct Machine {
     shard: ShardRow,
     queues: Queues,
     dedup: Dedup,
+    /// Of all queues.
+    messages: u64,
+}
+
+/// A queue of which messages are or were lately hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyQueue {
+    /// Which.
+    pub queue: QueueId,
+    /// What it has.
+    pub counts: QueueCounts,
+    /// Messages of tenants of a standard queue are in flight or were lately.
+    pub is_shared: bool,
 }
 
 impl Machine {
@@ -38,13 +52,13 @@ impl Machine {
         if planted!(PlacesRestart) {
             shard.next_seq = Seq(0);
         }
-        let rows = store.queue_rows()?;
-        let mut queues = HashMap::with_capacity_and_hasher(rows.len(), Default::default());
-        for (queue, row) in rows {
+        let (mut queues, mut messages) = (Queues::default(), 0);
+        for (queue, row) in store.queue_rows()? {
+            messages += row.messages;
             let hidden = store.hidden_rows(queue)?;
-            queues.insert(queue, QueueState::load(row, hidden, shard.clock_ms));
+            queues.load(queue, QueueState::load(row, hidden, shard.clock_ms));
         }
-        Ok(Machine { shard, queues, dedup: Dedup::load(store)? })
+        Ok(Machine { shard, queues, dedup: Dedup::load(store)?, messages })
     }
 
     /// Applies one Raft entry: one reply per command, rows staged in `write`, and what a leader
@@ -77,6 +91,8 @@ impl Machine {
             removed: IdSet::default(),
             handed_out: IdSet::default(),
             changed: Vec::new(),
+            busy: Vec::new(),
+            messages: 0,
         };
         let mut replies = Vec::with_capacity(batch.commands.len());
         for command in &batch.commands {
@@ -84,9 +100,11 @@ impl Machine {
         }
         apply::group::stage(&mut ctx)?;
         self.shard = ShardRow { clock_ms: ctx.now_ms, next_seq: ctx.next_seq };
-        let Context { changed, write, .. } = ctx;
+        let Context { changed, busy, messages, write, .. } = ctx;
+        self.messages = self.messages.saturating_add_signed(messages);
+        self.queues.note_busy(busy.into_iter());
         for queue in changed {
-            if let Some(state) = self.queues.get_mut(&queue).filter(|state| state.dirty) {
+            if let Some(state) = self.queues.get_mut(queue).filter(|state| state.dirty) {
                 write.put_queue(queue, &state.row);
                 (state.dirty, state.stored) = (false, true);
             }
@@ -113,46 +131,67 @@ impl Machine {
     /// command.
     pub fn counts(&self, queue: QueueId, now_ms: u64) -> QueueCounts {
         let now_ms = now_ms.max(self.shard.clock_ms);
-        self.queues.get(&queue).map(|state| state.counts(now_ms)).unwrap_or_default()
+        self.queues.get(queue).map(|state| state.counts(now_ms)).unwrap_or_default()
     }
 
     /// The queues that the shard knows, in no particular order.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueRow)> {
-        self.queues.iter().map(|(queue, state)| (*queue, &state.row))
+        self.queues.iter().map(|(queue, state)| (queue, &state.row))
+    }
+
+    /// Up to `limit` queues that the shard knows, after one, in order.
+    pub fn queues_after(&self, after: Option<QueueId>, limit: usize) -> Vec<QueueId> {
+        self.queues.after(after).take(limit).collect()
+    }
+
+    /// The queues of which messages are in flight or delayed, or tenants' were lately, after one, in order.
+    /// Looks at `limit` queues at most; also returns after which to look on, if there may be more.
+    pub fn busy_after(
+        &mut self,
+        after: Option<QueueId>,
+        limit: usize,
+        now_ms: u64,
+    ) -> (Vec<BusyQueue>, Option<QueueId>) {
+        let now_ms = now_ms.max(self.shard.clock_ms);
+        let (busy, resume) = self.queues.busy_after(after, limit, now_ms);
+        let busy = busy.into_iter().map(|(queue, state)| BusyQueue {
+            queue,
+            counts: state.counts(now_ms),
+            is_shared: state.is_shared(now_ms),
+        });
+        (busy.collect(), resume)
+    }
+
+    /// Messages stored and not removed, of all queues.
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// The messages of a queue that wait for the end of their delay, in no particular order.
     pub fn delayed(&self, queue: QueueId, now_ms: u64) -> Vec<Seq> {
         let now_ms = now_ms.max(self.shard.clock_ms);
-        let hidden = self.queues.get(&queue).into_iter().flat_map(QueueState::all_hidden);
+        let hidden = self.queues.get(queue).into_iter().flat_map(QueueState::all_hidden);
         hidden.filter(|(_, row)| row.is_delayed(now_ms)).map(|(seq, _)| seq).collect()
     }
 
     /// How many groups of a FIFO queue have messages in flight.
     pub fn groups_in_flight(&self, queue: QueueId, now_ms: u64) -> u64 {
         let now_ms = now_ms.max(self.shard.clock_ms);
-        self.queues.get(&queue).map_or(0, |state| state.groups_in_flight(now_ms))
-    }
-
-    /// Whether messages of tenants of a standard queue are in flight or were lately.
-    pub fn is_shared(&self, queue: QueueId, now_ms: u64) -> bool {
-        let now_ms = now_ms.max(self.shard.clock_ms);
-        let tenants = self.queues.get(&queue).and_then(QueueState::tenants);
-        tenants.is_some_and(|tenants| !tenants.is_over(now_ms))
+        self.queues.get(queue).map_or(0, |state| state.groups_in_flight(now_ms))
     }
 
     /// What tenants use of a standard queue, naming those with more than a `part`-th; `None` when
     /// it has none. Looks at every tenant.
     pub fn shares(&self, queue: QueueId, part: u64, now_ms: u64) -> Option<Shares> {
         let now_ms = now_ms.max(self.shard.clock_ms);
-        self.queues.get(&queue)?.tenants()?.shares(part, now_ms)
+        self.queues.get(queue)?.tenants()?.shares(part, now_ms)
     }
 
     /// One tenant's part of a standard queue.
     pub fn share(&self, queue: QueueId, group: GroupKey, now_ms: u64) -> TenantShare {
         let now_ms = now_ms.max(self.shard.clock_ms);
         let none = TenantShare { group, in_flight: 0, busy_ms: 0 };
-        let tenants = self.queues.get(&queue).and_then(QueueState::tenants);
+        let tenants = self.queues.get(queue).and_then(QueueState::tenants);
         tenants.map_or(none, |tenants| tenants.share(group, now_ms))
     }
 
@@ -169,7 +208,7 @@ impl Machine {
         read: &impl Read,
     ) -> io::Result<Option<Vec<Seq>>> {
         let now_ms = now_ms.max(self.shard.clock_ms);
-        let Some(state) = self.queues.get(&queue).filter(|state| state.row.fifo) else {
+        let Some(state) = self.queues.get(queue).filter(|state| state.row.fifo) else {
             return Ok(None);
         };
         let row = apply::attempt::find(read, queue, key, now_ms)?;
@@ -179,18 +218,18 @@ impl Machine {
 
     /// One queue's row; `None` when the shard does not know the queue.
     pub fn queue(&self, queue: QueueId) -> Option<&QueueRow> {
-        self.queues.get(&queue).map(|state| &state.row)
+        self.queues.get(queue).map(|state| &state.row)
     }
 
     /// The row of a message that was delayed or received.
     pub fn hidden(&self, queue: QueueId, seq: Seq) -> Option<&Hidden> {
-        self.queues.get(&queue)?.hidden(seq)
+        self.queues.get(queue)?.hidden(seq)
     }
 
     /// The first end of a delay or lease of this queue after `after_ms` (and after the shard's
     /// clock): when an alarm for it is due.
     pub fn next_visible_at_ms(&self, queue: QueueId, after_ms: u64) -> Option<u64> {
-        self.queues.get(&queue)?.next_visible_at_ms(after_ms.max(self.shard.clock_ms))
+        self.queues.get(queue)?.next_visible_at_ms(after_ms.max(self.shard.clock_ms))
     }
 
     /// Whether an Expire would find something (a message or deduplication keys), as far as that is
@@ -220,7 +259,7 @@ impl Machine {
     /// # Errors
     /// When the store fails.
     pub fn oldest(&mut self, queue: QueueId, read: &impl Read) -> io::Result<Option<MessageHead>> {
-        let Some(state) = self.queues.get_mut(&queue).filter(|state| state.row.messages > 0) else {
+        let Some(state) = self.queues.get_mut(queue).filter(|state| state.row.messages > 0) else {
             return Ok(None);
         };
         let from = state.floor.max(state.row.purged_below);
@@ -232,7 +271,7 @@ impl Machine {
     }
 
     pub(crate) fn state(&self, queue: QueueId) -> Option<&QueueState> {
-        self.queues.get(&queue)
+        self.queues.get(queue)
     }
 
     fn apply_identified<R: Read, W: Write>(

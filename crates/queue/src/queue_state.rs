@@ -49,6 +49,8 @@ pub(crate) struct QueueState {
     pub(crate) stored: bool,
     /// Whether the running batch changed the row.
     pub(crate) dirty: bool,
+    /// Whether it is in the set of busy queues.
+    pub(crate) is_busy: bool,
 }
 
 impl QueueState {
@@ -73,6 +75,7 @@ impl QueueState {
             floor: row.purged_below,
             stored: false,
             dirty: false,
+            is_busy: false,
         }
     }
 
@@ -94,6 +97,7 @@ impl QueueState {
             }
         }
         state.floor = floor.max(row.purged_below);
+        state.is_busy = !state.waiting.is_empty();
         if planted!(GroupForgotten) {
             state.groups.clear();
         }
@@ -187,9 +191,10 @@ impl QueueState {
 
     /// Everything below `below` is gone, and that is everything the queue had.
     pub(crate) fn clear(&mut self, below: Seq) {
-        let (stored, dirty, promoted_ms) = (self.stored, self.dirty, self.promoted_ms);
+        let QueueState { stored, dirty, is_busy, promoted_ms, .. } = *self;
         let QueueRow { fifo, epoch, .. } = self.row;
-        *self = QueueState { stored, dirty, promoted_ms, ..QueueState::new(below, fifo) };
+        let fresh = QueueState::new(below, fifo);
+        *self = QueueState { stored, dirty, is_busy, promoted_ms, ..fresh };
         self.row.epoch = if planted!(FenceForgotten) { 0 } else { epoch };
     }
 
@@ -202,6 +207,19 @@ impl QueueState {
             }
         }
         QueueCounts { visible: self.row.messages - in_flight - delayed, in_flight, delayed }
+    }
+
+    /// Whether messages wait for the end of a delay or lease, or tenants used the queue lately. If not, it
+    /// is not busy from now on.
+    pub(crate) fn stays_busy(&mut self, now_ms: u64) -> bool {
+        let waits = self.waiting.last().is_some_and(|(at_ms, _)| *at_ms > now_ms);
+        self.is_busy = waits || self.is_shared(now_ms);
+        self.is_busy
+    }
+
+    /// Whether messages of tenants of a standard queue are in flight or were lately.
+    pub(crate) fn is_shared(&self, now_ms: u64) -> bool {
+        self.tenants().is_some_and(|tenants| !tenants.is_over(now_ms))
     }
 
     /// The first end of a delay or lease after `after_ms`.

@@ -167,6 +167,8 @@ struct World {
     follower: Rig,
     model: Model,
     now_ms: u64,
+    /// The latest that `now_ms` ever was: who looks for busy queues has a clock that does not run back.
+    latest_ms: u64,
     proposed: Vec<Proposed>,
     reserved: BTreeSet<(u64, Seq)>,
     handles: Vec<(u64, u64, u32)>,
@@ -180,6 +182,7 @@ impl World {
             follower: Rig::new(),
             model: Model::default(),
             now_ms: 1_000_000,
+            latest_ms: 0,
             proposed: Vec::new(),
             reserved: BTreeSet::new(),
             handles: Vec::new(),
@@ -357,6 +360,8 @@ impl World {
         let mut expected: Vec<_> = self.model.entries.iter().map(|e| (e.queue, e.seq)).collect();
         expected.sort_unstable();
         assert_eq!(stored, expected);
+        assert_eq!(self.rig.machine.messages(), expected.len() as u64);
+        self.check_busy();
         for queue in (0..QUEUES).map(QueueId) {
             let mine = || self.model.entries.iter().filter(|entry| entry.queue == queue);
             for later_ms in [0, 30, 200] {
@@ -374,6 +379,24 @@ impl World {
                 assert!(mine().all(|entry| !entry.is_fresh() || entry.seq >= row.fresh_from));
             }
         }
+    }
+
+    /// Looked at one by one, the queues are found of which messages are hidden, and no others.
+    fn check_busy(&mut self) {
+        self.latest_ms = self.latest_ms.max(self.now_ms);
+        let now_ms = self.latest_ms;
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (busy, resume) = self.rig.machine.busy_after(after, 1, now_ms);
+            found.extend(busy.iter().map(|busy| (busy.queue, busy.counts)));
+            after = resume;
+            if after.is_none() {
+                break;
+            }
+        }
+        let counted = (0..QUEUES).map(QueueId).map(|it| (it, self.model.counts(it, now_ms)));
+        let hidden = counted.filter(|(_, counts)| counts.in_flight + counts.delayed > 0);
+        assert_eq!(found, hidden.collect::<Vec<_>>());
     }
 
     /// Everything that is left can be received once nothing is reserved and all time has passed.

@@ -200,6 +200,36 @@ fn purge_takes_visible_delayed_and_in_flight_messages() {
     assert_eq!(seqs(&rig.receive(9_000, Q, 10, 10)), [5]);
 }
 
+/// What is looked at every second must not be all that a shard knows.
+#[test]
+fn queues_at_rest_are_not_busy() {
+    let mut rig = Rig::new();
+    let queues = (1..=1_000).map(QueueId);
+    rig.run(1_000, queues.map(|queue| send(queue, 1, 0)).collect());
+    assert_eq!(rig.machine.messages(), 1_000);
+    let busy = |rig: &mut Rig, now_ms| {
+        let (busy, resume) = rig.machine.busy_after(None, 10, now_ms);
+        assert_eq!(resume, None);
+        busy.into_iter().map(|busy| (busy.queue, busy.counts)).collect::<Vec<_>>()
+    };
+    assert_eq!(busy(&mut rig, 1_000), []);
+    assert_eq!(rig.receive(1_000, QueueId(7), 1, 500).len(), 1);
+    rig.one(1_000, send(QueueId(9), 2, 700));
+    let leased = (QueueId(7), counts(0, 1, 0));
+    assert_eq!(busy(&mut rig, 1_000), [leased, (QueueId(9), counts(1, 0, 1))]);
+    assert_eq!(busy(&mut rig, 1_500), [(QueueId(9), counts(1, 0, 1))]);
+    // Received again, it is found again.
+    assert_eq!(rig.receive(1_500, QueueId(7), 1, 500).len(), 1);
+    assert_eq!(busy(&mut rig, 1_999), [leased]);
+    assert_eq!(busy(&mut rig, 2_000), []);
+    // All of them, too, can be walked piece by piece.
+    let pieces = [None, Some(QueueId(998)), Some(QueueId(1_000))];
+    let pieces = pieces.map(|after| rig.machine.queues_after(after, 3));
+    assert_eq!(pieces[0], [1, 2, 3].map(QueueId));
+    assert_eq!(pieces[1], [999, 1_000].map(QueueId));
+    assert_eq!(pieces[2], []);
+}
+
 #[test]
 fn a_dropped_queue_leaves_nothing() {
     let mut rig = Rig::new();

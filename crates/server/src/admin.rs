@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::http::{self, Page};
+use crate::http::{self, Making, Page};
 use crate::metrics;
 use crate::status;
 
@@ -42,7 +42,6 @@ impl Admin {
         match path {
             "/health" => Page::text(StatusCode::OK, "ok\n"),
             "/ready" => self.ready(),
-            "/metrics" => self.metrics(),
             "/status" => Page {
                 status: StatusCode::OK,
                 content_type: "application/json",
@@ -87,5 +86,12 @@ fn probes(path: &str) -> Page {
 
 /// Answers on the listener until it is dropped.
 pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
-    http::serve(listener, move |path| admin.page(path)).await;
+    let make = move |path: &str| match path {
+        "/metrics" => {
+            let admin = admin.clone();
+            Making::Slow(Box::new(move || admin.metrics()))
+        }
+        path => Making::Made(admin.page(path)),
+    };
+    http::serve(listener, make).await;
 }

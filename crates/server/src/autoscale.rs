@@ -5,7 +5,7 @@ use flotilla_autoscale::{AutoscaleArgs, CONTENT_TYPE, Controller, Metrics, liste
 use hyper::StatusCode;
 use tokio::net::TcpListener;
 
-use crate::http::{self, Page};
+use crate::http::{self, Making, Page};
 use crate::shutdown;
 use crate::telemetry::{self, Format};
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &AutoscaleArgs) -> anyhow::Result<()> {
             });
         }
         // Last, for whoever takes it for ready as soon as there is a page.
-        tokio::spawn(http::serve(listener, move |path| page(&metrics, path)));
+        tokio::spawn(http::serve(listener, move |path| Making::Made(page(&metrics, path))));
         tracing::info!(
             endpoint = %args.endpoint,
             queue = args.queue,

@@ -35,10 +35,29 @@ impl Page {
     }
 }
 
+/// How an answer comes about.
+pub(crate) enum Making {
+    /// Here it is.
+    Made(Page),
+    /// It may wait for the disk: on another thread.
+    Slow(Box<dyn FnOnce() -> Page + Send>),
+}
+
+impl Making {
+    async fn page(self) -> Page {
+        match self {
+            Self::Made(page) => page,
+            Self::Slow(make) => tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| {
+                Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+            }),
+        }
+    }
+}
+
 /// Answers GET and HEAD on the listener until it is dropped.
 pub(crate) async fn serve<F>(listener: TcpListener, page: F)
 where
-    F: Fn(&str) -> Page + Send + Sync + 'static,
+    F: Fn(&str) -> Making + Send + Sync + 'static,
 {
     let page = Arc::new(page);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -59,8 +78,8 @@ where
         tokio::spawn(async move {
             let _permit = permit;
             let service = service_fn(|request| {
-                let response = respond(&request, page.as_ref());
-                async move { Ok::<_, Infallible>(response) }
+                let page = asked(&request, page.as_ref());
+                async move { Ok::<_, Infallible>(response(page.page().await)) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -74,11 +93,14 @@ where
     }
 }
 
-fn respond(request: &Request<Incoming>, page: &impl Fn(&str) -> Page) -> Response<Full<Bytes>> {
-    let page = match *request.method() {
+fn asked(request: &Request<Incoming>, page: &impl Fn(&str) -> Making) -> Making {
+    match *request.method() {
         Method::GET | Method::HEAD => page(request.uri().path()),
-        _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
-    };
+        _ => Making::Made(Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")),
+    }
+}
+
+fn response(page: Page) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(page.text)));
     *response.status_mut() = page.status;
     let content_type = HeaderValue::from_static(page.content_type);

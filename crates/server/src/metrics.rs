@@ -8,11 +8,12 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flotilla_cluster::NodeCounters;
-use flotilla_cluster::Status;
+use flotilla_cluster::api::{Counts, Queue};
 use flotilla_cluster::node::Node;
+use flotilla_cluster::{AllGauges, NodeCounters, QueueGauges, Status};
 use flotilla_storage::log::{BATCH_RECORDS_BOUNDS, SYNC_US_BOUNDS};
 use flotilla_types::clock::{Clock as _, SystemClock};
+use flotilla_types::limits::QUEUE_SERIES_MAX;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -32,23 +33,26 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 const SECOND_US: f64 = 1e6;
 
-/// All that is read at one moment.
+/// All that is read at one moment. Reading may wait for the disk.
 #[derive(Debug)]
 struct Reading {
     status: Status,
     counters: Vec<(&'static str, &'static str, u64)>,
     queues: Queues,
+    other_queues: Option<Counts>,
     now_ms: u64,
     resident_bytes: Option<u64>,
 }
 
 impl Reading {
     fn of(node: &Node) -> Self {
-        let queues = node.queue_gauges().into_iter();
+        let AllGauges { queues, others } = node.queue_gauges(QUEUE_SERIES_MAX);
+        let named = |(queue, gauges): (Arc<Queue>, QueueGauges)| (queue.name.to_string(), gauges);
         Self {
             status: node.status(),
             counters: counters(node.counters()),
-            queues: queues.map(|(queue, gauges)| (queue.name.to_string(), gauges)).collect(),
+            queues: queues.into_iter().map(named).collect(),
+            other_queues: others,
             now_ms: SystemClock.now_ms(),
             resident_bytes: resident_bytes(),
         }
@@ -68,7 +72,7 @@ impl Collector for NodeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let reading = (self.0)();
         let mut page = Page(encoder);
-        queues::write(&mut page, reading.queues, reading.now_ms)?;
+        queues::write(&mut page, &reading.queues, reading.other_queues, reading.now_ms)?;
         for (name, help, value) in reading.counters {
             page.counter(name, help, value)?;
         }

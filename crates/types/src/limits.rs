@@ -18,6 +18,11 @@ pub const HTTP_BODY_BYTES_MAX: usize = 8 * 1_048_576;
 pub const HTTP_BODY_BYTES_DRAINED_MAX: usize = 64 * 1_048_576;
 /// Messages of one queue that are received and neither deleted nor visible again.
 pub const IN_FLIGHT_MAX: u32 = 120_000;
+/// Queues of which a node tells the others how many messages its shards have in flight: those with
+/// most. Of the others each node only counts its own.
+pub const IN_FLIGHT_QUEUES_TOLD_MAX: usize = 1_000;
+/// Queues of another node of which is noted what was taken there since that node's last word.
+pub const IN_FLIGHT_QUEUES_NOTED_MAX: usize = 10_000;
 /// A node with less room than this on its disk takes no new messages, unless its configuration says
 /// otherwise. Enough for the log's files, a flush and a few compactions.
 pub const FREE_BYTES_MIN: u64 = 512 * 1_048_576;
@@ -125,6 +130,11 @@ pub const LINK_CALLS_MAX: usize = 16_384;
 pub const LINK_CALL_BYTES_IN_WORK_MAX: usize = 128 * 1_048_576;
 /// Queues with metrics of their own on one node; the others count together.
 pub const QUEUE_SERIES_MAX: usize = 10_000;
+/// Queues of a shard that are looked at in one piece: then others get their turn.
+pub const QUEUES_LOOKED_AT_MAX: usize = 1_000;
+/// Queues that the janitor of a node visits in a second, over all shards. Where they are more than
+/// that, old messages go some seconds or minutes later; they are not handed out meanwhile.
+pub const QUEUES_SWEPT_MAX: usize = 1_000;
 /// Shards of one cluster.
 pub const SHARDS_MAX: u32 = 1_024;
 /// Nodes of one cluster: every node keeps links to every other.

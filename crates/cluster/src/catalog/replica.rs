@@ -1,6 +1,5 @@
 //! The catalog's replica on this node: what its group applies to, and what everybody reads.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -70,9 +69,11 @@ impl Catalog {
         Some(self.machine.read().by_id(id)?.queue.clone())
     }
 
-    pub(crate) fn queues(&self) -> HashMap<QueueId, Arc<Queue>> {
+    /// The first queues by name, at most so many, and whether these are all.
+    pub(crate) fn first_queues(&self, limit: usize) -> (Vec<Arc<Queue>>, bool) {
         let machine = self.machine.read();
-        machine.queues.values().map(|entry| (entry.queue.id, entry.queue.clone())).collect()
+        let first = machine.queues.values().take(limit).map(|entry| entry.queue.clone());
+        (first.collect(), machine.queues.len() <= limit)
     }
 
     /// Queues with shards that may have groups that live elsewhere.

@@ -66,7 +66,13 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 async fn judge_all(node: &Node, noisy: &mut BTreeMap<QueueId, Noisy>) {
     let shards = node.router.all_here();
-    let shared: BTreeSet<QueueId> = shards.iter().flat_map(Shard::shared_queues).collect();
+    let mut shared = BTreeSet::new();
+    node.each_busy_queue(|busy| {
+        if busy.is_shared {
+            shared.insert(busy.queue);
+        }
+    })
+    .await;
     // What was noisy here may have nothing in flight here any more.
     let mut heard = node.heard.take();
     heard.extend(noisy.keys());

@@ -1,30 +1,78 @@
 //! The limit on a queue's messages in flight, and the long polls that wait for room under it.
 //!
-//! What other nodes' shards have in flight is known as of a second ago, so the limit is kept about,
-//! not exactly. A poll that waits here looks again when something of the queue is deleted or made
+//! A node counts what the shards that it leads have in flight, and hears from the others every second how
+//! much that is in theirs (`in_flight`). What was taken there through this node since then is counted on
+//! top, so that one node alone does not pass the limit between two words; what several take in the same
+//! second they do not know of each other, so the limit is kept about, not exactly.
+//!
+//! A poll that waits here looks again when something of the queue is deleted or made
 //! visible through this node, and once a second; as many are let in as there is room for.
+//!
+//! Invariant: a node that says nothing keeps nobody from receiving: what it said last expires.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use flotilla_types::ids::QueueId;
-use flotilla_types::limits::BATCH_ENTRIES_MAX;
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::{BATCH_ENTRIES_MAX, IN_FLIGHT_QUEUES_NOTED_MAX};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::node::Node;
 
-/// Other nodes are asked for their numbers from this part of the limit on.
-const WATCHED_DIVISOR: u64 = 12;
+/// How long a node's word holds: some may come late or get lost.
+const WORD: Duration = Duration::from_secs(5);
+/// Nodes do not speak of queues of which they have little in flight. What is untold so of all nodes
+/// together is this part of the limit at most.
+const UNTOLD_DIVISOR: u64 = 64;
 
 /// See the module.
 pub(crate) struct Crowd {
     in_flight_max: u64,
-    /// In-flight messages at other nodes' shards, as they last said, for queues near the limit.
-    elsewhere: Mutex<HashMap<QueueId, u64>>,
+    elsewhere: Mutex<BTreeMap<NodeId, Elsewhere>>,
     waiting: Mutex<HashMap<QueueId, Waiting>>,
+}
+
+/// What another node's shards have in flight.
+#[derive(Default)]
+struct Elsewhere {
+    /// As it said, and until when that holds. Queues that are missing have little or nothing.
+    said: HashMap<QueueId, u64>,
+    until: Option<Instant>,
+    /// What was taken there through this node since its last word, less what was given back.
+    since: HashMap<QueueId, i64>,
+    /// The same of the turn before that, if it said nothing then.
+    before: HashMap<QueueId, i64>,
+    has_spoken: bool,
+}
+
+impl Elsewhere {
+    fn in_flight(&self, queue: QueueId, now: Instant) -> u64 {
+        let holds = self.until.is_some_and(|until| until > now);
+        let said = self.said.get(&queue).copied().filter(|_| holds).unwrap_or(0);
+        let noted = [&self.since, &self.before].map(|noted| noted.get(&queue).copied());
+        said.saturating_add_signed(noted.into_iter().flatten().sum())
+    }
+
+    fn note(&mut self, queue: QueueId, by: i64) {
+        if self.since.len() < IN_FLIGHT_QUEUES_NOTED_MAX || self.since.contains_key(&queue) {
+            *self.since.entry(queue).or_insert(0) += by;
+        }
+    }
+
+    fn hear(&mut self, said: HashMap<QueueId, u64>, now: Instant) {
+        *self = Self { said, until: Some(now + WORD), has_spoken: true, ..Self::default() };
+    }
+
+    fn turn(&mut self) {
+        // Otherwise it has nothing to tell, or cannot: what it does not know after a turn it never will.
+        if !std::mem::take(&mut self.has_spoken) {
+            self.before = std::mem::take(&mut self.since);
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -50,14 +98,28 @@ impl Crowd {
         }
     }
 
-    /// From so many in-flight messages here on, other nodes are asked for theirs.
-    pub(crate) fn watched_from(&self) -> u64 {
-        (self.in_flight_max / WATCHED_DIVISOR).max(1)
+    /// From so many messages in flight in its shards on a node tells the others of a queue.
+    pub(crate) fn told_from(&self, nodes: usize) -> u64 {
+        (self.in_flight_max / (UNTOLD_DIVISOR * nodes as u64)).max(1)
     }
 
-    /// What the other nodes said; queues that are missing have none.
-    pub(crate) fn note_elsewhere(&self, elsewhere: HashMap<QueueId, u64>) {
-        *self.elsewhere.lock() = elsewhere;
+    /// Another node says what its shards have in flight.
+    pub(crate) fn hear(&self, from: NodeId, said: HashMap<QueueId, u64>, now: Instant) {
+        self.elsewhere.lock().entry(from).or_default().hear(said, now);
+    }
+
+    /// Another node's shards have so many more in flight, or fewer, by a request through this one.
+    pub(crate) fn note(&self, at: NodeId, queue: QueueId, by: i64) {
+        self.elsewhere.lock().entry(at).or_default().note(queue, by);
+    }
+
+    /// To be called as often as nodes speak.
+    pub(crate) fn turn(&self) {
+        self.elsewhere.lock().values_mut().for_each(Elsewhere::turn);
+    }
+
+    fn elsewhere(&self, queue: QueueId, now: Instant) -> u64 {
+        self.elsewhere.lock().values().map(|node| node.in_flight(queue, now)).sum()
     }
 
     /// Queues that polls wait for.
@@ -100,37 +162,36 @@ fn polls_for(room: u64) -> usize {
 }
 
 impl Node {
-    /// In the shards that are led here.
-    pub(crate) fn in_flight_here(&self, queue: QueueId) -> u64 {
-        let shards = self.router.all_here().into_iter();
-        shards.filter_map(|shard| Some(shard.counts(queue)?.in_flight)).sum()
-    }
-
     /// Messages that may still be received before the limit.
-    fn in_flight_room(&self, queue: QueueId) -> u64 {
-        let elsewhere = self.crowd.elsewhere.lock().get(&queue).copied().unwrap_or(0);
-        self.crowd.in_flight_max.saturating_sub(self.in_flight_here(queue) + elsewhere)
+    pub(crate) fn in_flight_room(&self, queue: QueueId) -> u64 {
+        let elsewhere = self.crowd.elsewhere(queue, Instant::now());
+        self.crowd.in_flight_max.saturating_sub(self.router.in_flight_here(queue) + elsewhere)
     }
 
-    /// Whether a queue is at the limit.
-    pub(crate) fn too_many_in_flight(&self, queue: QueueId) -> bool {
-        self.in_flight_room(queue) == 0
+    /// Messages of these shards that were in flight are not any more.
+    pub(crate) fn note_back(&self, queue: QueueId, shards: impl Iterator<Item = GroupId>) {
+        for shard in shards {
+            if let Some(leader) = self.router.leader(shard).filter(|leader| *leader != self.id) {
+                self.crowd.note(leader, queue, -1);
+            }
+        }
     }
 
-    /// Waits until a queue is below the limit; `false` if it is not in time.
-    pub(crate) async fn room_in_flight(&self, queue: QueueId, deadline: Instant) -> bool {
+    /// Waits until a queue is below the limit; 0 if it is not in time, else what room there is.
+    pub(crate) async fn room_in_flight(&self, queue: QueueId, deadline: Instant) -> u64 {
         let place = self.crowd.enter(queue);
         loop {
             let mut turn = pin!(place.turn.notified());
             // Before the look, or what changes right after it would be missed.
             turn.as_mut().enable();
-            if !self.too_many_in_flight(queue) {
-                return true;
+            let room = self.in_flight_room(queue);
+            if room > 0 {
+                return room;
             }
             tokio::select! {
                 () = turn => {}
-                () = tokio::time::sleep_until(deadline) => return false,
-                () = self.stopped() => return false,
+                () = tokio::time::sleep_until(deadline) => return 0,
+                () = self.stopped() => return 0,
             }
         }
     }
@@ -149,6 +210,7 @@ mod tests {
     use super::*;
 
     const QUEUE: QueueId = QueueId(1);
+    const OTHER: QueueId = QueueId(2);
 
     #[test]
     fn as_many_polls_as_there_is_room_for() {
@@ -156,8 +218,59 @@ mod tests {
         assert_eq!(polls_for(1), 1);
         assert_eq!(polls_for(10), 1);
         assert_eq!(polls_for(11), 2);
-        assert_eq!(Crowd::new(120_000).watched_from(), 10_000);
-        assert_eq!(Crowd::new(5).watched_from(), 1);
+    }
+
+    #[test]
+    fn what_nodes_do_not_tell_is_a_small_part_of_the_limit() {
+        for nodes in [1, 3, 5, 64] {
+            let untold = Crowd::new(120_000).told_from(nodes) * nodes as u64;
+            assert!(untold <= 120_000 / UNTOLD_DIVISOR);
+        }
+        assert_eq!(Crowd::new(5).told_from(3), 1);
+    }
+
+    #[test]
+    fn what_other_nodes_say_counts_until_they_say_something_else_or_nothing_for_long() {
+        let (crowd, now) = (Crowd::new(100), Instant::now());
+        crowd.hear(NodeId(2), HashMap::from([(QUEUE, 30), (OTHER, 1)]), now);
+        crowd.hear(NodeId(3), HashMap::from([(QUEUE, 12)]), now + Duration::from_secs(1));
+        assert_eq!(crowd.elsewhere(QUEUE, now), 42);
+        assert_eq!(crowd.elsewhere(OTHER, now), 1);
+        assert_eq!(crowd.elsewhere(QUEUE, now + WORD), 12, "the word of a node expires");
+        assert_eq!(crowd.elsewhere(QUEUE, now + 2 * WORD), 0);
+        crowd.hear(NodeId(3), HashMap::from([(OTHER, 5)]), now);
+        assert_eq!(crowd.elsewhere(QUEUE, now), 30, "what is not named is not there");
+        assert_eq!(crowd.elsewhere(OTHER, now), 6);
+    }
+
+    #[test]
+    fn what_was_taken_since_a_word_counts_on_top_of_it() {
+        let (crowd, now) = (Crowd::new(100), Instant::now());
+        crowd.note(NodeId(2), QUEUE, 10);
+        assert_eq!(crowd.elsewhere(QUEUE, now), 10, "also where nothing was said");
+        crowd.hear(NodeId(2), HashMap::from([(QUEUE, 25)]), now);
+        assert_eq!(crowd.elsewhere(QUEUE, now), 25, "it is in there");
+        crowd.note(NodeId(2), QUEUE, 10);
+        crowd.note(NodeId(2), QUEUE, -3);
+        crowd.note(NodeId(3), QUEUE, -40);
+        assert_eq!(crowd.elsewhere(QUEUE, now), 32, "no node has less than nothing");
+        // The turn in which it spoke, one in which it could have told, and it is none of its news.
+        for (turn, expected) in [32, 32, 25].into_iter().enumerate() {
+            crowd.turn();
+            assert_eq!(crowd.elsewhere(QUEUE, now), expected, "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn what_is_noted_is_bounded() {
+        let (crowd, now) = (Crowd::new(100), Instant::now());
+        let max = IN_FLIGHT_QUEUES_NOTED_MAX as u64;
+        for queue in 0..=max {
+            crowd.note(NodeId(2), QueueId(queue), 1);
+        }
+        crowd.note(NodeId(2), QueueId(0), 1);
+        assert_eq!(crowd.elsewhere(QueueId(0), now), 2);
+        assert_eq!(crowd.elsewhere(QueueId(max), now), 0);
     }
 
     #[test]

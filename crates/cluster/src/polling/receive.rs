@@ -79,6 +79,8 @@ struct Poll<'a> {
     /// For a FIFO queue: the shard where it lives, unless it is spread.
     home: Option<GroupId>,
     spec: ReceiveSpec,
+    /// As many as asked for, or as there is room for under the limit on messages in flight.
+    max: usize,
     received: Received,
     /// Whether any shard could be asked at all.
     reached: bool,
@@ -108,16 +110,13 @@ pub(crate) async fn receive(
     let settled = queue.placement.unsettled.is_empty();
     let home = (is_fifo && !queue.placement.spread && settled && !groups.is_empty())
         .then(|| fifo::shard_of(queue, None, &groups));
-    let mut poll =
-        Poll { node, groups, request, home, spec, received, reached: false, missed: false };
-    if node.too_many_in_flight(queue.id) {
-        if request.wait_seconds == 0 {
-            return Err(ReceiveError::TooManyInFlight);
-        }
-        // A long poll waits for the number to drop, and ends empty if it does not.
-        if !node.room_in_flight(queue.id, deadline).await {
-            return Ok(poll.received);
-        }
+    let (max, reached, missed) = (request.max_messages, false, false);
+    let mut poll = Poll { node, groups, request, home, spec, max, received, reached, missed };
+    if !poll.has_room_in_flight(deadline).await {
+        return match request.wait_seconds {
+            0 => Err(ReceiveError::TooManyInFlight),
+            _ => Ok(poll.received),
+        };
     }
     if is_fifo {
         poll.look_for_groups().await;
@@ -152,6 +151,19 @@ fn queue_name(source: &[u8]) -> Option<QueueName> {
 }
 
 impl Poll<'_> {
+    /// Whether more messages of the queue may be in flight, and how many. A long poll waits for the
+    /// number to drop, and ends empty if it does not.
+    async fn has_room_in_flight(&mut self, deadline: Instant) -> bool {
+        let queue = self.spec.queue;
+        let room = match self.node.in_flight_room(queue) {
+            0 if self.request.wait_seconds > 0 => self.node.room_in_flight(queue, deadline).await,
+            room => room,
+        };
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        self.max = self.request.max_messages.min(room);
+        room > 0
+    }
+
     /// What every poll starts with. A short poll asks a weighted random sample of the shards, and
     /// that is all. A long poll will ask all anyway; it looks first where that costs nothing.
     async fn sample(&mut self) {
@@ -290,7 +302,7 @@ impl Poll<'_> {
             let found = self.received.messages.len();
             // What stands for an attempt is handed out again, even if fewer are asked for now; and
             // it is on one shard.
-            let left = self.request.max_messages.saturating_sub(found);
+            let left = self.max.saturating_sub(found);
             if left == 0 || (self.spec.only_again && found > 0) {
                 break;
             }
@@ -320,7 +332,15 @@ impl Poll<'_> {
     ) -> Vec<Claimed> {
         let router = &self.node.router;
         match leader {
-            Some(leader) if leader != self.node.id => claim_at(router, leader, shards, spec).await,
+            Some(leader) if leader != self.node.id => {
+                let (queue, hides) = (spec.queue, spec.visibility_ms > 0 && !spec.only_again);
+                let claimed = claim_at(router, leader, shards, spec).await;
+                let count: usize = claimed.iter().map(Claimed::count).sum();
+                if hides && count > 0 {
+                    self.node.crowd.note(leader, queue, count as i64);
+                }
+                claimed
+            }
             // Without a known leader this answers that it is not the leader.
             _ => claim_here(router, shards, spec).await,
         }
@@ -394,6 +414,9 @@ impl Poll<'_> {
                     () = node.stopped() => return,
                 };
                 self.reached = true;
+                if !self.has_room_in_flight(deadline).await {
+                    return;
+                }
                 // Still parked: what arrives while these are asked is not missed.
                 self.ask(&found).await;
                 if !self.received.messages.is_empty() || self.may_stand_elsewhere() {
@@ -402,6 +425,11 @@ impl Poll<'_> {
                 // Reserved by others; if one of them gives something back, that wakes.
             };
             if let Wake::Available(shard) = wake {
+                self.reached = true;
+                // Without room it goes away, and the wake-up is passed on.
+                if !self.has_room_in_flight(deadline).await {
+                    return;
+                }
                 self.ask(&[shard]).await;
             }
             // Only now: until here, going away would have passed the wake-up on.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use flotilla_cluster::api::{Cluster as _, Queue, Receipt, ReceiveError, ReceiveRequest};
 use flotilla_cluster::node::Node;
 
-use crate::fleet::{Fleet, Settings, message, queue, short_poll};
+use crate::fleet::{Fleet, Settings, fifo_message, message, queue, short_poll};
 
 /// Receives through a node until it says that too many are in flight.
 async fn crowd(node: &Node, queue: &Queue) -> Vec<Receipt> {
@@ -69,4 +69,78 @@ async fn a_long_poll_at_the_in_flight_limit_ends_empty_if_the_number_stays() {
     let changed = fleet.node(1).change_visibility(&created, changes).await;
     assert!(changed.iter().all(Result::is_ok));
     assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
+}
+
+const LIMIT: usize = 60;
+/// What may be taken of the shards of two other nodes just when they speak.
+const SLACK: usize = 20;
+
+fn limited() -> Settings {
+    Settings { in_flight_max: LIMIT as u32, ..Settings::default() }
+}
+
+/// Until a node says that too many are in flight. What it gives out before that is given back.
+async fn refuses(node: &Node, queue: &Queue) {
+    let begin = Instant::now();
+    while let Ok(received) = node.receive(queue, short_poll()).await {
+        let back = received.messages.into_iter().map(|message| (message.receipt, 0));
+        node.change_visibility(queue, back.collect()).await;
+        assert!(begin.elapsed() < Duration::from_secs(60), "it does not hear of the others");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// As many as that on each node would be three times the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_in_flight_limit_is_that_of_the_queue_and_not_of_each_node() {
+    let fleet = Fleet::start_with(3, limited()).await;
+    let created = queue(fleet.node(1), "whole", &[]).await;
+    for batch in 0..60 {
+        let messages = (10 * batch..10 * (batch + 1)).map(message).collect();
+        let sent = fleet.node(1 + batch % 3).send(&created, messages).await;
+        assert!(sent.iter().all(Result::is_ok));
+    }
+    let receipts = crowd(fleet.node(1), &created).await;
+    let taken = receipts.len();
+    assert!((LIMIT..=LIMIT + SLACK).contains(&taken), "{taken} in flight");
+    // Those who took none of them hear of it.
+    for id in [2, 3] {
+        refuses(fleet.node(id), &created).await;
+        let long = ReceiveRequest { wait_seconds: 1, ..short_poll() };
+        assert_eq!(fleet.node(id).receive(&created, long).await.unwrap().messages, []);
+    }
+    let in_flight = fleet.node(2).counts(&created).await.unwrap().in_flight as usize;
+    assert!((LIMIT..=LIMIT + SLACK).contains(&in_flight), "{in_flight} in flight");
+    // And of the end of it.
+    let deleted = fleet.node(1).delete(&created, receipts).await;
+    assert!(deleted.iter().all(Result::is_ok));
+    for id in [1, 2, 3] {
+        let long = ReceiveRequest { wait_seconds: 20, ..short_poll() };
+        assert!(!fleet.node(id).receive(&created, long).await.unwrap().messages.is_empty());
+    }
+}
+
+/// A FIFO queue lives on one shard, and most gateways lead nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leads_nothing_of_a_queue_keeps_its_in_flight_limit_too() {
+    let fleet = Fleet::start_with(3, limited()).await;
+    let created = queue(fleet.node(1), "elsewhere.fifo", &[("FifoQueue", "true")]).await;
+    let mut home = None;
+    for batch in 0..20 {
+        let messages = (10 * batch..10 * (batch + 1)).map(fifo_message).collect();
+        for sent in fleet.node(1).send(&created, messages).await {
+            home = sent.unwrap().place;
+        }
+    }
+    let (shard, _) = home.unwrap();
+    let leads = |id: &u64| {
+        let status = fleet.node(*id).status();
+        status.groups.iter().any(|group| group.group == shard && group.leads)
+    };
+    let others: Vec<u64> = (1..=3).filter(|id| !leads(id)).collect();
+    let taken = crowd(fleet.node(others[0]), &created).await.len();
+    assert!((LIMIT..=LIMIT + SLACK).contains(&taken), "{taken} in flight");
+    for id in 1..=3 {
+        refuses(fleet.node(id), &created).await;
+    }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_cluster::AllGauges;
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster as _, Queue, RemovePermissionError, TagError, Trouble,
+    AddPermissionError, Cluster as _, Counts, Outgoing, Queue, ReceiveRequest,
+    RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::Node;
 use flotilla_types::attributes::{GrantError, RevokeError};
@@ -13,7 +15,7 @@ use flotilla_types::ids::NodeId;
 use flotilla_types::names::{AccountId, QueueName};
 use flotilla_types::permission::{GrantableAction, Label, Permission};
 
-use crate::fleet::{Fleet, drain, message, queue};
+use crate::fleet::{Fleet, drain, message, queue, short_poll};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_and_share_a_queue() {
@@ -150,4 +152,33 @@ async fn counts_are_of_all_shards_or_an_error() {
     let alone = fleet.node(1).counts(&created).await.map(|counts| counts.visible);
     let refused = Err(Trouble::Unavailable { maybe_applied: false });
     assert!(alone == Ok(60) || alone == refused, "{alone:?}");
+}
+
+/// The metrics of a million queues would cost more than the queues.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_beyond_a_bound_have_their_numbers_together() {
+    let fleet = Fleet::start(1).await;
+    let node = fleet.node(1);
+    for (name, count) in [("a", 1), ("b", 2), ("c", 4), ("d", 8)] {
+        let created = queue(node, name, &[]).await;
+        for number in 0..count {
+            node.send(&created, vec![message(number)]).await[0].clone().unwrap();
+        }
+        let delayed = Outgoing { delay_seconds: 900, ..message(100) };
+        node.send(&created, vec![delayed]).await[0].clone().unwrap();
+        let one = ReceiveRequest { max_messages: 1, wait_seconds: 1, ..short_poll() };
+        assert_eq!(node.receive(&created, one).await.unwrap().messages.len(), 1);
+    }
+    let counts = |visible| Counts { visible, in_flight: 1, delayed: 1, oldest_entered_ms: None };
+    let AllGauges { queues, others } = node.queue_gauges(4);
+    let seen = queues.into_iter().map(|(queue, gauges)| {
+        assert!(gauges.all.oldest_entered_ms.is_some());
+        (queue.name.to_string(), Counts { oldest_entered_ms: None, ..gauges.all })
+    });
+    let all = [("a", 0), ("b", 1), ("c", 3), ("d", 7)].map(|(name, n)| (name.into(), counts(n)));
+    assert_eq!(seen.collect::<Vec<_>>(), all);
+    assert_eq!(others, None);
+    let AllGauges { queues, others } = node.queue_gauges(2);
+    assert_eq!(queues.len(), 2);
+    assert_eq!(others, Some(counts(3).plus(counts(7))));
 }

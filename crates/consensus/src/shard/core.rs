@@ -20,7 +20,7 @@ use flotilla_wire::command::decode_batch;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Backlog, ReceiveSpec, Reserved, ShardEvents, ShardNoise, ShardTenants};
+use super::{Backlog, BusyPiece, ReceiveSpec, Reserved, ShardEvents, ShardNoise, ShardTenants};
 use crate::codec::invalid;
 use crate::state_machine::Application;
 use crate::types::Answer;
@@ -213,12 +213,17 @@ impl Core {
         Backlog { visible, noisy: leading.is_some_and(|leading| leading.window.is_noisy(queue)) }
     }
 
-    pub(crate) fn shared_queues(&self) -> Vec<QueueId> {
+    pub(crate) fn busy_after(&self, after: Option<QueueId>, limit: usize) -> BusyPiece {
         let now_ms = self.now_ms();
-        let inner = self.inner.lock();
-        let machine = inner.machine();
-        let queues = machine.queues().map(|(queue, _)| queue);
-        queues.filter(|queue| machine.is_shared(*queue, now_ms)).collect()
+        let mut inner = self.inner.lock();
+        match &mut inner.machine {
+            Some(machine) => machine.busy_after(after, limit, now_ms),
+            None => (Vec::new(), None),
+        }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.inner.lock().machine().messages()
     }
 
     pub(crate) fn set_noisy(&self, queue: QueueId, groups: &[GroupKey]) {
@@ -267,8 +272,8 @@ impl Core {
         self.inner.lock().machine().groups_in_flight(queue, now_ms)
     }
 
-    pub(crate) fn queues(&self) -> Vec<QueueId> {
-        self.inner.lock().machine().queues().map(|(queue, _)| queue).collect()
+    pub(crate) fn queues_after(&self, after: Option<QueueId>, limit: usize) -> Vec<QueueId> {
+        self.inner.lock().machine().queues_after(after, limit)
     }
 
     pub(crate) fn oldest_entered_ms(

@@ -27,7 +27,11 @@ use crate::group::{Group, Leadership};
 use crate::state_machine::Application;
 
 pub use self::moving::{MoveOutcome, MoveSpec, MoveTarget};
+pub use flotilla_queue::machine::BusyQueue;
 pub use flotilla_queue::{QueueCounts, Shares, TenantShare};
+
+/// Some busy queues, and after which to look on, if there may be more.
+pub type BusyPiece = (Vec<BusyQueue>, Option<QueueId>);
 
 /// What a shard tells the node it is on. Called with the shard's lock held: must be quick and
 /// must not call back.
@@ -228,9 +232,16 @@ impl Shard {
         Some(self.core.backlog(queue))
     }
 
-    /// The standard queues of which messages of tenants are or were lately in flight.
-    pub fn shared_queues(&self) -> Vec<QueueId> {
-        self.check_leader().map_or_else(|_| Vec::new(), |()| self.core.shared_queues())
+    /// Queues of which messages are in flight or delayed, or tenants' were lately, after one, in order; none
+    /// when this replica does not lead. Looks at `limit` queues at most: those at rest cost nothing.
+    pub fn busy_after(&self, after: Option<QueueId>, limit: usize) -> BusyPiece {
+        self.check_leader()
+            .map_or_else(|_| (Vec::new(), None), |()| self.core.busy_after(after, limit))
+    }
+
+    /// Messages of all queues; 0 when this replica does not lead.
+    pub fn messages(&self) -> u64 {
+        self.check_leader().map_or(0, |()| self.core.messages())
     }
 
     /// Says whose messages of a standard queue are handed out only when there are no others, until
@@ -274,9 +285,9 @@ impl Shard {
         self.group.state().groups_after(queue, after, limit)
     }
 
-    /// The queues that have state in this shard.
-    pub fn queues(&self) -> Vec<QueueId> {
-        self.core.queues()
+    /// Up to `limit` queues that have state in this shard, after one, in order.
+    pub fn queues_after(&self, after: Option<QueueId>, limit: usize) -> Vec<QueueId> {
+        self.core.queues_after(after, limit)
     }
 
     /// Since when the queue has its oldest message in this shard.

@@ -3,8 +3,9 @@
 use flotilla_probe::planted;
 use flotilla_types::limits::VISIBILITY_SECONDS_MAX;
 
-use crate::apply::{Context, Queues};
+use crate::apply::Context;
 use crate::command::{ChangeVisibility, Reply, VisibilityError};
+use crate::queues::Queues;
 use crate::store::{Hidden, Read, Write};
 
 const VISIBILITY_MS_MAX: u64 = VISIBILITY_SECONDS_MAX as u64 * 1_000;
@@ -13,7 +14,7 @@ const VISIBILITY_MS_MAX: u64 = VISIBILITY_SECONDS_MAX as u64 * 1_000;
 /// hidden under the handle's receive, that went well, and so it did if the end of the lease was
 /// asked for and is there. All else can have come later.
 pub(crate) fn repeated(queues: &Queues, now_ms: u64, command: &ChangeVisibility) -> Reply {
-    let row = queues.get(&command.queue).and_then(|state| state.hidden(command.seq));
+    let row = queues.get(command.queue).and_then(|state| state.hidden(command.seq));
     let row = row.filter(|row| row.receive_count == command.receive);
     let within = |received_ms: u64| {
         now_ms.saturating_add(command.visibility_ms)
@@ -35,7 +36,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     ctx: &mut Context<'_, R, W>,
     command: &ChangeVisibility,
 ) -> Result<(), VisibilityError> {
-    let state = queues.get_mut(&command.queue).ok_or(VisibilityError::NotInFlight)?;
+    let state = queues.get_mut(command.queue).ok_or(VisibilityError::NotInFlight)?;
     state.promote(ctx.now_ms);
     let row = *state
         .hidden(command.seq)

@@ -4,9 +4,10 @@
 use flotilla_probe::{failpoint, planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, send};
+use crate::apply::{Context, send};
 use crate::command::Redrive;
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{Message, Moved, Read, Write};
 
 /// A message that left its queue and has not arrived yet.
@@ -52,7 +53,7 @@ pub(crate) fn arrive<R: Read, W: Write>(
 ) {
     failpoint!(DeadLetter);
     sometimes!(LetterArrived);
-    if planted!(LetterLost) && !queues.contains_key(&target) {
+    if planted!(LetterLost) && !queues.contains(target) {
         return;
     }
     if planted!(LetterTwice) {

@@ -2,15 +2,16 @@
 
 use flotilla_probe::planted;
 
-use crate::apply::{Context, Queues};
+use crate::apply::Context;
 use crate::command::{Delete, HandleExpired, Reply};
+use crate::queues::Queues;
 use crate::store::{Read, Write};
 
 /// What the first application of a delete answered. Only one that did not remove the message leaves
 /// it there, and in a FIFO queue that is one whose receive was over: to say that it is deleted would
 /// be a lie that the next receive shows.
 pub(crate) fn repeated(queues: &Queues, command: &Delete) -> Reply {
-    let refused = queues.get(&command.queue).is_some_and(|state| {
+    let refused = queues.get(command.queue).is_some_and(|state| {
         let row = state.hidden(command.seq);
         state.row.fifo && row.is_some_and(|row| row.issued(command.receive))
     });
@@ -25,7 +26,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     ctx: &mut Context<'_, R, W>,
     command: &Delete,
 ) -> Reply {
-    if let Some(state) = queues.get_mut(&command.queue) {
+    if let Some(state) = queues.get_mut(command.queue) {
         state.promote(ctx.now_ms);
         let row = state.hidden(command.seq).filter(|row| row.issued(command.receive));
         let Some(row) = row else { return Reply::Deleted(Ok(())) };

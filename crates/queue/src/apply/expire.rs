@@ -6,9 +6,10 @@ use flotilla_probe::sometimes;
 use flotilla_types::ids::{QueueId, Seq};
 use flotilla_types::limits::{EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX};
 
-use crate::apply::{Context, Queues, duplicate, is_expired};
+use crate::apply::{Context, duplicate, is_expired};
 use crate::command::Reply;
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{Read, Write};
 
 /// Heads of the first read: most of the time the oldest message is young enough.
@@ -32,7 +33,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     retention_ms: u64,
     from: Seq,
 ) -> io::Result<Reply> {
-    let Some(state) = queues.get_mut(&queue) else {
+    let Some(state) = queues.get_mut(queue) else {
         return Ok(Reply::Expired { removed: 0, resume: None });
     };
     state.promote(ctx.now_ms);

@@ -5,9 +5,10 @@ use std::io;
 use flotilla_probe::sometimes;
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues, group};
+use crate::apply::{Context, group};
 use crate::command::{Elsewhere, Send};
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{Read, Write};
 
 /// A queue that this shard does not know starts here: it has to remember the epoch.
@@ -18,7 +19,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     epoch: u64,
 ) {
     let next_seq = ctx.next_seq;
-    let state = queues.entry(queue).or_insert_with(|| QueueState::new(next_seq, true));
+    let state = queues.get_or_insert_with(queue, || QueueState::new(next_seq, true));
     if epoch > state.row.epoch {
         state.row.epoch = epoch;
         ctx.row_changed(queue, state);
@@ -33,7 +34,7 @@ pub(crate) fn admit<R: Read, W: Write>(
     send: &Send,
 ) -> io::Result<Result<(), Elsewhere>> {
     let Send { queue, placing, .. } = *send;
-    let known = queues.get(&queue).map_or(0, |state| state.row.epoch);
+    let known = queues.get(queue).map_or(0, |state| state.row.epoch);
     if placing.epoch < known {
         sometimes!(StalePlacing);
         return Ok(Err(Elsewhere::Stale));

@@ -3,8 +3,9 @@
 
 use std::io;
 
-use crate::apply::{Context, Queues, is_expired, receive, send};
+use crate::apply::{Context, is_expired, receive, send};
 use crate::command::{Move, Reply};
+use crate::queues::Queues;
 use crate::store::{Message, Read, Write};
 
 /// Keeps content and group; identity, age and number of receives begin anew.
@@ -16,7 +17,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     let queue = command.queue;
     let mut moved = 0;
     for candidate in &command.candidates {
-        let Some(state) = queues.get_mut(&queue) else { break };
+        let Some(state) = queues.get_mut(queue) else { break };
         state.promote(ctx.now_ms);
         let Some(message) = receive::receivable(state, ctx, queue, candidate.seq)? else {
             continue;

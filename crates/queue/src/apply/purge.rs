@@ -3,9 +3,10 @@
 use flotilla_probe::planted;
 use flotilla_types::ids::QueueId;
 
-use crate::apply::{Context, Queues, duplicate, group};
+use crate::apply::{Context, duplicate, group};
 use crate::command::Reply;
 use crate::effect::Effect;
+use crate::queues::Queues;
 use crate::store::{Read, Write};
 
 pub(crate) fn apply<R: Read, W: Write>(
@@ -13,7 +14,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     ctx: &mut Context<'_, R, W>,
     queue: QueueId,
 ) -> Reply {
-    let Some(state) = queues.get_mut(&queue) else {
+    let Some(state) = queues.get_mut(queue) else {
         return Reply::Purged(0);
     };
     let removed = state.row.messages;
@@ -24,6 +25,7 @@ pub(crate) fn apply<R: Read, W: Write>(
             group::cleared(ctx, queue);
         }
     }
+    ctx.messages -= removed as i64;
     duplicate::forget_all(state, ctx, queue);
     let below = if planted!(PurgeOfLater) { ctx.next_seq.next() } else { ctx.next_seq };
     state.clear(below);

@@ -5,9 +5,10 @@ use std::io;
 use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, attempt, corrupt, dead_letter, is_expired};
+use crate::apply::{Context, attempt, corrupt, dead_letter, is_expired};
 use crate::command::{Lease, Receive, Reply};
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{Hidden, Message, Read, Write};
 
 pub(crate) fn apply<R: Read, W: Write>(
@@ -16,7 +17,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     command: &Receive,
 ) -> io::Result<Reply> {
     let queue = command.queue;
-    let Some(state) = queues.get_mut(&queue) else {
+    let Some(state) = queues.get_mut(queue) else {
         return Ok(Reply::Received(Vec::new()));
     };
     state.promote(ctx.now_ms);

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::apply::{Context, Queues, corrupt};
+use crate::apply::{Context, corrupt};
 use crate::command::Redelay;
+use crate::queues::Queues;
 use crate::store::{Hidden, Read, Write};
 
 /// Counted from when the queue got each message, as if it had come with this delay. One whose
@@ -13,7 +14,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     ctx: &mut Context<'_, R, W>,
     command: &Redelay,
 ) -> io::Result<()> {
-    let Some(state) = queues.get_mut(&command.queue) else { return Ok(()) };
+    let Some(state) = queues.get_mut(command.queue) else { return Ok(()) };
     state.promote(ctx.now_ms);
     let first_seq = ctx.first_seq;
     for seq in command.candidates.iter().copied().filter(|seq| *seq < first_seq) {

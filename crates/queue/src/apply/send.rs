@@ -5,10 +5,11 @@ use std::io;
 use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
-use crate::apply::{Context, Queues, duplicate, fence, group};
+use crate::apply::{Context, duplicate, fence, group};
 use crate::command::{Accepted, Reply, Send};
 use crate::effect::Effect;
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{Hidden, Message, OriginalRow, Read, Write};
 
 /// A queue that this shard does not know starts here: whether it exists was checked before. A send
@@ -23,7 +24,7 @@ pub(crate) fn apply<R: Read, W: Write>(
         if let Some(OriginalRow { seq, message_id, .. }) = duplicate::find(ctx, queue, key)? {
             sometimes!(DuplicateFound);
             if planted!(DuplicateRenews)
-                && let Some(state) = queues.get_mut(&queue)
+                && let Some(state) = queues.get_mut(queue)
             {
                 let row = OriginalRow { seq, message_id, sent_ms: ctx.now_ms };
                 duplicate::remember(state, ctx, queue, key, row);
@@ -63,7 +64,7 @@ pub(crate) fn store<'q, R: Read, W: Write>(
 ) -> (Seq, &'q mut QueueState) {
     let seq = ctx.next_seq;
     ctx.next_seq = seq.next();
-    let state = queues.entry(queue).or_insert_with(|| QueueState::new(seq, fifo));
+    let state = queues.get_or_insert_with(queue, || QueueState::new(seq, fifo));
     state.promote(ctx.now_ms);
     ctx.write.put_message(queue, seq, message);
     if message.delayed {
@@ -81,6 +82,7 @@ pub(crate) fn store<'q, R: Read, W: Write>(
     }
     group::changed(ctx, queue, state, message.group, 1);
     state.row.messages += 1;
+    ctx.messages += 1;
     state.row.mixed_ages |= message.sent_ms < ctx.now_ms;
     ctx.row_changed(queue, state);
     (seq, state)

@@ -1,0 +1,96 @@
+//! Each node tells the others once a second what its shards have in flight, of its large queues. What
+//! they make of it is in `crowd`.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_transport::Lane;
+use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::IN_FLIGHT_QUEUES_TOLD_MAX;
+use flotilla_wire::DecodeError;
+use flotilla_wire::proto::cluster as pb;
+use futures::future::join_all;
+use prost::Message as _;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::forward::method;
+use crate::node::Node;
+
+/// Between two words.
+const ROUND: Duration = Duration::from_secs(1);
+/// One word to a peer.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells, and lets waiting polls in, until the node ends.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(ROUND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_told = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = node.stopped() => return,
+        }
+        node.crowd.turn();
+        for queue in node.crowd.awaited() {
+            node.let_in(queue);
+        }
+        let word = large_queues(&node).await;
+        let tells = !word.is_empty();
+        // Once with nothing, so that the others need not wait for the end of what was said before.
+        if tells || has_told {
+            tell(&node, word).await;
+        }
+        has_told = tells;
+    }
+}
+
+/// The queues of which much is in flight in the shards that are led here, those with most first.
+async fn large_queues(node: &Node) -> Vec<(QueueId, u64)> {
+    let told_from = node.crowd.told_from(node.peers.len() + 1);
+    let shards = node.router.led_here().len().max(1) as u64;
+    // Who has that much in all shards has this much in one.
+    let worth_adding = (told_from / shards).max(1);
+    let mut all: HashMap<QueueId, u64> = HashMap::new();
+    node.each_busy_queue(|busy| {
+        let in_flight = busy.counts.in_flight;
+        if in_flight >= worth_adding {
+            *all.entry(busy.queue).or_insert(0) += in_flight;
+        }
+    })
+    .await;
+    let mut large: Vec<_> = all.into_iter().filter(|(_, sum)| *sum >= told_from).collect();
+    large.sort_unstable_by_key(|(queue, sum)| (Reverse(*sum), *queue));
+    large.truncate(IN_FLIGHT_QUEUES_TOLD_MAX);
+    large
+}
+
+/// Tells all others at once.
+async fn tell(node: &Node, word: Vec<(QueueId, u64)>) {
+    let queue =
+        |(queue, in_flight): (QueueId, u64)| pb::QueueInFlight { queue: queue.0, in_flight };
+    let word = pb::InFlight { queues: word.into_iter().map(queue).collect() };
+    let payload: Bytes = word.encode_to_vec().into();
+    let told = node.peers.iter().map(|peer| {
+        let (transport, payload) = (node.host.transport(), payload.clone());
+        let (lane, group) = (Lane::Forward, GroupId(0));
+        transport.call(*peer, lane, group, method::IN_FLIGHT, payload, TELL_TIMEOUT)
+    });
+    // Who does not hear of it goes by the last word, until that expires.
+    join_all(told).await;
+}
+
+/// Answers what [`run`] tells.
+pub(crate) fn serve_in_flight(
+    node: &Node,
+    from: NodeId,
+    payload: Bytes,
+) -> Result<Bytes, DecodeError> {
+    let said = pb::InFlight::decode(payload)?.queues.into_iter().take(IN_FLIGHT_QUEUES_TOLD_MAX);
+    let said = said.map(|queue| (QueueId(queue.queue), queue.in_flight)).collect();
+    node.crowd.hear(from, said, Instant::now());
+    Ok(Bytes::new())
+}
