@@ -131,7 +131,8 @@ impl Engine {
     /// not in [`Self::groups`].
     ///
     /// # Errors
-    /// If another process has the log open (`WouldBlock`), and what the disk says.
+    /// If another process has the log open (`WouldBlock`), if a later build wrote any of it
+    /// (`Unsupported`; nothing is written then), and what the disk says.
     pub fn open(
         dir: &Path,
         options: LogOptions,

@@ -117,15 +117,10 @@ impl BatchHeader {
         out
     }
 
-    /// The header at the start of `bytes`, if there is one. Says nothing about the records.
+    /// The header at the start of `bytes`, if there is one of this version. Says nothing about the
+    /// records.
     pub(super) fn decode(bytes: &[u8]) -> Option<BatchHeader> {
-        let bytes = bytes.get(..BATCH_HEADER_BYTES)?;
-        if u32_at(bytes, 0) != MAGIC || u32_at(bytes, 60) != crc32fast::hash(&bytes[..60]) {
-            return None;
-        }
-        if u16::from_le_bytes([bytes[4], bytes[5]]) != VERSION {
-            return None;
-        }
+        let bytes = sealed(bytes).filter(|bytes| version(bytes) == VERSION)?;
         Some(BatchHeader {
             first: bytes[6] & FLAG_FIRST as u8 != 0,
             log_id: u64_at(bytes, 8),
@@ -136,6 +131,13 @@ impl BatchHeader {
             records: u32_at(bytes, 44),
             body_crc: u32_at(bytes, 48),
         })
+    }
+
+    /// Version and log of the header at the start of `bytes`, if it is one of another version: each has
+    /// these, and its checksum, where this one has them.
+    pub(super) fn of_another_version(bytes: &[u8]) -> Option<(u16, u64)> {
+        let bytes = sealed(bytes).filter(|bytes| version(bytes) != VERSION)?;
+        Some((version(bytes), u64_at(bytes, 8)))
     }
 
     /// The records' bytes, given everything from this header on, if they are there in full and
@@ -149,6 +151,25 @@ impl BatchHeader {
     pub(super) fn span(&self) -> usize {
         padded(BATCH_HEADER_BYTES + self.body_bytes as usize)
     }
+}
+
+/// The bytes of a header, if there is one, of whatever version.
+fn sealed(bytes: &[u8]) -> Option<&[u8]> {
+    let bytes = bytes.get(..BATCH_HEADER_BYTES)?;
+    let whole = u32_at(bytes, 60) == crc32fast::hash(&bytes[..60]);
+    (u32_at(bytes, 0) == MAGIC && whole).then_some(bytes)
+}
+
+fn version(header: &[u8]) -> u16 {
+    u16::from_le_bytes([header[4], header[5]])
+}
+
+/// Gives a batch header another version, as a later build would write it.
+#[cfg(test)]
+pub(super) fn make_later_version(header: &mut [u8]) {
+    header[4..6].copy_from_slice(&(VERSION + 1).to_le_bytes());
+    let crc = crc32fast::hash(&header[..60]);
+    header[60..64].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Where a payload went, relative to the start of its batch.
@@ -403,6 +424,17 @@ mod tests {
             let intact = BatchHeader::decode(&bad).is_some_and(|h| h.intact_body(&bad).is_some());
             assert!(!intact, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_header_of_another_version_is_not_taken_for_none() {
+        let mut bytes = sample();
+        assert_eq!(BatchHeader::of_another_version(&bytes), None);
+        make_later_version(&mut bytes);
+        assert_eq!(BatchHeader::decode(&bytes), None);
+        assert_eq!(BatchHeader::of_another_version(&bytes), Some((VERSION + 1, 0xfeed)));
+        bytes[20] ^= 1;
+        assert_eq!(BatchHeader::of_another_version(&bytes), None, "that is no header at all");
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Default for LogOptions {
     }
 }
 
+/// A later build wrote this. Nothing may be written here, or what it wrote is lost.
+fn unsupported(what: String, version: u32) -> io::Error {
+    let text = format!("the log: {what} format version {version}, which this build does not know");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
 /// Something durable was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

@@ -8,12 +8,12 @@ use std::path::Path;
 use flotilla_probe::{failable, planted, sometimes};
 use flotilla_types::ids::GroupId;
 
-use super::Damage;
 use super::format::{BLOCK_BYTES, BatchHeader};
 use super::index::GroupIndex;
 use super::marks::{Votes, Watermark};
 use super::replay::{At, Replay};
 use super::segment::{SegmentFile, list};
+use super::{Damage, unsupported};
 use crate::disk::Disk;
 
 /// What was found.
@@ -73,7 +73,7 @@ pub(super) fn recover(
     for (number, path) in list(disk, dir)? {
         next_number = number + 1;
         let file = SegmentFile::open(disk, path)?;
-        match scan(&disk.read(&file.path)?, &mut log_id) {
+        match scan(&disk.read(&file.path)?, &file.path, &mut log_id)? {
             Some((generation, frames)) => scanned.push(Scanned { file, generation, frames }),
             None => unused.push(file),
         }
@@ -129,7 +129,13 @@ pub(super) fn recover(
 /// Every block is looked at: a batch that follows an unreadable one is what proves damage. What
 /// lies inside a readable batch is not looked at. If the log's identity is not known, the first
 /// batch found gives it.
-fn scan(bytes: &[u8], log_id: &mut Option<u64>) -> Option<(u64, Vec<Frame>)> {
+///
+/// `Unsupported` when a later build wrote a batch there: a segment that looks empty would be used again.
+fn scan(
+    bytes: &[u8],
+    path: &Path,
+    log_id: &mut Option<u64>,
+) -> io::Result<Option<(u64, Vec<Frame>)>> {
     let mut frames: Vec<Frame> = Vec::new();
     let mut offset = 0;
     while offset < bytes.len() {
@@ -137,6 +143,7 @@ fn scan(bytes: &[u8], log_id: &mut Option<u64>) -> Option<(u64, Vec<Frame>)> {
         let Some(header) =
             BatchHeader::decode(rest).filter(|h| log_id.is_none_or(|id| id == h.log_id))
         else {
+            refuse_other_version(rest, path, offset, *log_id)?;
             offset += BLOCK_BYTES;
             continue;
         };
@@ -147,9 +154,26 @@ fn scan(bytes: &[u8], log_id: &mut Option<u64>) -> Option<(u64, Vec<Frame>)> {
         frames.push(Frame { offset, header, intact });
         offset += if intact { header.span() } else { BLOCK_BYTES };
     }
-    let generation = frames.iter().map(|frame| frame.header.generation).max()?;
+    let newest = frames.iter().map(|frame| frame.header.generation).max();
+    let Some(generation) = newest else { return Ok(None) };
     frames.retain(|frame| frame.header.generation == generation);
-    Some((generation, frames))
+    Ok(Some((generation, frames)))
+}
+
+/// A message may hold whatever somebody likes, but not the identity of this log; while that is not known,
+/// only the start of a segment is certainly not inside a message.
+fn refuse_other_version(
+    block: &[u8],
+    path: &Path,
+    offset: usize,
+    log_id: Option<u64>,
+) -> io::Result<()> {
+    match BatchHeader::of_another_version(block) {
+        Some((version, id)) if log_id.map_or(offset == 0, |ours| ours == id) => {
+            Err(unsupported(format!("{} holds a batch of", path.display()), version.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Splits off the segments that the newest batch says are not needed, and those that hold no

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::format::{u32_at, u64_at};
+use super::unsupported;
 use crate::disk::{Disk, DiskFile, Open};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FLSL");
@@ -24,6 +25,9 @@ pub(super) struct TwoSlots {
 impl TwoSlots {
     /// Opens or creates `name.0` and `name.1`; also returns the newest value that is whole. New
     /// files are durable only after the caller has synced the directory.
+    ///
+    /// # Errors
+    /// `Unsupported` when a later build wrote there, else what the disk says.
     pub(super) fn open(
         disk: &dyn Disk,
         dir: &Path,
@@ -33,7 +37,7 @@ impl TwoSlots {
         let files = [open(0)?, open(1)?];
         let mut newest: Option<(u64, Vec<u8>)> = None;
         for file in &files {
-            if let Some((counter, value)) = read(&**file)?
+            if let Some((counter, value)) = read(&**file, name)?
                 && newest.as_ref().is_none_or(|(known, _)| counter > *known)
             {
                 newest = Some((counter, value));
@@ -78,7 +82,7 @@ fn checksum(header: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn read(file: &dyn DiskFile) -> io::Result<Option<(u64, Vec<u8>)>> {
+fn read(file: &dyn DiskFile, name: &str) -> io::Result<Option<(u64, Vec<u8>)>> {
     let size = file.len()?;
     if size < HEADER_BYTES as u64 || size > VALUE_BYTES_MAX {
         return Ok(None);
@@ -89,9 +93,13 @@ fn read(file: &dyn DiskFile) -> io::Result<Option<(u64, Vec<u8>)>> {
     let Some(value) = rest.get(..u32_at(header, 16) as usize) else {
         return Ok(None);
     };
-    let ours = u32_at(header, 0) == MAGIC && u32_at(header, 4) == VERSION;
-    if !ours || u32_at(header, 20) != checksum(header, value) {
+    if u32_at(header, 0) != MAGIC || u32_at(header, 20) != checksum(header, value) {
         return Ok(None);
+    }
+    match u32_at(header, 4) {
+        VERSION => {}
+        // Written whole, and not to be overwritten by who cannot read it.
+        other => return Err(unsupported(format!("{name} has"), other)),
     }
     Ok(Some((u64_at(header, 8), value.to_vec())))
 }
@@ -128,6 +136,28 @@ mod tests {
                 "{at}"
             );
         }
+    }
+
+    #[test]
+    fn a_value_of_another_version_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, _) = TwoSlots::open(&Machine, dir.path(), "x").unwrap();
+        slots.write(b"one").unwrap();
+        slots.write(b"two").unwrap();
+        let path = dir.path().join("x.0");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[4..8].copy_from_slice(&(VERSION + 1).to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        // As it is, it is torn.
+        let (_, value) = TwoSlots::open(&Machine, dir.path(), "x").unwrap();
+        assert_eq!(value, Some(b"one".to_vec()));
+        let (header, value) = bytes.split_at(HEADER_BYTES);
+        let crc = checksum(header, value);
+        bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let refused = TwoSlots::open(&Machine, dir.path(), "x").map(|_| ()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[test]

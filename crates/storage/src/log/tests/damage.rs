@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::super::DamagedGroups;
-use super::super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, RECORD_HEADER_BYTES};
+use super::super::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, RECORD_HEADER_BYTES, make_later_version,
+};
 use super::super::recovery::{Recovered, recover};
 use super::super::segment::list;
 use super::super::slots::TwoSlots;
@@ -16,14 +18,14 @@ fn look(dir: &Path) -> Recovered {
     recover(&Machine, dir, mark.as_deref(), voted.as_deref()).unwrap()
 }
 
-struct Found {
-    path: PathBuf,
-    offset: usize,
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) offset: usize,
     header: BatchHeader,
 }
 
 /// All batches of a directory, in order. Tests keep to directories without old batches.
-fn batches(dir: &Path) -> Vec<Found> {
+pub(super) fn batches(dir: &Path) -> Vec<Found> {
     let mut found = Vec::new();
     for (_, path) in list(&Machine, dir).unwrap() {
         let bytes = std::fs::read(&path).unwrap();
@@ -50,7 +52,7 @@ fn some(groups: &[GroupId]) -> DamagedGroups {
 }
 
 /// Appends for A and B in turn, one batch each, 3 blocks every time, over several segments.
-fn filled(dir: &Path) -> Engine {
+pub(super) fn filled(dir: &Path) -> Engine {
     let engine = open(dir);
     let (a, b) = (engine.group(A), engine.group(B));
     vote(&a, b"vote of A").unwrap();
@@ -432,28 +434,33 @@ fn batches_of_another_log_are_not_ours() {
 
 #[test]
 fn a_stranger_cannot_plant_a_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path());
-    // A body that holds, on a block boundary, a batch as another log would write it.
+    // A batch as another log would write it, and a later build's.
     let forged = {
         let other = tempfile::tempdir().unwrap();
         drop(filled(other.path()));
         let last = batches(other.path()).pop().unwrap();
         std::fs::read(last.path).unwrap()[last.offset..][..last.header.span()].to_vec()
     };
-    let payload_at = BATCH_HEADER_BYTES + RECORD_HEADER_BYTES;
-    let body = [vec![0; BLOCK_BYTES - payload_at], forged].concat();
-    vote(&engine.group(A), b"v").unwrap();
-    let torn_from = image(dir.path());
-    append(&engine.group(A), 0, &[Bytes::from(body)]).unwrap();
-    let last = batches(dir.path()).into_iter().rfind(|b| b.header.sequence < 5).unwrap();
-    let bytes = std::fs::read(&last.path).unwrap();
-    std::fs::write(torn_from.path().join(last.path.file_name().unwrap()), &bytes).unwrap();
-    // Its own header is torn off: only the planted one is left.
-    flip(&torn_from.path().join(last.path.file_name().unwrap()), last.offset);
-    let found = look(torn_from.path());
-    assert_eq!(found.damage, []);
-    assert_eq!(found.groups[&A].meta().next, 0);
+    let mut later = forged.clone();
+    make_later_version(&mut later);
+    for forged in [forged, later] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        // In a body, on a block boundary.
+        let payload_at = BATCH_HEADER_BYTES + RECORD_HEADER_BYTES;
+        let body = [vec![0; BLOCK_BYTES - payload_at], forged].concat();
+        vote(&engine.group(A), b"v").unwrap();
+        let torn_from = image(dir.path());
+        append(&engine.group(A), 0, &[Bytes::from(body)]).unwrap();
+        let last = batches(dir.path()).into_iter().rfind(|b| b.header.sequence < 5).unwrap();
+        let bytes = std::fs::read(&last.path).unwrap();
+        std::fs::write(torn_from.path().join(last.path.file_name().unwrap()), &bytes).unwrap();
+        // Its own header is torn off: only the planted one is left.
+        flip(&torn_from.path().join(last.path.file_name().unwrap()), last.offset);
+        let found = look(torn_from.path());
+        assert_eq!(found.damage, []);
+        assert_eq!(found.groups[&A].meta().next, 0);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod basic;
 mod damage;
 mod model;
 mod recycling;
+mod version;
 
 const A: GroupId = GroupId(1);
 const B: GroupId = GroupId(2);
