@@ -336,7 +336,7 @@ impl Host {
         let (db, off_thread) = (inner.db.clone(), inner.off_thread);
         rebirth::drop_replaced(&log, &state)?;
         let machine = StateMachine::open(id, db, state.clone(), application, off_thread)?;
-        let store = LogStore::new(log.clone());
+        let store = LogStore::new(log.clone(), off_thread);
         let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
             .await
             .map_err(io::Error::other)?;
@@ -413,11 +413,19 @@ impl Host {
         let db = self.inner.db.clone();
         self.inner.off_thread.run(move || db.flush()).await??;
         failpoint!(Checkpoint);
-        for replica in self.inner.groups.all() {
-            // A replica that never applied anything has no position to cut at.
-            if self.inner.db.durable_applied(replica.group.id())?.is_some() {
-                replica.group.note_durable().await;
+        let (db, groups) = (self.inner.db.clone(), self.groups());
+        let with_position = move || {
+            let mut positioned = Vec::with_capacity(groups.len());
+            for group in groups {
+                // A replica that never applied anything has no position to cut at.
+                if db.durable_applied(group.id())?.is_some() {
+                    positioned.push(group);
+                }
             }
+            io::Result::Ok(positioned)
+        };
+        for group in self.inner.off_thread.run(with_position).await?? {
+            group.note_durable().await;
         }
         Ok(())
     }

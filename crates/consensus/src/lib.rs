@@ -8,7 +8,9 @@
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
-//! - Nothing that the library awaits waits for the disk, but for `save_vote`.
+//! - What the library awaits holds up no thread for the log's disk, and waits for a sync in `save_vote`
+//!   only. Applying reads and writes the state store, on the thread; what asks the store for more than
+//!   rows (flushes, durable positions, exports) is done on another.
 //! - A replica decides from its own state only while [`group::Leadership::here`] holds.
 //! - A replica that may have forgotten what it acknowledged neither votes nor campaigns.
 //! - A failed replica ends the process: a supervisor starts it again, the log brings it back.

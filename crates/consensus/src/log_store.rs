@@ -1,7 +1,8 @@
 //! The node's log engine as one group's Raft log.
 //!
-//! Nothing here waits for the disk except `save_vote`, which must: the library awaits these calls
-//! in the group's core, and a wait there would stall its heartbeats.
+//! The library awaits these calls in the group's core, and a wait for the disk there would stall its
+//! heartbeats. So nothing here waits for a sync except `save_vote`, which must; and entries that are not in
+//! memory any more are read on another thread, while the core of no other group has to wait.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,6 +16,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use crate::codec;
+use crate::off_thread::OffThread;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// What one read for replication may return. Followers that lag far behind are fed in steps of
@@ -25,16 +27,24 @@ const REPLICATION_READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: GroupLog,
+    off_thread: OffThread,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: GroupLog) -> Self {
-        Self { log }
+    pub(crate) fn new(log: GroupLog, off_thread: OffThread) -> Self {
+        Self { log, off_thread }
     }
 
-    fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    async fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let decode = |bytes| codec::decode_entry(bytes).map_err(|e| codec::invalid("log entry", e));
-        self.log.read(from, to, bytes_max)?.into_iter().map(decode).collect()
+        let found = match self.log.read_in_memory(from, to, bytes_max)? {
+            Some(found) => found,
+            None => {
+                let log = self.log.clone();
+                self.off_thread.run(move || log.read(from, to, bytes_max)).await??
+            }
+        };
+        found.into_iter().map(decode).collect()
     }
 
     fn bounds(&self, range: impl RangeBounds<u64>) -> (u64, u64) {
@@ -61,7 +71,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (mut from, to) = self.bounds(range);
         let mut entries = Vec::new();
         while from < to {
-            let part = self.entries(from, to, REPLICATION_READ_BYTES_MAX)?;
+            let part = self.entries(from, to, REPLICATION_READ_BYTES_MAX).await?;
             if part.is_empty() {
                 return Err(codec::invalid("log", format!("entry {from} is missing")));
             }
@@ -85,13 +95,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if from >= to {
                 return None;
             }
-            let chunk = store.entries(from, to, REPLICATION_READ_BYTES_MAX).and_then(|chunk| {
-                if chunk.is_empty() {
-                    return Err(codec::invalid("log", format!("entry {from} is missing")));
-                }
-                Ok(chunk)
-            });
+            let chunk = store.entries(from, to, REPLICATION_READ_BYTES_MAX).await;
             let (next, items) = match chunk {
+                Ok(chunk) if chunk.is_empty() => {
+                    let missing = codec::invalid("log", format!("entry {from} is missing"));
+                    (to, vec![Err(missing)])
+                }
                 Ok(chunk) => (from + chunk.len() as u64, chunk.into_iter().map(Ok).collect()),
                 Err(error) => (to, vec![Err(error)]),
             };
@@ -112,7 +121,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         if from > start || from >= to {
             return Ok(Vec::new());
         }
-        self.entries(from, to, REPLICATION_READ_BYTES_MAX)
+        self.entries(from, to, REPLICATION_READ_BYTES_MAX).await
     }
 }
 
@@ -124,7 +133,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let purged = state.purged.map(|(_, id)| codec::decode_log_id(id)).transpose();
         let last_purged_log_id = purged.map_err(|error| codec::invalid("purge point", error))?;
         let last_log_id: Option<LogId> = if state.next > state.first {
-            let last = self.entries(state.next - 1, state.next, 1)?.pop();
+            let last = self.entries(state.next - 1, state.next, 1).await?.pop();
             let last = last.ok_or_else(|| codec::invalid("log", "the last entry is missing"))?;
             Some(last.log_id)
         } else {
@@ -195,5 +204,54 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         failable!(Purge)?;
         self.log.purge_to(log_id.index, codec::encode_log_id(&log_id));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_storage::disk::Machine;
+    use flotilla_storage::log::{Engine, LogOptions};
+    use flotilla_types::ids::GroupId;
+    use futures::FutureExt as _;
+    use openraft::EntryPayload;
+    use openraft::impls::leader_id_adv::LeaderId;
+
+    use super::*;
+
+    /// While nobody works off what was handed to other threads, nothing is read.
+    #[test]
+    fn entries_that_are_not_in_memory_are_read_on_another_thread() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(1).enable_time().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { cache_bytes: 0, ..LogOptions::default() };
+        let fail = Box::new(|error: &io::Error| panic!("{error}"));
+        let (engine, _) = Engine::open(dir.path(), options, fail).unwrap();
+        let log = engine.group(GroupId(3));
+        let entry = |index| {
+            let leader_id = LeaderId { term: 1, node_id: 1 };
+            Entry { log_id: LogId { leader_id, index }, payload: EntryPayload::Blank }
+        };
+        let entries = (1..=9).map(|index| codec::encode_entry(&entry(index))).collect();
+        log.append(1, entries, Box::new(|result| result.unwrap()));
+        // Until they are on disk they are in memory.
+        while log.read_in_memory(1, 10, usize::MAX).unwrap().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let mut store = LogStore::new(log, OffThread::for_disk(&Machine));
+        runtime.block_on(async {
+            let (go_on, wait) = std::sync::mpsc::channel();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let mut other = store.clone();
+            let mut read = other.limited_get_log_entries(1, 10).boxed();
+            let stream = store.entries_stream(1..10).await;
+            let mut chunks = futures::StreamExt::collect::<Vec<_>>(stream).boxed();
+            assert!((&mut read).now_or_never().is_none());
+            assert!((&mut chunks).now_or_never().is_none());
+            go_on.send(()).unwrap();
+            assert_eq!(read.await.unwrap().len(), 9);
+            assert_eq!(chunks.await.len(), 9);
+            busy.await.unwrap().unwrap();
+        });
     }
 }

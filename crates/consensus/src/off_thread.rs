@@ -3,6 +3,7 @@
 use std::io;
 
 use flotilla_storage::disk::{Disk, Workers};
+use tokio::runtime::Handle;
 
 /// Runs what would hold up every task of a thread. On a disk that holds up nobody it is done at
 /// once, so that nothing depends on how threads take their turns.
@@ -26,6 +27,14 @@ impl OffThread {
             tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
         } else {
             Ok(work())
+        }
+    }
+
+    /// Drops what may wait for the disk when it is dropped; nobody waits for that.
+    pub(crate) fn end<T: Send + 'static>(self, value: T) {
+        match Handle::try_current() {
+            Ok(runtime) if self.pool => drop(runtime.spawn_blocking(move || drop(value))),
+            _ => drop(value),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use bytes::Bytes;
 use flotilla_probe::failpoint;
-use flotilla_storage::state::GroupState;
+use flotilla_storage::state::{Export, GroupState};
 use flotilla_transport::{CallError, Lane, PeerStream, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::raft as pb;
@@ -36,6 +36,40 @@ pub(crate) enum SnapshotError {
     Cut,
 }
 
+/// An export whose waits are on another thread, its end among them: who gives up a snapshot in the middle
+/// must not wait for the disk either.
+struct Exporting {
+    export: Option<Export>,
+    off_thread: OffThread,
+}
+
+impl Exporting {
+    async fn begin(state: GroupState, off_thread: OffThread) -> io::Result<Self> {
+        let export = off_thread.run(move || state.export()).await??;
+        Ok(Self { export: Some(export), off_thread })
+    }
+
+    fn applied(&self) -> Option<Bytes> {
+        self.export.as_ref()?.applied().cloned()
+    }
+
+    /// The export reads ahead by itself.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(mut export) = self.export.take() else { return Ok(None) };
+        let (chunk, rest) = self.off_thread.run(move || (export.next(), export)).await?;
+        self.export = Some(rest);
+        chunk.transpose()
+    }
+}
+
+impl Drop for Exporting {
+    fn drop(&mut self) {
+        if let Some(export) = self.export.take() {
+            self.off_thread.end(export);
+        }
+    }
+}
+
 pub(crate) async fn send(
     transport: &Transport,
     to: NodeId,
@@ -45,9 +79,8 @@ pub(crate) async fn send(
     off_thread: OffThread,
 ) -> Result<SnapshotResponse<TypeConfig>, SnapshotError> {
     let mut stream = transport.open(to, Lane::Bulk, group, method::SNAPSHOT).await?;
-    let mut export = state.export()?;
-    let applied =
-        export.applied().cloned().ok_or_else(|| io::Error::other("nothing applied yet"))?;
+    let mut export = Exporting::begin(state, off_thread).await?;
+    let applied = export.applied().ok_or_else(|| io::Error::other("nothing applied yet"))?;
     tracing::info!(%group, %to, "sending a snapshot");
     let head = pb::SnapshotHead {
         vote: Some(codec::vote_to_pb(&vote)),
@@ -56,15 +89,8 @@ pub(crate) async fn send(
     };
     failpoint!(SnapshotSend);
     stream.tx.send(head.encode_to_vec().into()).await?;
-    loop {
-        // The export reads ahead by itself.
-        let read = move || (export.next(), export);
-        let (chunk, rest) = off_thread.run(read).await?;
-        export = rest;
-        match chunk {
-            Some(chunk) => stream.tx.send(chunk?).await?,
-            None => break,
-        }
+    while let Some(chunk) = export.next().await? {
+        stream.tx.send(chunk).await?;
     }
     stream.tx.send(Bytes::new()).await?;
     let answer = stream.rx.next().await.ok_or(SnapshotError::Cut)??;

@@ -103,15 +103,15 @@ impl StateMachine {
         batch.put_applied(&codec::encode_applied(self.last.as_ref(), &self.membership));
         self.state.commit(batch)
     }
-
-    /// The position that would survive a crash now, as a snapshot's.
-    fn durable_meta(&self) -> io::Result<Option<SnapshotMeta>> {
-        durable_meta(&self.db, self.group)
-    }
 }
 
-fn durable_meta(db: &StateDb, group: GroupId) -> io::Result<Option<SnapshotMeta>> {
-    let Some(bytes) = db.durable_applied(group)? else {
+/// The position that would survive a crash now, as a snapshot's.
+async fn durable_meta(
+    db: StateDb,
+    group: GroupId,
+    off_thread: OffThread,
+) -> io::Result<Option<SnapshotMeta>> {
+    let Some(bytes) = off_thread.run(move || db.durable_applied(group)).await?? else {
         return Ok(None);
     };
     let (last_log_id, last_membership) = codec::decode_applied(bytes)
@@ -160,7 +160,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { group: self.group, db: self.db.clone(), state: self.state.clone() }
+        let (db, state) = (self.db.clone(), self.state.clone());
+        SnapshotBuilder { group: self.group, db, state, off_thread: self.off_thread }
     }
 
     async fn install_snapshot(
@@ -182,11 +183,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if planted!(SnapshotNotLoaded) {
             return Ok(());
         }
-        self.application.reload(&self.state)
+        let (application, state) = (self.application.clone(), self.state.clone());
+        self.off_thread.run(move || application.reload(&state)).await?
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        let meta = self.durable_meta()?;
+        let meta = durable_meta(self.db.clone(), self.group, self.off_thread).await?;
         let state = self.state.clone();
         Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotData::Local(state) }))
     }
@@ -198,6 +200,7 @@ pub(crate) struct SnapshotBuilder {
     group: GroupId,
     db: StateDb,
     state: GroupState,
+    off_thread: OffThread,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -205,7 +208,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         failable!(SnapshotBuild)?;
-        let meta = durable_meta(&self.db, self.group)?.unwrap_or_default();
+        let meta = durable_meta(self.db.clone(), self.group, self.off_thread).await?;
+        let meta = meta.unwrap_or_default();
         Ok(Snapshot { meta, snapshot: SnapshotData::Local(self.state.clone()) })
     }
 }

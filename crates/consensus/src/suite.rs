@@ -131,14 +131,9 @@ impl Builder {
         assert!(damage.is_empty(), "a new log is whole");
         let db = StateDb::open(&dir.path().join("state"), StateOptions::default())?;
         let state = db.group(GROUP)?;
-        let inner = StateMachine::open(
-            GROUP,
-            db.clone(),
-            state.clone(),
-            Arc::new(Positions),
-            OffThread::for_disk(&Machine),
-        )?;
-        let log = LogStore::new(engine.group(GROUP));
+        let (off_thread, application) = (OffThread::for_disk(&Machine), Arc::new(Positions));
+        let inner = StateMachine::open(GROUP, db.clone(), state.clone(), application, off_thread)?;
+        let log = LogStore::new(engine.group(GROUP), off_thread);
         Ok(((engine, dir), log, Flushing { inner, db, state }))
     }
 }
@@ -178,7 +173,7 @@ async fn a_reader_does_not_skip_what_was_cut() {
     log.append(1, entries.collect(), Box::new(move |result| tx.send(result).unwrap()));
     rx.await.unwrap().unwrap();
     log.purge_to(5, codec::encode_log_id(&id(5)));
-    let mut store = LogStore::new(log);
+    let mut store = LogStore::new(log, OffThread::for_disk(&Machine));
     let mut read = async |start| {
         let entries = store.limited_get_log_entries(start, 9).await.unwrap();
         entries.into_iter().map(|entry| entry.log_id.index).collect::<Vec<_>>()

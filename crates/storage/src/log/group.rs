@@ -244,6 +244,19 @@ impl GroupLog {
         read::read(&self.shared, &self.group, from..to_exclusive, bytes_max)
     }
 
+    /// The same without a look at the disk: `None` if any of the entries is not in memory.
+    ///
+    /// # Errors
+    /// As [`GroupLog::read`].
+    pub fn read_in_memory(
+        &self,
+        from: u64,
+        to_exclusive: u64,
+        bytes_max: usize,
+    ) -> io::Result<Option<Vec<Bytes>>> {
+        read::in_memory(&self.group, from..to_exclusive, bytes_max)
+    }
+
     /// Makes the group as if it had never been, vote included; `done` is called when that is
     /// durable. The way out for a damaged group.
     pub fn reset(&self, done: Done) {

@@ -53,6 +53,19 @@ pub(super) fn read(
     }
 }
 
+/// See [`super::GroupLog::read_in_memory`].
+pub(super) fn in_memory(
+    group: &Group,
+    range: Range<u64>,
+    bytes_max: usize,
+) -> io::Result<Option<Vec<Bytes>>> {
+    let payload = |source| match source {
+        Source::Memory(payload) => Some(payload),
+        Source::Disk(_) => None,
+    };
+    Ok(plan(group, range, bytes_max)?.into_iter().map(payload).collect())
+}
+
 fn plan(group: &Group, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Source>> {
     let inner = group.lock();
     let meta = inner.index.meta();
