@@ -27,10 +27,23 @@ impl Node {
         self.catalog_group.get().is_some_and(|group| group.leadership().borrow().here)
     }
 
+    /// For a catalog command of this node.
+    pub(crate) fn next_catalog_id(&self) -> CommandId {
+        let counter = self.catalog_counter.fetch_add(1, Ordering::Relaxed) + 1;
+        CommandId { session: self.session, counter }
+    }
+
     /// Has a command decided, repeating it under its id while the outcome is open.
     pub(crate) async fn decide(&self, command: Command) -> Result<Reply, Trouble> {
-        let counter = self.catalog_counter.fetch_add(1, Ordering::Relaxed) + 1;
-        let id = CommandId { session: self.session, counter };
+        self.decide_as(self.next_catalog_id(), command).await
+    }
+
+    /// The same under an id that the caller wants to know.
+    pub(crate) async fn decide_as(
+        &self,
+        id: CommandId,
+        command: Command,
+    ) -> Result<Reply, Trouble> {
         let deadline = Instant::now() + PATIENCE;
         let mut maybe_applied = false;
         loop {

@@ -291,12 +291,16 @@ impl Cluster for Node {
     }
 
     async fn purge_queue(&self, queue: &Queue) -> Result<(), PurgeError> {
-        match self.decide(Command::MarkPurge { queue: queue.id }).await? {
+        let purge = self.next_catalog_id();
+        match self.decide_as(purge, Command::MarkPurge { queue: queue.id }).await? {
             catalog::Reply::Done => {}
             catalog::Reply::PurgedRecently => return Err(PurgeError::InProgress),
             _ => return Err(PurgeError::NotFound),
         }
-        Ok(self.everywhere(queue_command::Command::Purge { queue: queue.id }).await?)
+        self.everywhere(queue_command::Command::Purge { queue: queue.id }).await?;
+        // If it cannot be noted, another one is allowed too soon: no harm.
+        let _ = self.decide(Command::FinishPurge { queue: queue.id, purge }).await;
+        Ok(())
     }
 
     async fn counts(&self, queue: &Queue) -> Result<Counts, Trouble> {

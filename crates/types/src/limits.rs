@@ -38,6 +38,9 @@ pub const LIST_PAGE_MAX: usize = 1_000;
 pub const NAME_REUSE_SECONDS: u64 = 60;
 /// One PurgeQueue per queue in this time.
 pub const PURGE_INTERVAL_SECONDS: u64 = 60;
+/// But so soon after one that is not known to have reached every shard: no later than its caller hears
+/// that it failed.
+pub const PURGE_REPEAT_SECONDS: u64 = 4;
 /// Tags of one queue.
 pub const TAGS_MAX: usize = 50;
 /// Characters of a tag's key.

@@ -72,6 +72,9 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
             Kind::Settle(pb::Settle { queue: queue.0, epoch: *epoch, shard: shard.0 })
         }
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
+        Command::FinishPurge { queue, purge } => {
+            Kind::FinishPurge(pb::FinishPurge { queue: queue.0, purge: Some(id_to_pb(purge)) })
+        }
     };
     let (session, counter) = id.map_or((0, 0), |id| (id.session, id.counter));
     let command = pb::Command { session, counter, kind: Some(kind) };
@@ -125,6 +128,10 @@ pub(crate) fn command_from_bytes(
             shard: GroupId(settle.shard),
         },
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
+        Kind::FinishPurge(finish) => Command::FinishPurge {
+            queue: QueueId(finish.queue),
+            purge: id_from_pb(finish.purge.ok_or(DecodeError::Field("purge"))?),
+        },
     };
     Ok((batch.now_ms, id, command))
 }
@@ -198,19 +205,27 @@ pub(crate) fn entry_to_row(entry: &Entry) -> Vec<u8> {
     row.purged_ms = entry.purged_ms;
     (row.purge_session, row.purge_counter) =
         entry.purged_by.map_or((0, 0), |id| (id.session, id.counter));
-    let id_to_pb = |id: &CommandId| pb::CommandId { session: id.session, counter: id.counter };
+    row.purging = entry.is_purging;
     row.changed_by = entry.changed_by.iter().map(id_to_pb).collect();
     row.encode_to_vec()
 }
 
 pub(crate) fn entry_from_row(bytes: Bytes) -> Result<Entry, DecodeError> {
     let mut row = pb::Queue::decode(bytes)?;
-    let id_from_pb = |id: pb::CommandId| CommandId { session: id.session, counter: id.counter };
     let changed_by = std::mem::take(&mut row.changed_by).into_iter().map(id_from_pb).collect();
     let purged_by = (row.purge_counter > 0)
         .then_some(CommandId { session: row.purge_session, counter: row.purge_counter });
+    let is_purging = row.purging;
     let (queue, purged_ms) = queue_from_pb(row)?;
-    Ok(Entry { queue: Arc::new(queue), purged_ms, purged_by, changed_by })
+    Ok(Entry { queue: Arc::new(queue), purged_ms, purged_by, is_purging, changed_by })
+}
+
+fn id_to_pb(id: &CommandId) -> pb::CommandId {
+    pb::CommandId { session: id.session, counter: id.counter }
+}
+
+fn id_from_pb(id: pb::CommandId) -> CommandId {
+    CommandId { session: id.session, counter: id.counter }
 }
 
 pub(crate) fn tombstone_to_row(tombstone: &Tombstone) -> Vec<u8> {
@@ -306,6 +321,7 @@ fn queue_to_pb(queue: &Queue) -> pb::Queue {
         purged_ms: 0,
         purge_session: 0,
         purge_counter: 0,
+        purging: false,
         changed_by: Vec::new(),
         spread: queue.placement.spread,
         epoch: queue.placement.epoch,
@@ -380,6 +396,7 @@ mod tests {
             Command::RemovePermission { queue: QueueId(1), label: Label::new("l").unwrap() },
             Command::Settle { queue: QueueId(1), epoch: 2, shard: GroupId(3) },
             Command::MarkPurge { queue: QueueId(1) },
+            Command::FinishPurge { queue: QueueId(1), purge: CommandId { session: 7, counter: 8 } },
         ];
         let id = Some(CommandId { session: 3, counter: 4 });
         for command in commands {
@@ -406,7 +423,8 @@ mod tests {
             vec![CommandId { session: 5, counter: 6 }, CommandId { session: 3, counter: 4 }];
         let reply = Reply::Queue(Arc::new(queue.clone()));
         assert_eq!(reply_from_bytes(reply_to_bytes(&reply)).unwrap(), reply);
-        let entry = Entry { queue: Arc::new(queue), purged_ms: 12, purged_by: id, changed_by };
+        let (queue, is_purging) = (Arc::new(queue), true);
+        let entry = Entry { queue, purged_ms: 12, purged_by: id, is_purging, changed_by };
         assert_eq!(entry_from_row(entry_to_row(&entry).into()).unwrap(), entry);
         let tombstone = Tombstone { deleted_ms: 1, queue: QueueId(2), deleted_by: id };
         assert_eq!(tombstone_from_row(tombstone_to_row(&tombstone).into()).unwrap(), tombstone);

@@ -9,7 +9,9 @@ use flotilla_types::attributes::{
     AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
 };
 use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, TaskId};
-use flotilla_types::limits::{NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, QUEUES_MAX};
+use flotilla_types::limits::{
+    NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, PURGE_REPEAT_SECONDS, QUEUES_MAX,
+};
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 
@@ -46,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) purged_ms: u64,
     /// The purge that `purged_ms` is of: repeated, it is no second purge.
     pub(crate) purged_by: Option<CommandId>,
+    /// Nobody has said yet that it has reached every shard.
+    pub(crate) is_purging: bool,
     /// The last commands that changed the queue, oldest first: repeated, they change it no more.
     pub(crate) changed_by: Vec<CommandId>,
 }
@@ -103,6 +107,13 @@ pub(crate) enum Command {
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
+    },
+    /// All of them have done it. A purge of which this is not known may have left something: it can be
+    /// asked for again at once.
+    FinishPurge {
+        queue: QueueId,
+        /// The command that marked it.
+        purge: CommandId,
     },
 }
 
@@ -186,6 +197,7 @@ impl Machine {
             Command::CancelMove(task) => self.cancel_move(task, id, changes),
             Command::Settle { queue, epoch, shard } => self.settle(queue, epoch, shard, changes),
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
+            Command::FinishPurge { queue, purge } => self.finish_purge(queue, purge, changes),
         }
     }
 
@@ -241,6 +253,7 @@ impl Machine {
             queue: queue.clone(),
             purged_ms: 0,
             purged_by: None,
+            is_purging: false,
             changed_by: Vec::new(),
         });
         Reply::Queue(queue)
@@ -293,12 +306,31 @@ impl Machine {
         if id.is_some() && entry.purged_by == id {
             return Reply::Done;
         }
-        if entry.purged_ms > 0 && now_ms < entry.purged_ms + PURGE_INTERVAL_SECONDS * 1_000 {
+        let rest = if entry.is_purging { PURGE_REPEAT_SECONDS } else { PURGE_INTERVAL_SECONDS };
+        if entry.purged_ms > 0 && now_ms < entry.purged_ms + rest * 1_000 {
             return Reply::PurgedRecently;
         }
         entry.purged_ms = now_ms;
         entry.purged_by = id;
+        entry.is_purging = true;
         changes.push(Change::Entry(entry.queue.name.clone()));
+        Reply::Done
+    }
+
+    fn finish_purge(
+        &mut self,
+        queue: QueueId,
+        purge: CommandId,
+        changes: &mut Vec<Change>,
+    ) -> Reply {
+        let Some(entry) = self.by_id.get(&queue).and_then(|name| self.queues.get_mut(name)) else {
+            return Reply::NotFound;
+        };
+        // Another one may have begun, or this may be repeated.
+        if entry.is_purging && entry.purged_by == Some(purge) {
+            entry.is_purging = false;
+            changes.push(Change::Entry(entry.queue.name.clone()));
+        }
         Reply::Done
     }
 
@@ -384,10 +416,33 @@ mod tests {
         let mut machine = Machine::default();
         let Reply::Queue(queue) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
         let purge = || Command::MarkPurge { queue: queue.id };
+        let finish = |counter| {
+            let purge = CommandId { session: 1, counter };
+            Command::FinishPurge { queue: queue.id, purge }
+        };
         assert_eq!(run(&mut machine, 1_000, 1, purge()), Reply::Done);
+        assert_eq!(run(&mut machine, 1_500, 2, finish(1)), Reply::Done);
         assert_eq!(run(&mut machine, 2_000, 1, purge()), Reply::Done);
-        assert_eq!(run(&mut machine, 60_999, 2, purge()), Reply::PurgedRecently);
-        assert_eq!(run(&mut machine, 61_000, 3, purge()), Reply::Done);
+        assert_eq!(run(&mut machine, 60_999, 3, purge()), Reply::PurgedRecently);
+        assert_eq!(run(&mut machine, 61_000, 4, purge()), Reply::Done);
+        // The end of an earlier one says nothing of this.
+        assert_eq!(run(&mut machine, 62_000, 5, finish(1)), Reply::Done);
+        assert!(machine.queues["a"].is_purging);
+    }
+
+    #[test]
+    fn a_purge_that_may_have_left_something_can_be_asked_for_again() {
+        let mut machine = Machine::default();
+        let Reply::Queue(queue) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
+        let purge = || Command::MarkPurge { queue: queue.id };
+        assert_eq!(run(&mut machine, 1_000, 1, purge()), Reply::Done);
+        // It may be on its way still.
+        assert_eq!(run(&mut machine, 4_999, 2, purge()), Reply::PurgedRecently);
+        assert_eq!(run(&mut machine, 5_000, 3, purge()), Reply::Done);
+        let finish =
+            Command::FinishPurge { queue: queue.id, purge: CommandId { session: 1, counter: 3 } };
+        assert_eq!(run(&mut machine, 6_000, 4, finish), Reply::Done);
+        assert_eq!(run(&mut machine, 64_999, 5, purge()), Reply::PurgedRecently);
     }
 
     #[test]

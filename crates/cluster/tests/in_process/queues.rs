@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use flotilla_cluster::AllGauges;
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster as _, Counts, Outgoing, Queue, ReceiveRequest,
+    AddPermissionError, Cluster as _, Counts, Outgoing, PurgeError, Queue, ReceiveRequest,
     RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::Node;
@@ -181,4 +181,29 @@ async fn queues_beyond_a_bound_have_their_numbers_together() {
     let AllGauges { queues, others } = node.queue_gauges(2);
     assert_eq!(queues.len(), 2);
     assert_eq!(others, Some(counts(3).plus(counts(7))));
+}
+
+/// Who is told that a purge failed asks again, and must not hear for a minute that it is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_a_shard_missed_can_be_repeated_until_all_have_done_it() {
+    let mut fleet = Fleet::start(5).await;
+    let created = queue(fleet.node(3), "purged", &[]).await;
+    for number in 0..60 {
+        let node = fleet.node(1 + number % 5);
+        node.send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    // One of the four shards has two of its three replicas on these.
+    fleet.stop(NodeId(1)).await;
+    fleet.stop(NodeId(2)).await;
+    let failed = fleet.node(4).purge_queue(&created).await;
+    assert_eq!(failed, Err(Trouble::Unavailable { maybe_applied: true }.into()));
+    fleet.restart(NodeId(1)).await;
+    fleet.ready().await;
+    assert!(fleet.node(3).counts(&created).await.unwrap().visible > 0, "nothing was missed");
+    assert_eq!(fleet.node(3).purge_queue(&created).await, Ok(()));
+    assert_eq!(fleet.node(4).counts(&created).await.unwrap().visible, 0);
+    // What comes later stays, and the next purge has to wait.
+    fleet.node(5).send(&created, vec![message(60)]).await[0].clone().unwrap();
+    assert_eq!(fleet.node(4).purge_queue(&created).await, Err(PurgeError::InProgress));
+    assert_eq!(drain(fleet.node(1), &created, 1).await, [message(60).message_id]);
 }
