@@ -168,7 +168,7 @@ impl Shard {
     pub async fn submit(&self, commands: Vec<Identified>) -> Result<Vec<Reply>, ShardError> {
         self.check_leader()?;
         let bytes = commands.iter().map(command_bytes).sum();
-        if self.pending.is_slow() || !self.pending.admit(commands.len(), bytes) {
+        if !self.pending.admit(commands.len(), bytes) {
             return Err(ShardError::Overloaded);
         }
         let (reply, answer) = oneshot::channel();

@@ -30,8 +30,11 @@ impl Default for Pending {
 }
 
 impl Pending {
-    /// Counts a request in, if there is room for it.
+    /// Counts a request in, if there is room for it, and nobody waits for too long already.
     pub(crate) fn admit(&self, commands: usize, bytes: usize) -> bool {
+        if self.is_slow() {
+            return false;
+        }
         let fits = self.commands.load(Ordering::Relaxed) + commands <= SHARD_PENDING_COMMANDS_MAX
             && self.bytes.load(Ordering::Relaxed) + bytes <= SHARD_PENDING_BYTES_MAX;
         if fits {
@@ -42,7 +45,7 @@ impl Pending {
     }
 
     /// Whether requests wait for so long already that another one should not join them.
-    pub(crate) fn is_slow(&self) -> bool {
+    fn is_slow(&self) -> bool {
         let front_us = self.front_us.load(Ordering::Relaxed);
         front_us > 0 && self.made.elapsed() > Duration::from_micros(front_us) + SHARD_PENDING_MAX
     }
@@ -93,5 +96,18 @@ mod tests {
         assert!(pending.is_slow());
         pending.note_front(None);
         assert!(!pending.is_slow());
+    }
+
+    /// Sends and receives alike: a receive is admitted as one command without bytes.
+    #[test]
+    fn nothing_joins_those_who_wait_for_too_long() {
+        let made = Instant::now() - 10 * SHARD_PENDING_MAX;
+        let pending = Pending { made, ..Pending::default() };
+        pending.note_front(Some(Instant::now() - 2 * SHARD_PENDING_MAX));
+        assert!(!pending.admit(1, 0));
+        assert!(!pending.admit(1, 100));
+        assert_eq!(pending.commands.load(Ordering::Relaxed), 0);
+        pending.note_front(None);
+        assert!(pending.admit(1, 0));
     }
 }
