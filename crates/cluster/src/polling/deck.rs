@@ -9,6 +9,7 @@
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
+use flotilla_types::limits::BATCH_ENTRIES_MAX;
 use rand::{Rng, RngExt};
 
 /// How many shards one short poll asks.
@@ -140,6 +141,17 @@ impl Deck {
     /// The number of polls within which every shard is asked, for samples of `k` of `n`.
     pub fn passed_over_max(n: usize, k: usize) -> usize {
         3 * n.div_ceil(k.max(1))
+    }
+
+    /// The number of polls within which so many messages are seen, wherever they are and whatever the
+    /// weights, by polls of up to ten messages that nobody else competes with.
+    ///
+    /// A poll ends full, or has emptied every shard that it asked. So there are as many full polls as
+    /// tens of messages, at most. All shards that a full poll asks but the last are emptied by it too, so
+    /// the shard that is emptied last has its turn, until then, in full polls only; between two of its
+    /// turns lie [`Deck::passed_over_max`] polls at most, and full ones, which are counted already.
+    pub fn seen_whole_max(messages: usize, n: usize, k: usize) -> usize {
+        messages.div_ceil(BATCH_ENTRIES_MAX) * Self::passed_over_max(n, k)
     }
 
     /// Draws up to `k` shards, in the order in which to ask them: first those that have waited too
@@ -379,28 +391,69 @@ mod tests {
         }
     }
 
-    /// Fewer than 1,000 messages anywhere: all of them are seen within the bound, as each shard is
-    /// asked as often as a tenth of its messages needs.
+    /// Polls as a receive does, ten messages at most, until nothing is left; how often.
+    fn polls_until_empty(
+        mut left: [usize; 8],
+        k: usize,
+        weights: Weights,
+        rng: &mut StdRng,
+    ) -> usize {
+        let mut deck = Deck::new(left.len());
+        let mut polls = 0;
+        while left != [0; 8] {
+            polls += 1;
+            let mut room = BATCH_ENTRIES_MAX;
+            let mut asked = Vec::new();
+            for shard in deck.sample(k, weights, 0, |shard| shard < 7, rng) {
+                if room == 0 {
+                    break;
+                }
+                asked.push(shard);
+                let taken = left[shard].min(room);
+                left[shard] -= taken;
+                room -= taken;
+                deck.note_backlog(shard, left[shard], 0);
+            }
+            deck.asked(&asked);
+        }
+        polls
+    }
+
+    /// Fewer than 1,000 messages: all of them are seen within the bound.
     #[test]
     fn a_small_queue_is_seen_whole() {
         let mut rng = StdRng::seed_from_u64(11);
-        for round in 0..50 {
-            let mut left = [0_usize; 8];
-            for _ in 0..999 {
-                left[rng.random_range(0..8)] += 1;
-            }
-            let rounds_needed = left.iter().map(|messages| messages.div_ceil(10)).max().unwrap();
-            let mut deck = Deck::new(8);
-            let bound = rounds_needed * Deck::passed_over_max(8, 3);
-            for _ in 0..bound {
-                let sample = deck.sample(3, Weights::Uniform, 0, |_| false, &mut rng);
-                for shard in &sample {
-                    left[*shard] = left[*shard].saturating_sub(10);
+        for weights in [Weights::Uniform, Weights::Backlog, Weights::Locality] {
+            for k in 1..=8 {
+                for messages in [1, 9, 10, 11, 100, 999] {
+                    let mut spread = [0; 8];
+                    for _ in 0..messages {
+                        spread[rng.random_range(0..8)] += 1;
+                    }
+                    // On one shard, the one that `Locality` all but leaves out; and on that and another.
+                    let (mut one, mut two) = ([0; 8], [0; 8]);
+                    one[7] = messages;
+                    (two[0], two[7]) = (messages / 2, messages - messages / 2);
+                    let bound = Deck::seen_whole_max(messages, 8, k);
+                    for left in [spread, one, two] {
+                        let polls = polls_until_empty(left, k, weights, &mut rng);
+                        assert!(polls <= bound, "{polls} of {bound}: {weights:?} {k} {left:?}");
+                    }
                 }
-                deck.asked(&sample);
             }
-            assert_eq!(left, [0; 8], "round {round}");
         }
+    }
+
+    /// The bound is not far from what can happen: messages where hardly anybody asks.
+    #[test]
+    fn a_queue_that_is_hardly_asked_for_needs_most_of_the_bound() {
+        let mut rng = StdRng::seed_from_u64(12);
+        let mut far = [0; 8];
+        far[7] = 999;
+        let bound = Deck::seen_whole_max(999, 8, 3);
+        assert_eq!(bound, 900);
+        let polls = polls_until_empty(far, 3, Weights::Locality, &mut rng);
+        assert!(polls > bound / 2, "{polls} of {bound}");
     }
 
     /// What a node sent, or had and did not delete, it finds again.
