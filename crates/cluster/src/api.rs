@@ -281,8 +281,13 @@ pub struct Incoming {
 /// What one shard answered to one poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardAnswer {
-    /// Messages taken from it (0: it had none).
-    Messages(usize),
+    /// It was heard.
+    Heard {
+        /// Messages taken from it.
+        taken: usize,
+        /// About how many more could have been.
+        left: usize,
+    },
     /// It could not be asked in time.
     Unreachable,
 }

@@ -376,10 +376,13 @@ impl Poll<'_> {
                 Some(at) => asked.remove(at).1,
                 None => ShardAnswer::Unreachable,
             };
-            let answer = match (before, &claimed.leases) {
-                (ShardAnswer::Messages(before), _) => ShardAnswer::Messages(before + count),
-                (_, Some(_)) => ShardAnswer::Messages(count),
-                (before, None) => before,
+            let earlier = match before {
+                ShardAnswer::Heard { taken, .. } => taken,
+                ShardAnswer::Unreachable => 0,
+            };
+            let answer = match claimed.leases {
+                Some(_) => ShardAnswer::Heard { taken: earlier + count, left: claimed.backlog },
+                None => before,
             };
             asked.push((claimed.shard, answer));
         }

@@ -250,14 +250,15 @@ fn present(
     })
 }
 
-/// `shards=8; asked=3:2,5:0,7:unreachable`
+/// `shards=8; asked=3:2/17,5:0/0,7:unreachable`: of each shard how many messages were taken, and about how
+/// many more could have been.
 fn explain(received: &Received) -> String {
     let mut text = format!("shards={}; asked=", received.shards);
     for (at, (shard, answer)) in received.asked.iter().enumerate() {
         let comma = if at > 0 { "," } else { "" };
         // Writing to a string does not fail.
         let _ = match answer {
-            ShardAnswer::Messages(messages) => write!(text, "{comma}{shard}:{messages}"),
+            ShardAnswer::Heard { taken, left } => write!(text, "{comma}{shard}:{taken}/{left}"),
             ShardAnswer::Unreachable => write!(text, "{comma}{shard}:unreachable"),
         };
     }
@@ -334,13 +335,13 @@ mod tests {
         let received = Received {
             messages: Vec::new(),
             asked: vec![
-                (GroupId(3), ShardAnswer::Messages(2)),
-                (GroupId(5), ShardAnswer::Messages(0)),
+                (GroupId(3), ShardAnswer::Heard { taken: 2, left: 17 }),
+                (GroupId(5), ShardAnswer::Heard { taken: 0, left: 0 }),
                 (GroupId(7), ShardAnswer::Unreachable),
             ],
             shards: 8,
         };
-        assert_eq!(explain(&received), "shards=8; asked=3:2,5:0,7:unreachable");
+        assert_eq!(explain(&received), "shards=8; asked=3:2/17,5:0/0,7:unreachable");
     }
 
     #[test]

@@ -440,7 +440,7 @@ impl Cluster for Fake {
             changed.as_mut().enable();
             let messages = self.take(queue, request)?;
             if !messages.is_empty() || self.state.lock().now_ms >= deadline {
-                let asked = vec![(SHARD, ShardAnswer::Messages(messages.len()))];
+                let asked = vec![(SHARD, ShardAnswer::Heard { taken: messages.len(), left: 0 })];
                 let asked = if request.explain { asked } else { Vec::new() };
                 return Ok(Received { messages, asked, shards: 1 });
             }

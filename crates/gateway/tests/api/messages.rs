@@ -338,7 +338,7 @@ async fn a_receive_can_say_whom_it_asked() {
     let server = Server::with_queue(json!({})).await;
     let body = json!({"QueueUrl": "q"}).to_string();
     let answer = server.raw(&post("ReceiveMessage", "x-flotilla-explain: 1\r\n", &body)).await;
-    assert_eq!(answer.headers["x-flotilla-polled"], "shards=1; asked=1:0");
+    assert_eq!(answer.headers["x-flotilla-polled"], "shards=1; asked=1:0/0");
     let answer = server.raw(&post("ReceiveMessage", "", &body)).await;
     assert!(!answer.headers.contains_key("x-flotilla-polled"));
 }

@@ -166,11 +166,13 @@ impl Api {
     }
 }
 
-/// Reads `shards=8; asked=3:2,5:0,7:unreachable`; shards that did not answer are left out.
+/// Reads `shards=8; asked=3:2/17,5:0/0,7:unreachable`; what shards have left, and those that did not answer,
+/// are left out.
 fn asked(polled: &str) -> Vec<(u32, u32)> {
     let Some((_, list)) = polled.split_once("asked=") else { return Vec::new() };
     let one = |pair: &str| {
-        let (shard, count) = pair.split_once(':')?;
+        let (shard, counts) = pair.split_once(':')?;
+        let (count, _left) = counts.split_once('/')?;
         Some((shard.trim().parse().ok()?, count.trim().parse().ok()?))
     };
     list.split(',').filter_map(one).collect()
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_is_read() {
-        assert_eq!(asked("shards=8; asked=3:2,5:0,7:unreachable"), [(3, 2), (5, 0)]);
+        assert_eq!(asked("shards=8; asked=3:2/17,5:0/0,7:unreachable"), [(3, 2), (5, 0)]);
         assert_eq!(asked("shards=8; asked="), []);
         assert_eq!(asked("else"), []);
     }
