@@ -50,6 +50,22 @@ async fn each_node_in_turn_is_killed_under_load() {
     );
 }
 
+/// What the front end says of a request that failed, by the id that its client was told, is said of where it
+/// failed, too.
+fn assert_failures_are_traced(log: &str) {
+    let id = |line: &str| {
+        let (_, rest) = line.split_once("request_id=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    let failed = log.lines().filter(|line| line.contains("request failed"));
+    let failed: Vec<String> = failed.filter_map(id).collect();
+    assert!(!failed.is_empty(), "no failed request is in\n{log}");
+    for id in failed {
+        let lines = log.lines().filter(|line| line.contains(&id)).count();
+        assert!(lines > 1, "one line of request {id} is not enough in\n{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_alone_acknowledges_nothing() {
     let mut fleet = Fleet::start(3).await;
@@ -87,6 +103,7 @@ async fn a_node_alone_acknowledges_nothing() {
             assert_eq!((failure.status, failure.outcome), (Some(503), Failed::NotApplied))
         }
     }
+    assert_failures_are_traced(&fleet.log(1));
     fleet.launch(2);
     fleet.launch(3);
     fleet.whole().await;

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::api::{Counts, Trouble};
 use crate::forward::method;
 use crate::node::Node;
+use crate::request;
 use crate::router::{LOOK_AGAIN, PATIENCE};
 
 /// A node that has not answered by then is asked again, with all others: what it led may have
@@ -51,6 +52,12 @@ impl Tally {
         }
     }
 
+    /// Shards that were not heard of.
+    fn missing(&self) -> Vec<u32> {
+        let missing = self.shards.iter().filter(|(_, counts)| counts.is_none());
+        missing.map(|(shard, _)| shard.0).collect()
+    }
+
     /// `None` while a shard was not heard of.
     fn sum(&self) -> Option<Counts> {
         let known = self.shards.values().flatten().copied();
@@ -73,6 +80,8 @@ impl Node {
                 return Ok(counts);
             }
             if Instant::now() + LOOK_AGAIN >= deadline {
+                let (request_id, missing) = (request::current(), tally.missing());
+                tracing::warn!(%request_id, ?missing, "shards were not counted in time");
                 return Err(Trouble::Unavailable { maybe_applied: false });
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -15,6 +15,7 @@ use crate::api::{Queue, Trouble};
 use crate::catalog::{self, Command, Reply};
 use crate::forward::method;
 use crate::node::Node;
+use crate::request;
 use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE, leadership_changed};
 
 impl Node {
@@ -61,6 +62,11 @@ impl Node {
                 Err(ShardError::Unknown) => maybe_applied = true,
             }
             if Instant::now() + LOOK_AGAIN >= deadline {
+                let (request_id, leader) = (request::current(), self.catalog_leader());
+                tracing::warn!(
+                    %request_id, ?leader, maybe_applied,
+                    "a command of the catalog found no leader in time"
+                );
                 return Err(Trouble::Unavailable { maybe_applied });
             }
             leadership_changed(self.catalog_group.get()).await;
@@ -162,6 +168,8 @@ impl Node {
                 return Ok(found);
             }
             if Instant::now() + LOOK_AGAIN >= deadline {
+                let (request_id, leader) = (request::current(), self.catalog_leader());
+                tracing::warn!(%request_id, ?leader, "a queue was not looked up in time");
                 return Err(Trouble::Unavailable { maybe_applied: false });
             }
             leadership_changed(self.catalog_group.get()).await;

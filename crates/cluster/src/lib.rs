@@ -18,6 +18,7 @@
 pub mod api;
 pub mod node;
 pub mod polling;
+pub mod request;
 
 mod busy;
 mod catalog;

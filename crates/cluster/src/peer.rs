@@ -21,6 +21,7 @@ use crate::forward::method;
 use crate::moves;
 use crate::node::Node;
 use crate::polling::{arm, claim, in_flight};
+use crate::request;
 use crate::router::CALL_TIMEOUT;
 
 /// Holds the node weakly: the links hold the handler, the node holds the links.
@@ -73,6 +74,7 @@ impl Handler for Peers {
 async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, String> {
     use pb::submit_answer::Outcome;
     let message = pb::Submit::decode(payload).map_err(|error| error.to_string())?;
+    let request_id = request::from_pb(message.request_high, message.request_low);
     let commands = message.commands.into_iter().map(command_from_pb);
     let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     let sends = commands.iter().any(|command| matches!(command.command, Command::Send(_)));
@@ -90,7 +92,10 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
         Ok(replies) => Outcome::Replies(replies_to_pb(replies)),
         Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),
         Err(ShardError::Overloaded) => Outcome::Overloaded(pb::Nothing {}),
-        Err(ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
+        Err(ShardError::Unknown) => {
+            tracing::warn!(%request_id, %group, "a forwarded command's outcome is not known");
+            Outcome::Unknown(pb::Nothing {})
+        }
     };
     Ok(pb::SubmitAnswer { outcome: Some(outcome) }.encode_to_vec().into())
 }

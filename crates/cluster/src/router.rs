@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use crate::api::Trouble;
 use crate::counters::NodeCounters;
 use crate::forward::method;
+use crate::request;
 
 /// How long a request looks for a leader before it gives up. Longer than an election: a client
 /// then sees a slow answer instead of an error.
@@ -277,10 +278,24 @@ impl Router {
                 Failure::NotThere(leader) => {
                     self.note_hint(group, leader);
                 }
-                Failure::Unknown => maybe_applied = !planted!(DoubtForgotten),
+                Failure::Unknown => {
+                    let (request_id, leader) = (request::current(), self.leader(group));
+                    tracing::warn!(
+                        %request_id, %group, ?leader,
+                        "a command's outcome is not known; it is repeated under its id"
+                    );
+                    maybe_applied = !planted!(DoubtForgotten);
+                }
             }
-            let give_up = give_up_unapplied && !maybe_applied;
-            if give_up || Instant::now() + LOOK_AGAIN >= deadline {
+            if give_up_unapplied && !maybe_applied {
+                return Err(Trouble::Unavailable { maybe_applied });
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                let (request_id, leader) = (request::current(), self.leader(group));
+                tracing::warn!(
+                    %request_id, %group, ?leader, maybe_applied,
+                    "a command found no leader in time"
+                );
                 return Err(Trouble::Unavailable { maybe_applied });
             }
             self.counters.retries.fetch_add(1, Ordering::Relaxed);
@@ -314,7 +329,9 @@ impl Router {
     ) -> Result<Vec<Reply>, Failure> {
         use pb::submit_answer::Outcome;
         self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
-        let message = pb::Submit { commands: commands.iter().map(command_to_pb).collect() };
+        let (request_high, request_low) = request::to_pb(request::current());
+        let commands = commands.iter().map(command_to_pb).collect();
+        let message = pb::Submit { commands, request_high, request_low };
         let payload: Bytes = message.encode_to_vec().into();
         failpoint!(Forward);
         let call =

@@ -27,6 +27,7 @@ use crate::gathering;
 use crate::node::Node;
 use crate::polling::deck::Deck;
 use crate::polling::receive;
+use crate::request;
 use crate::router::PATIENCE;
 
 /// How much likelier a send takes a shard that is led here, when it has the choice.
@@ -345,6 +346,8 @@ impl Cluster for Node {
             not.extend(&tried);
             let Some(shard) = self.shard_for_send(in_work.count, &not) else {
                 if Instant::now() >= deadline {
+                    let request_id = request::current();
+                    tracing::warn!(%request_id, "no shard had a leader in time");
                     return vec![Err(Trouble::Unavailable { maybe_applied: false }); count];
                 }
                 // No shard has a leader that can be reached: wait for an election.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::api::Cluster;
+use flotilla_cluster::request;
+use flotilla_types::ids::RequestId;
 use flotilla_types::limits;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -44,12 +46,16 @@ pub(crate) async fn answer<C: Cluster>(
     stopping: watch::Receiver<bool>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    let request_id = UuidText::new(ids::draw());
+    let id = ids::draw();
+    let request_id = UuidText::new(id);
     let (head, body) = request.into_parts();
     let mut body = Body { incoming: body, read: false };
     let cross_origin = head.headers.contains_key(header::ORIGIN);
     let mut reply = match head.method {
-        Method::POST | Method::GET => act(gateway, stopping, &head, &mut body, request_id).await,
+        Method::POST | Method::GET => {
+            let work = act(gateway, stopping, &head, &mut body, request_id);
+            request::scope(RequestId(id), work).await
+        }
         Method::OPTIONS => preflight(&head.headers),
         _ => failure(&ApiError::no_action(), Protocol::Query(Format::Xml), request_id),
     };

@@ -17,6 +17,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 
 use crate::forward::method;
+use crate::request;
 use crate::router::{CALL_TIMEOUT, Router};
 
 /// What one shard gave.
@@ -72,7 +73,15 @@ pub(crate) async fn claim_here(
         let leases = match claim {
             Ok(Some(claim)) => {
                 let leases = timeout(CALL_TIMEOUT, claim.leases()).await;
-                leases.unwrap_or(Err(ShardError::Unknown))
+                let leases = leases.unwrap_or(Err(ShardError::Unknown));
+                if matches!(leases, Err(ShardError::Unknown)) {
+                    let request_id = request::current();
+                    tracing::warn!(
+                        %request_id, %group,
+                        "whether messages were handed out is not known; some may stay hidden"
+                    );
+                }
+                leases
             }
             Ok(None) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -100,6 +109,7 @@ pub(crate) async fn claim_at(
     shards: &[GroupId],
     spec: ReceiveSpec,
 ) -> Vec<Claimed> {
+    let (request_high, request_low) = request::to_pb(request::current());
     let message = pb::Claim {
         queue: spec.queue.0,
         shards: shards.iter().map(|group| group.0).collect(),
@@ -110,12 +120,26 @@ pub(crate) async fn claim_at(
         attempt: spec.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
         only_again: spec.only_again,
         quiet_only: spec.quiet_only,
+        request_high,
+        request_low,
     };
     let payload: Bytes = message.encode_to_vec().into();
     let group = shards.first().copied().unwrap_or_default();
     let transport = router.transport();
     let call = transport.call(to, Lane::Forward, group, method::CLAIM, payload, CALL_TIMEOUT);
-    let answer = call.await.ok().and_then(|bytes| decode_answer(bytes).ok());
+    let answer = match call.await {
+        Ok(bytes) => decode_answer(bytes).ok(),
+        Err(error) => {
+            if !error.never_ran() {
+                let request_id = request::current();
+                tracing::warn!(
+                    %request_id, node = %to, %group, %error,
+                    "a claim was not answered; some messages may stay hidden"
+                );
+            }
+            None
+        }
+    };
     let failed = || shards.iter().map(|shard| Claimed::failed(*shard, None)).collect();
     answer.unwrap_or_else(failed)
 }
@@ -149,7 +173,9 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         only_again: claim.only_again,
         quiet_only: claim.quiet_only,
     };
-    let shards = claim_here(router, &shards, spec).await.into_iter().map(|claimed| pb::Claimed {
+    let id = request::from_pb(claim.request_high, claim.request_low);
+    let claimed = request::scope(id, claim_here(router, &shards, spec)).await;
+    let shards = claimed.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,
         failed: claimed.leases.is_none(),
         backlog: claimed.backlog as u64,

@@ -24,7 +24,7 @@ use crate::api::{
 };
 use crate::node::Node;
 use crate::router::LOOK_AGAIN;
-use crate::{fifo, gathering};
+use crate::{fifo, gathering, request};
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
 const DECKS_MAX: usize = 100_000;
@@ -129,6 +129,8 @@ pub(crate) async fn receive(
     poll.count();
     if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.reached) {
         // Nothing was handed out that this node knows of, but a lost answer may have hidden some.
+        let (request_id, queue) = (request::current(), &queue.name);
+        tracing::warn!(%request_id, %queue, "no shard that was asked answered a receive");
         return Err(Trouble::Unavailable { maybe_applied: true }.into());
     }
     Ok(poll.received)
