@@ -35,7 +35,7 @@ pub use fleet::{Fleet, Settings};
 pub use history::{Delivery, History};
 pub use http::{Answer, Connection, HttpError};
 pub use links::{Break, Condition, Way};
-pub use load::{Load, Plan};
+pub use load::{Load, Plan, Takeover};
 pub use loop_disk::LoopDisk;
 pub use node::binary;
 pub use ports::free_ports;

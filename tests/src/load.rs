@@ -1,6 +1,7 @@
 //! Producers and consumers that write down what happens to them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,6 +61,41 @@ struct Firsts {
     longest: Duration,
 }
 
+/// How the others took over from a node that was killed.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    node: u64,
+    /// Until every shard had a leader again, as all of them know.
+    led: Duration,
+    after: BTreeMap<Kind, Duration>,
+    longest: Duration,
+}
+
+impl Takeover {
+    /// Until the service was whole again: every shard led, and every kind of request answered with
+    /// success that was sent after the kill.
+    pub fn whole(&self) -> Duration {
+        self.after.values().copied().fold(self.led, Duration::max)
+    }
+}
+
+impl fmt::Display for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |kind| self.after[&kind].as_millis();
+        write!(
+            f,
+            "node {} killed: all shards led again after {} ms; first success of requests through \
+             others: send {} ms, receive {} ms, delete {} ms; longest request {} ms",
+            self.node,
+            self.led.as_millis(),
+            ms(Kind::Send),
+            ms(Kind::Receive),
+            ms(Kind::Delete),
+            self.longest.as_millis(),
+        )
+    }
+}
+
 /// A running load.
 #[derive(Debug)]
 pub struct Load {
@@ -90,9 +126,8 @@ impl Load {
         Self { shared, producers, consumers }
     }
 
-    /// Kills a node and waits until the others have taken over everything; what clients saw of it
-    /// in words.
-    pub async fn kill9(&self, fleet: &mut Fleet, id: u64) -> String {
+    /// Kills a node and waits until the others have taken over everything; what clients saw of it.
+    pub async fn kill9(&self, fleet: &mut Fleet, id: u64) -> Takeover {
         let others: Vec<u64> = fleet.up().into_iter().filter(|other| *other != id).collect();
         let admins = others.iter().map(|other| fleet.admin(*other)).collect();
         self.shared.gone.store(id, Ordering::SeqCst);
@@ -104,16 +139,8 @@ impl Load {
         loop {
             let firsts = self.shared.firsts.lock().await;
             if firsts.after.len() == 3 {
-                let ms = |kind| firsts.after[&kind].as_millis();
-                return format!(
-                    "node {id} killed: all shards led again after {} ms; first success of requests \
-                     through others: send {} ms, receive {} ms, delete {} ms; longest request {} ms",
-                    led.as_millis(),
-                    ms(Kind::Send),
-                    ms(Kind::Receive),
-                    ms(Kind::Delete),
-                    firsts.longest.as_millis(),
-                );
+                let (after, longest) = (firsts.after.clone(), firsts.longest);
+                return Takeover { node: id, led, after, longest };
             }
             assert!(Instant::now() < deadline, "no service without node {id}: {firsts:?}");
             drop(firsts);

@@ -11,6 +11,9 @@ use serde_json::json;
 const ROUNDS_MAX: usize = 12;
 /// Elections take about a second; a machine that is busy with other tests gets more.
 const LIVENESS: Duration = Duration::from_secs(15);
+/// What is promised is three seconds, on a machine of its own. Half of the kills must come near that also
+/// beside other tests: what fails then is no busy machine, but an election that does not come about.
+const WHOLE_AGAIN: Duration = Duration::from_secs(5);
 
 fn spread(clients: u64) -> Vec<u64> {
     (0..clients).map(|client| 1 + client % 3).collect()
@@ -31,9 +34,12 @@ async fn each_node_in_turn_is_killed_under_load() {
     let queue = fleet.client(1).create_queue("turns").await.unwrap();
     let plan = Plan { producers: spread(8), consumers: spread(8), visibility_seconds: 30 };
     let load = Load::start(&fleet, &queue, &plan);
+    let mut whole = Vec::new();
     for id in 1..=3 {
         until_stored(&load, 300).await;
-        eprintln!("{}", load.kill9(&mut fleet, id).await);
+        let takeover = load.kill9(&mut fleet, id).await;
+        eprintln!("{takeover}");
+        whole.push(takeover.whole());
         load.assert_live(LIVENESS).await;
         until_stored(&load, 300).await;
         fleet.launch(id);
@@ -48,6 +54,8 @@ async fn each_node_in_turn_is_killed_under_load() {
         history.refused(),
         history.unknown()
     );
+    whole.sort();
+    assert!(whole[1] <= WHOLE_AGAIN, "whole again after {whole:?}");
 }
 
 /// What the front end says of a request that failed, by the id that its client was told, is said of where it
