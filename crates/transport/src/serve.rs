@@ -160,7 +160,7 @@ impl Serving {
     }
 
     fn on_call(&self, frame: Frame) {
-        // Only this task adds, so the sums cannot be passed by others in between.
+        // Only this task adds calls, so their number cannot be passed by others in between.
         let in_work = &self.in_work;
         let bytes = in_work.bytes.load(SeqCst) + frame.payload.len();
         if in_work.calls.load(SeqCst) >= LINK_CALLS_MAX || bytes > LINK_CALL_BYTES_IN_WORK_MAX {
@@ -212,10 +212,18 @@ impl AnswerDebt {
         }
     }
 
+    /// An answer waits for the lane as its call waited for the handler: while there is much of both, the
+    /// peer's next calls are refused.
+    fn owe(&mut self, bytes: usize) {
+        self.in_work.bytes.fetch_add(bytes, SeqCst);
+        self.bytes += bytes;
+    }
+
     async fn pay(mut self, answer: Result<Bytes, String>) {
         self.paid = true;
         match answer.map(|payload| check_size(&payload).map(|()| payload)) {
             Ok(Ok(payload)) => {
+                self.owe(payload.len());
                 let kind = FrameKind::Answer.into();
                 let frame = Frame { stream: self.stream, kind, payload, ..Frame::default() };
                 // When the lane is gone the caller knows already.

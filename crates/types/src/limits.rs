@@ -129,7 +129,7 @@ pub const LINK_FRAME_OVERHEAD_BYTES: usize = 128;
 pub const LINK_STREAMS_MAX: usize = 4_096;
 /// Calls of one lane that wait for their answer, on either side.
 pub const LINK_CALLS_MAX: usize = 16_384;
-/// Payload bytes of the calls that one lane's handler has in work.
+/// Payload bytes of the calls that one lane's handler has in work, and of answers that wait for the lane.
 pub const LINK_CALL_BYTES_IN_WORK_MAX: usize = 128 * 1_048_576;
 /// Queues with metrics of their own on one node; the others count together.
 pub const QUEUE_SERIES_MAX: usize = 10_000;

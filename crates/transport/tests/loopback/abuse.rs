@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use flotilla_transport::Lane;
-use flotilla_types::limits::{LINK_FRAME_BYTES_MAX, LINK_STREAM_WINDOW_BYTES};
+use flotilla_types::limits::{
+    LINK_CALL_BYTES_IN_WORK_MAX, LINK_FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX,
+    LINK_STREAM_WINDOW_BYTES,
+};
 use flotilla_wire::proto::peer::{
     Batch, Frame, FrameKind, Hello, ResetReason, peer_client::PeerClient,
 };
@@ -115,4 +118,33 @@ async fn a_message_that_is_too_large_ends_the_lane_only() {
     assert!(!matches!(incoming.next().await, Some(Ok(_))));
     let asking = transport(ONE, TWO, &answering.address);
     wait_for(&asking, Lane::Log, |phase| *phase == flotilla_transport::LinkPhase::Up).await;
+}
+
+/// Its answers wait for the lane, and they are much longer than what asks for them.
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_answers_gets_no_more_of_them() {
+    const CALLS: usize = 60;
+    let answering = Answering::start().await;
+    let (tx, mut incoming) = raw_lane(&answering.address).await;
+    for call in 1..=CALLS as u64 {
+        tx.send(Batch { frames: vec![frame(call, FrameKind::Call, LARGE, b"")] }).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let (mut answered, mut refused) = (0, 0);
+    while answered + refused < CALLS {
+        for frame in incoming.next().await.unwrap().unwrap().frames {
+            match frame.kind() {
+                FrameKind::Answer => answered += 1,
+                _ => {
+                    assert_eq!(frame.reason(), ResetReason::Overloaded);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Some more were in the connection.
+    let waited = (LINK_QUEUE_BYTES_MAX + LINK_CALL_BYTES_IN_WORK_MAX) / LARGE_BYTES;
+    assert!(answered <= waited + 8, "{answered} answers were kept for a peer that does not read");
+    tx.send(Batch { frames: vec![frame(99, FrameKind::Call, ECHO, b"")] }).unwrap();
+    frames_until_answer(&mut incoming, 99).await;
 }

@@ -22,6 +22,9 @@ pub(crate) const HELD: u32 = 2;
 pub(crate) const REFUSED: u32 = 3;
 /// Gives the call up without an answer.
 pub(crate) const LOST: u32 = 4;
+/// Answers with much more than was asked with.
+pub(crate) const LARGE: u32 = 5;
+pub(crate) const LARGE_BYTES: usize = 8 * 1_048_576;
 
 pub(crate) struct Gated {
     pub(crate) gate: watch::Sender<bool>,
@@ -53,6 +56,7 @@ impl Handler for Gated {
                     gate.wait_for(|open| *open).await.unwrap();
                     Ok(payload)
                 }
+                LARGE => Ok(vec![0; LARGE_BYTES].into()),
                 REFUSED => Err(format!("not for {from} in {group}")),
                 _ => panic!("a handler that dies"),
             }
