@@ -121,6 +121,9 @@ pub struct Receive {
     /// FIFO queues: names the receive. One that repeats another gets the same messages again,
     /// whatever the candidates are.
     pub attempt: Option<DedupKey>,
+    /// Content that the caller has room for: it ends before a candidate that would be too much, the first
+    /// one too. What is repeated under an attempt is handed out whole.
+    pub bytes_max: u64,
 }
 
 /// The queue's dead letters.

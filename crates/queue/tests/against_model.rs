@@ -39,6 +39,7 @@ enum Op {
         visibility_ms: u64,
         retention_ms: u64,
         redrive: Option<(u64, u32)>,
+        bytes_max: u64,
     },
     Move {
         queue: u64,
@@ -75,6 +76,7 @@ enum Step {
         visibility_ms: u64,
         retention_ms: u64,
         redrive: Option<(u64, u32)>,
+        bytes_max: u64,
     },
     /// The oldest proposed receive will never be applied.
     Fail,
@@ -93,6 +95,11 @@ fn visibility() -> impl Strategy<Value = u64> {
 
 fn retention() -> impl Strategy<Value = u64> {
     prop_oneof![1 => 50..500u64, 3 => Just(common::RETENTION_MS)]
+}
+
+/// Messages have one byte each.
+fn bytes_max() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => 0..4u64, 3 => Just(u64::MAX)]
 }
 
 /// Queue and number of receives; a queue may be its own dead-letter queue.
@@ -115,9 +122,10 @@ fn op() -> impl Strategy<Value = Op> {
             visibility(),
             retention(),
             redrive(),
+            bytes_max(),
         )
-            .prop_map(|(queue, candidates, visibility_ms, retention_ms, redrive)| Op::Foreign {
-                queue, candidates, visibility_ms, retention_ms, redrive
+            .prop_map(|(queue, candidates, visibility_ms, retention_ms, redrive, bytes_max)| {
+                Op::Foreign { queue, candidates, visibility_ms, retention_ms, redrive, bytes_max }
             }),
         2 => (queue(), prop::collection::vec(0..40u64, 0..6), queue(), retention()).prop_map(
             |(queue, seqs, target, retention_ms)| Op::Move { queue, seqs, target, retention_ms }
@@ -145,9 +153,14 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (-40..120i64, prop::collection::vec((op(), id()), 0..8), any::<bool>()).prop_map(
             |(advance_ms, ops, with_receives)| Step::Batch { advance_ms, ops, with_receives }
         ),
-        10 => (0..QUEUES, 0..12usize, 0..60u64, visibility(), retention(), redrive()).prop_map(
-            |(queue, max, ahead_ms, visibility_ms, retention_ms, redrive)| Step::Reserve {
-                queue, max, ahead_ms, visibility_ms, retention_ms, redrive
+        10 => (
+            (0..QUEUES, 0..12usize, 0..60u64),
+            (visibility(), retention(), redrive(), bytes_max()),
+        ).prop_map(
+            |((queue, max, ahead_ms), (visibility_ms, retention_ms, redrive, bytes_max))| {
+                Step::Reserve {
+                    queue, max, ahead_ms, visibility_ms, retention_ms, redrive, bytes_max
+                }
             }
         ),
         1 => Just(Step::Fail),
@@ -196,10 +209,27 @@ impl World {
                 self.now_ms = self.now_ms.saturating_add_signed(advance_ms);
                 self.batch(ops, with_receives);
             }
-            Step::Reserve { queue, max, ahead_ms, visibility_ms, retention_ms, redrive } => {
+            Step::Reserve {
+                queue,
+                max,
+                ahead_ms,
+                visibility_ms,
+                retention_ms,
+                redrive,
+                bytes_max,
+            } => {
                 let now_ms = self.now_ms + ahead_ms;
-                let seqs = self.reserve(queue, max, now_ms);
-                self.propose(queue, seqs, visibility_ms, retention_ms, redrive);
+                let (candidates, fresh_from) = self.reserve(queue, max, now_ms);
+                self.propose(Receive {
+                    queue: QueueId(queue),
+                    candidates,
+                    visibility_ms,
+                    retention_ms,
+                    fresh_from,
+                    redrive: redrive.map(redrive_to),
+                    attempt: None,
+                    bytes_max,
+                });
             }
             Step::Fail => {
                 if !self.proposed.is_empty() {
@@ -240,7 +270,7 @@ impl World {
                 .map(|(q, seq, receive)| change(q, seq, receive, visibility_ms))
                 .into_iter()
                 .collect(),
-            Op::Foreign { queue, candidates, visibility_ms, retention_ms, redrive } => {
+            Op::Foreign { queue, candidates, visibility_ms, retention_ms, redrive, bytes_max } => {
                 vec![Command::Receive(Receive {
                     queue: QueueId(queue),
                     candidates: candidates.into_iter().map(Seq).collect(),
@@ -249,6 +279,7 @@ impl World {
                     fresh_from: Seq(0),
                     redrive: redrive.map(redrive_to),
                     attempt: None,
+                    bytes_max,
                 })]
             }
             Op::Move { queue, seqs, target, retention_ms } => {
@@ -323,23 +354,7 @@ impl World {
         (found.seqs, found.fresh_from)
     }
 
-    fn propose(
-        &mut self,
-        queue: u64,
-        (candidates, fresh_from): (Vec<Seq>, Seq),
-        visibility_ms: u64,
-        retention_ms: u64,
-        redrive: Option<(u64, u32)>,
-    ) {
-        let receive = Receive {
-            queue: QueueId(queue),
-            candidates,
-            visibility_ms,
-            retention_ms,
-            fresh_from,
-            redrive: redrive.map(redrive_to),
-            attempt: None,
-        };
+    fn propose(&mut self, receive: Receive) {
         self.proposed.push(Proposed { receive, ours: true });
     }
 
@@ -405,8 +420,17 @@ impl World {
         self.now_ms += 100_000_000;
         for queue in 0..QUEUES {
             while self.model.counts(QueueId(queue), self.now_ms).visible > 0 {
-                let seqs = self.reserve(queue, 10, self.now_ms);
-                self.propose(queue, seqs, 1000, u64::MAX / 2, None);
+                let (candidates, fresh_from) = self.reserve(queue, 10, self.now_ms);
+                self.propose(Receive {
+                    queue: QueueId(queue),
+                    candidates,
+                    visibility_ms: 1000,
+                    retention_ms: u64::MAX / 2,
+                    fresh_from,
+                    redrive: None,
+                    attempt: None,
+                    bytes_max: u64::MAX,
+                });
                 assert!(!self.proposed[0].receive.candidates.is_empty());
                 self.batch(Vec::new(), true);
                 self.check();

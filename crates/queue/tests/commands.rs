@@ -2,9 +2,10 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Rig, change, delete, leases, receive, send, seqs};
 use flotilla_queue::QueueCounts;
-use flotilla_queue::command::{Batch, Command, Identified, Receive, Reply, VisibilityError};
+use flotilla_queue::command::{Batch, Command, Identified, Receive, Reply, Send, VisibilityError};
 use flotilla_queue::machine::Machine;
 use flotilla_queue::mem_store::MemBatch;
 use flotilla_queue::store::{Read, ShardRow, Write};
@@ -111,6 +112,7 @@ fn a_candidate_past_retention_is_removed_instead() {
         fresh_from: Seq(0),
         redrive: None,
         attempt: None,
+        bytes_max: u64::MAX,
     });
     assert_eq!(seqs(&leases(rig.one(1_100, receive))), [2]);
     assert_eq!(rig.machine.counts(Q, 0), counts(0, 1, 0));
@@ -198,6 +200,29 @@ fn purge_takes_visible_delayed_and_in_flight_messages() {
     assert_eq!(rig.machine.counts(Q, 9_000), counts(1, 0, 0));
     assert_eq!(rig.machine.counts(OTHER, 9_000), counts(1, 0, 0));
     assert_eq!(seqs(&rig.receive(9_000, Q, 10, 10)), [5]);
+}
+
+/// What a caller has no room for stays as it was, and so does all that is behind it.
+#[test]
+fn a_receive_ends_before_what_its_caller_has_no_room_for() {
+    let mut rig = Rig::new();
+    let content = |bytes| Bytes::from(vec![7; bytes]);
+    let sized = |number, bytes| match send(Q, number, 0) {
+        Command::Send(send) => Command::Send(Send { content: content(bytes), ..send }),
+        other => other,
+    };
+    rig.run(1_000, vec![sized(1, 40), sized(2, 50), sized(3, 20), sized(4, 10)]);
+    let within = |candidates: &[u64], bytes_max| match receive(Q, candidates, 500) {
+        Command::Receive(receive) => Command::Receive(Receive { bytes_max, ..receive }),
+        other => other,
+    };
+    assert_eq!(leases(rig.one(1_000, within(&[0, 1, 2, 3], 39))), []);
+    assert_eq!(rig.machine.counts(Q, 1_000), counts(4, 0, 0));
+    assert_eq!(seqs(&leases(rig.one(1_000, within(&[0, 1, 2, 3], 109)))), [0, 1]);
+    assert_eq!(rig.machine.counts(Q, 1_000), counts(2, 2, 0));
+    // Not the next one that would fit: what is behind it would overtake.
+    assert_eq!(seqs(&leases(rig.one(1_000, within(&[2, 3], 15)))), [0; 0]);
+    assert_eq!(seqs(&leases(rig.one(1_000, within(&[2, 3], 30)))), [2, 3]);
 }
 
 /// What is looked at every second must not be all that a shard knows.

@@ -92,6 +92,7 @@ fn what_is_too_old_is_removed_and_not_moved() {
         fresh_from: Seq(0),
         redrive: rig.redrive.clone(),
         attempt: None,
+        bytes_max: u64::MAX,
     });
     assert_eq!(leases(rig.one(1_100, command)), []);
     assert_eq!(rig.store.messages().count(), 0);
@@ -110,6 +111,7 @@ fn a_moved_message_cannot_be_received_in_the_batch_that_moves_it() {
         fresh_from: Seq(0),
         redrive: rig.redrive.clone(),
         attempt: None,
+        bytes_max: u64::MAX,
     });
     let replies = rig.run(1_000, vec![moves.clone(), moves, receive(DEAD, &[1], 0)]);
     assert!(replies.into_iter().all(|reply| leases(reply).is_empty()));

@@ -259,6 +259,7 @@ fn attempt(rig: &mut Rig, now_ms: u64, key: u8, candidates: &[u64]) -> Vec<(u64,
         fresh_from: Seq(0),
         redrive: None,
         attempt: Some(DedupKey([key; 16])),
+        bytes_max: u64::MAX,
     });
     let got = leases(rig.one(now_ms, receive));
     got.iter().map(|lease| (lease.seq.0, lease.receive_count)).collect()

@@ -239,6 +239,7 @@ impl World {
                 fresh_from: Seq(0),
                 redrive: None,
                 attempt: None,
+                bytes_max: u64::MAX,
             }),
             Op::Redelay { candidates, delay_ms } => Command::Redelay(Redelay {
                 queue: Q,
@@ -363,6 +364,7 @@ impl World {
             fresh_from: found.fresh_from,
             redrive,
             attempt: None,
+            bytes_max: u64::MAX,
         };
         self.proposed.push(Proposed { receive, locks: offered.into_keys().collect(), ours: true });
     }

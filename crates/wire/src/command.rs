@@ -70,6 +70,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             fresh_from: receive.fresh_from.0,
             redrive: receive.redrive.as_ref().map(redrive_to_pb),
             attempt: receive.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
+            bytes_max: receive.bytes_max,
         }),
         Command::Move(command) => Kind::Move(move_to_pb(command)),
         Command::Delete(delete) => Kind::Delete(pb::Delete {
@@ -126,6 +127,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             fresh_from: Seq(receive.fresh_from),
             redrive: receive.redrive.map(redrive_from_pb),
             attempt: receive.attempt.map(|key| dedup_key(&key)).transpose()?,
+            bytes_max: receive.bytes_max,
         }),
         Kind::Move(command) => Command::Move(move_from_pb(command)?),
         Kind::Delete(delete) => Command::Delete(Delete {
@@ -364,6 +366,7 @@ mod tests {
                     source: Bytes::from_static(b"source"),
                 }),
                 attempt: Some(DedupKey([8; 16])),
+                bytes_max: 1_048_576,
             }),
             Command::Move(Move {
                 queue,

@@ -157,6 +157,7 @@ impl Work<'_> {
             attempt: None,
             only_again: false,
             quiet_only: false,
+            bytes_max: usize::MAX,
         };
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {

@@ -172,6 +172,7 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         attempt: claim.attempt.map(|key| dedup_key(&key)).transpose()?,
         only_again: claim.only_again,
         quiet_only: claim.quiet_only,
+        bytes_max: usize::MAX,
     };
     let id = request::from_pb(claim.request_high, claim.request_low);
     let claimed = request::scope(id, claim_here(router, &shards, spec)).await;

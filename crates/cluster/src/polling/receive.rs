@@ -103,6 +103,7 @@ pub(crate) async fn receive(
         attempt: request.attempt,
         only_again: false,
         quiet_only: false,
+        bytes_max: usize::MAX,
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };

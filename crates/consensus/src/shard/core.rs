@@ -460,6 +460,7 @@ mod tests {
             fresh_from: Seq(0),
             redrive: None,
             attempt: None,
+            bytes_max: u64::MAX,
         })
     }
 

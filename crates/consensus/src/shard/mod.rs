@@ -76,6 +76,8 @@ pub struct ReceiveSpec {
     pub only_again: bool,
     /// Nothing of noisy tenants.
     pub quiet_only: bool,
+    /// Content that the caller has room for.
+    pub bytes_max: usize,
 }
 
 /// What a shard has of a queue besides what it just gave.

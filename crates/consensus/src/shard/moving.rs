@@ -82,6 +82,8 @@ impl Shard {
             attempt: None,
             only_again: false,
             quiet_only: false,
+            // They stay in the shard.
+            bytes_max: usize::MAX,
         };
         let unreadable = |error: io::Error| {
             self.group.fatal(format!("the state cannot be read: {error}"));

@@ -246,6 +246,7 @@ fn receive(spec: &ReceiveSpec, reserved: &Reserved) -> Command {
         fresh_from: reserved.fresh_from,
         redrive: spec.redrive.clone(),
         attempt: spec.attempt,
+        bytes_max: spec.bytes_max as u64,
     })
 }
 

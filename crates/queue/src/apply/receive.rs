@@ -29,6 +29,7 @@ pub(crate) fn apply<R: Read, W: Write>(
     }
     let mut leases = Vec::with_capacity(command.candidates.len());
     let mut dead_letters = Vec::new();
+    let mut room = command.bytes_max;
     for &seq in &command.candidates {
         let Some(message) = receivable(state, ctx, queue, seq)? else {
             sometimes!(CandidateGone);
@@ -50,6 +51,8 @@ pub(crate) fn apply<R: Read, W: Write>(
                 dead_letter::leave(state, ctx, queue, seq, message, redrive),
             ));
         } else {
+            let Some(rest) = room.checked_sub(message.content.len() as u64) else { break };
+            room = rest;
             leases.push(lease(state, ctx, command, seq, message));
         }
     }

@@ -97,6 +97,7 @@ impl Rig {
             fresh_from: reservation.fresh_from,
             redrive: self.redrive.clone(),
             attempt: None,
+            bytes_max: u64::MAX,
         });
         let reply = self.one(now_ms, command);
         self.settle(queue, &reservation.seqs);
@@ -140,6 +141,7 @@ pub fn receive(queue: QueueId, candidates: &[u64], visibility_ms: u64) -> Comman
         fresh_from: Seq(0),
         redrive: None,
         attempt: None,
+        bytes_max: u64::MAX,
     })
 }
 

@@ -137,8 +137,12 @@ impl Model {
             }
             Command::Receive(receive) => {
                 let (mut leases, mut dead) = (Vec::new(), Vec::new());
+                let mut room = receive.bytes_max;
                 for seq in &receive.candidates {
-                    leases.extend(self.lease(receive, *seq, &mut dead));
+                    match self.lease(receive, *seq, &mut room, &mut dead) {
+                        Some(lease) => leases.extend(lease),
+                        None => break,
+                    }
                 }
                 dead.into_iter().for_each(|entry| self.append(entry));
                 Reply::Received(leases)
@@ -247,17 +251,25 @@ impl Model {
         self.next_seq += 1;
     }
 
-    fn lease(&mut self, receive: &Receive, seq: Seq, dead: &mut Vec<Entry>) -> Option<Lease> {
+    /// `None`: there is no room for it.
+    fn lease(
+        &mut self,
+        receive: &Receive,
+        seq: Seq,
+        room: &mut u64,
+        dead: &mut Vec<Entry>,
+    ) -> Option<Option<Lease>> {
         let queue = receive.queue;
         let (now_ms, batch) = (self.clock_ms, self.batch);
-        let at = self.entries.iter().position(|entry| entry.queue == queue && entry.seq == seq)?;
+        let is_it = |entry: &Entry| entry.queue == queue && entry.seq == seq;
+        let Some(at) = self.entries.iter().position(is_it) else { return Some(None) };
         let entry = &mut self.entries[at];
         if entry.visible_at_ms > now_ms || entry.batch == batch || entry.handed_out_by == batch {
-            return None;
+            return Some(None);
         }
         if entry.sent_ms + receive.retention_ms <= now_ms {
             self.entries.remove(at);
-            return None;
+            return Some(None);
         }
         if let Some(redrive) = &receive.redrive
             && entry.receives_here() >= redrive.receives_max
@@ -271,8 +283,9 @@ impl Model {
                 handed_out_by: 0,
                 ..entry
             });
-            return None;
+            return Some(None);
         }
+        *room = room.checked_sub(entry.content.len() as u64)?;
         if entry.receive_count == 0 {
             entry.first_received_ms = now_ms;
         }
@@ -280,7 +293,7 @@ impl Model {
         entry.received_ms = now_ms;
         entry.visible_at_ms = now_ms + receive.visibility_ms;
         entry.handed_out_by = batch;
-        Some(Lease {
+        Some(Some(Lease {
             seq,
             receive_count: entry.receive_count,
             first_received_ms: entry.first_received_ms,
@@ -289,7 +302,7 @@ impl Model {
             group: None,
             moved_from: entry.moved.as_ref().map(|moved| moved.0.clone()),
             content: entry.content.clone(),
-        })
+        }))
     }
 
     fn repeated(&self, command: &Command) -> Reply {
