@@ -15,6 +15,8 @@ use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId, QueueId, Seq, 
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 
+use crate::room::{Pool, Room};
+
 pub use self::moves::{CancelMoveError, MoveFailure, MoveStatus, MoveTask, StartMoveError};
 
 /// A queue as the catalog has it.
@@ -293,7 +295,7 @@ pub enum ShardAnswer {
 }
 
 /// Answer to a receive.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Received {
     /// At most as many as asked for.
     pub messages: Vec<Incoming>,
@@ -301,6 +303,8 @@ pub struct Received {
     pub asked: Vec<(GroupId, ShardAnswer)>,
     /// Shards that the queue has.
     pub shards: usize,
+    /// What the messages take of [`Cluster::answers`]: to be kept until they are written.
+    pub room: Option<Room>,
 }
 
 /// Why a receive failed.
@@ -422,7 +426,10 @@ pub trait Cluster: Send + Sync + 'static {
         messages: Vec<Outgoing>,
     ) -> impl Future<Output = Vec<Result<Sent, Trouble>>> + Send;
 
-    /// Receives.
+    /// Room on this node for what it has to answer.
+    fn answers(&self) -> &Pool;
+
+    /// Receives. What is received takes room of [`Cluster::answers`].
     fn receive(
         &self,
         queue: &Queue,

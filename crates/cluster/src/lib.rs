@@ -5,7 +5,7 @@
 //! `catalog` decides what is not a message; `router` brings commands to leaders; `polling` samples
 //! shards, asks and parks; `fifo` places what must keep its order; `fairness` judges who floods a
 //! queue; `formation` makes a cluster of empty nodes; `janitor` keeps house; `moves` brings dead
-//! letters back; `space` foresees full disks.
+//! letters back; `space` foresees full disks; `room` bounds what waits to be answered.
 //!
 //! Invariants:
 //! - A command that may be repeated carries an id, so that it is applied once.
@@ -19,6 +19,7 @@ pub mod api;
 pub mod node;
 pub mod polling;
 pub mod request;
+pub mod room;
 
 mod busy;
 mod catalog;

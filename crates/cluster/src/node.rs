@@ -17,6 +17,7 @@ use flotilla_storage::state::StateOptions;
 use flotilla_transport::{Dial, Listener, LocalIdentity, PeerConfig};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::{ANSWER_BYTES_MAX, CLAIM_BYTES_MAX};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -35,6 +36,7 @@ use crate::polling::deck::{SampleSize, Weights};
 use crate::polling::hub::Hub;
 use crate::polling::in_flight;
 use crate::polling::receive::{Decks, Sampling};
+use crate::room::Pool;
 use crate::router::{CALL_TIMEOUT, Router};
 use crate::space::{self, Space};
 
@@ -116,6 +118,9 @@ pub struct Node {
     pub(crate) clock: Arc<dyn Clock>,
     /// Keeps the limit on messages in flight.
     pub(crate) crowd: Crowd,
+    /// Room for what this node's front end has to answer, and for what other nodes claim of it.
+    pub(crate) answers: Pool,
+    pub(crate) claims: Pool,
     pub(crate) heard: Heard,
     pub(crate) space: Space,
     /// Sends that this front end's clients wait for.
@@ -186,6 +191,8 @@ impl Node {
             session,
             clock: options.clock,
             crowd: Crowd::new(options.in_flight_max),
+            answers: Pool::new(ANSWER_BYTES_MAX),
+            claims: Pool::new(CLAIM_BYTES_MAX),
             heard: Heard::default(),
             space: Space::open(disk, options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),

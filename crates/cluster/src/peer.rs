@@ -43,7 +43,7 @@ impl Handler for Peers {
             let malformed = |error: DecodeError| error.to_string();
             match method {
                 method::SUBMIT => submit(&node, group, payload).await,
-                method::CLAIM => claim::serve_claim(&node.router, payload).await.map_err(malformed),
+                method::CLAIM => claim::serve_claim(&node, payload).await.map_err(malformed),
                 method::MOVE => {
                     moves::serve_move(&node.router, group, payload).await.map_err(malformed)
                 }

@@ -28,6 +28,7 @@ use crate::node::Node;
 use crate::polling::deck::Deck;
 use crate::polling::receive;
 use crate::request;
+use crate::room::Pool;
 use crate::router::PATIENCE;
 
 /// How much likelier a send takes a shard that is led here, when it has the choice.
@@ -373,6 +374,10 @@ impl Cluster for Node {
                 Err(trouble) => return vec![Err(trouble); count],
             }
         }
+    }
+
+    fn answers(&self) -> &Pool {
+        &self.answers
     }
 
     async fn receive(

@@ -18,6 +18,10 @@ pub struct Status {
     pub parked_polls: usize,
     /// Polls woken so far.
     pub wakes: u64,
+    /// Bytes of messages and long answers that are not written to their callers yet.
+    pub answer_bytes: usize,
+    /// Bytes of messages that are not on their way to the nodes that claimed them yet.
+    pub claim_bytes: usize,
     /// State that is not flushed yet.
     pub memtable_bytes: u64,
     /// State on disk.
@@ -83,6 +87,8 @@ impl Node {
             log: self.host.log_metrics(),
             parked_polls: self.hub.parked(),
             wakes: self.hub.wakes(),
+            answer_bytes: self.answers.taken(),
+            claim_bytes: self.claims.taken(),
             memtable_bytes: self.host.state_db().memtable_bytes(),
             disk_bytes: self.host.state_db().disk_bytes(),
             free_bytes: self.space.free_bytes(),

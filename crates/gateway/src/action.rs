@@ -1,7 +1,9 @@
 //! Names of actions, and what every action gets to work with.
 
-use flotilla_cluster::api::{Cluster, Queue};
 use std::sync::Arc;
+
+use flotilla_cluster::api::{Cluster, Queue};
+use flotilla_cluster::room::Room;
 use tokio::sync::watch;
 
 use crate::auth::Caller;
@@ -59,6 +61,20 @@ actions! {
     ListMessageMoveTasks,
 }
 
+impl ActionName {
+    /// Whether it only looks, and its answer can be long.
+    pub(crate) fn is_read(self) -> bool {
+        matches!(
+            self,
+            Self::ListQueues
+                | Self::GetQueueAttributes
+                | Self::ListDeadLetterSourceQueues
+                | Self::ListQueueTags
+                | Self::ListMessageMoveTasks
+        )
+    }
+}
+
 /// One request, as far as it is not the action's own.
 pub(crate) struct Call<'a, C> {
     pub(crate) gateway: &'a Gateway<C>,
@@ -75,6 +91,8 @@ pub(crate) struct Call<'a, C> {
     pub(crate) work: Work,
     /// Which shards were asked, if the caller wanted to know.
     pub(crate) polled: Option<String>,
+    /// What received messages take of the node's room for answers.
+    pub(crate) room: Option<Room>,
     /// Set when an entry of a batch failed in a way that leaves open whether it took effect.
     pub(crate) outcome_unknown: bool,
 }

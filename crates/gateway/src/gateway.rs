@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flotilla_cluster::api::Cluster;
+use flotilla_cluster::room::Room;
 use flotilla_types::limits;
 use flotilla_types::names::AccountId;
 use prometheus_client::registry::Registry;
@@ -32,7 +34,31 @@ pub struct Gateway<C> {
     pub(crate) bounds: Bounds,
 }
 
+/// A long answer was not to be held.
+pub(crate) struct NoRoom;
+
 impl<C: Cluster> Gateway<C> {
+    /// An answer as it waits to be written: it takes room until it is. What was received has taken its room
+    /// before, and so may be written in any case; of all else only what changed nothing is refused.
+    pub(crate) fn hold(
+        &self,
+        answer: Bytes,
+        received: Option<Room>,
+        is_read: bool,
+    ) -> Result<Bytes, NoRoom> {
+        if answer.len() <= limits::ANSWER_BYTES_UNCOUNTED_MAX {
+            return Ok(answer);
+        }
+        if let Some(room) = received {
+            return Ok(room.fill(answer));
+        }
+        let mut room = self.cluster.answers().room();
+        if room.try_hold(answer.len()).is_err() && is_read {
+            return Err(NoRoom);
+        }
+        Ok(room.fill(answer))
+    }
+
     /// Registers its metrics (prefix `sqs`) and takes the key of receipt handles from the cluster.
     pub fn new(mut config: Config, cluster: Arc<C>, registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("sqs");

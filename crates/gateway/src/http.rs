@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::api::Cluster;
 use flotilla_cluster::request;
+use flotilla_cluster::room::Room;
 use flotilla_types::ids::RequestId;
 use flotilla_types::limits;
 use http_body_util::{BodyExt as _, Full};
@@ -20,7 +21,7 @@ use crate::auth;
 use crate::bounds::Work;
 use crate::dispatch::dispatch;
 use crate::error::{ApiError, ErrorKind, Outcome};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, NoRoom};
 use crate::ids::{self, UuidText};
 use crate::protocol::{Protocol, Wire, json_action, query_request};
 use crate::query::Format;
@@ -96,6 +97,11 @@ async fn act<C: Cluster>(
     let action = named.as_ref().and_then(|named| named.as_ref().ok().copied());
     let mut extra = Extra { action, ..Extra::default() };
     let result = carry_out(gateway, stopping, head, body, named, request_id, &mut extra).await;
+    let is_read = extra.action.is_some_and(ActionName::is_read);
+    let result = result.and_then(|answer| {
+        let held = gateway.hold(answer, extra.room.take(), is_read);
+        held.map_err(|NoRoom| ApiError::overloaded())
+    });
     let took = begin.elapsed();
     let action = extra.action;
     let code = result.as_ref().err().map(|error| error.kind.code());
@@ -122,6 +128,7 @@ async fn act<C: Cluster>(
 struct Extra {
     action: Option<ActionName>,
     polled: Option<String>,
+    room: Option<Room>,
     outcome_unknown: bool,
 }
 
@@ -158,10 +165,12 @@ async fn carry_out<C: Cluster>(
         stopping,
         work,
         polled: None,
+        room: None,
         outcome_unknown: false,
     };
     let result = dispatch(&mut call, action, wire).await;
     extra.polled = call.polled.take();
+    extra.room = call.room.take();
     extra.outcome_unknown = call.outcome_unknown;
     result
 }

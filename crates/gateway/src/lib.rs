@@ -11,7 +11,8 @@
 //! - Every error says whether the request may have taken effect (`x-flotilla-outcome`), and says
 //!   "not applied" only when that is certain.
 //! - Nothing is leased for a caller that has gone: the end of a connection drops its receive.
-//! - Connections, requests in work and their bytes are bounded; beyond a bound the answer is 503.
+//! - Connections, requests in work, their bytes and those of their answers are bounded; beyond a bound the
+//!   answer is 503. Nothing is received for which there is no room, and who does not read is not waited for.
 //!
 //! Deliberately not here: where messages are, waiting for them, retention, redelivery, the order of
 //! groups, finding duplicates (the cluster's); signatures, policies (later versions).
@@ -33,6 +34,7 @@ mod query;
 mod receipt;
 mod server;
 mod shape;
+mod stall;
 mod urls;
 
 pub use gateway::{Config, Gateway};

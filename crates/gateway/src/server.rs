@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::gateway::Gateway;
 use crate::http;
+use crate::stall::Unstalled;
 
 /// How long a connection may take to bring the head of its next request, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -78,6 +79,7 @@ async fn connection<C: Cluster, S: AsyncRead + AsyncWrite + Unpin>(
     _permit: OwnedSemaphorePermit,
 ) {
     let stopping = shutdown.clone();
+    let stream = Unstalled::new(stream, gateway.cluster.answers().clone());
     let service = service_fn(|request| http::answer(gateway.as_ref(), stopping.clone(), request));
     // No half-close: the end of the client's stream ends the connection, which drops the request
     // in work and with it a receive that nobody waits for any more.

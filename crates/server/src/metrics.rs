@@ -181,6 +181,16 @@ fn replicas(page: &mut Page<'_>, status: &Status) -> fmt::Result {
         groups().map(|(name, group)| (name, group.leader_changes)),
     )?;
     page.gauge("parked_polls", "Receives that wait at this node", status.parked_polls as u64)?;
+    page.gauge(
+        "answer_bytes",
+        "Messages and long answers that are not written to their callers yet",
+        status.answer_bytes as u64,
+    )?;
+    page.gauge(
+        "claim_bytes",
+        "Messages that other nodes claimed and that are not on their way there yet",
+        status.claim_bytes as u64,
+    )?;
     page.counter("wakes", "Parked receives that were woken", status.wakes)
 }
 

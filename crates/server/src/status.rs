@@ -102,6 +102,8 @@ mod tests {
             log: LogMetrics::default(),
             parked_polls: 0,
             wakes: 0,
+            answer_bytes: 0,
+            claim_bytes: 0,
             memtable_bytes: 0,
             disk_bytes: 0,
             free_bytes: 0,

@@ -10,6 +10,9 @@ pub const BATCH_BYTES_MAX: usize = 1_048_576;
 pub const BATCH_ENTRIES_MAX: usize = 10;
 /// User attributes of one message.
 pub const MESSAGE_ATTRIBUTES_MAX: usize = 10;
+/// A message as it is stored: also with its trace header, the ids of its group and of duplicates, and who
+/// sent it, each of which has a limit of its own.
+pub const CONTENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 16 * 1_024;
 /// X-Ray header of a message. It does not count towards the size of the message, but is stored.
 pub const TRACE_HEADER_BYTES_MAX: usize = 4_096;
 /// HTTP request body: a full batch with every byte escaped as `\u00XX` and base64 blobs around it.
@@ -110,6 +113,21 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const REQUESTS_IN_WORK_MAX: usize = 10_000;
 /// Bytes of request bodies in work on one node.
 pub const REQUEST_BYTES_IN_WORK_MAX: usize = 256 * 1_048_576;
+/// Bytes of received messages, and of long answers, that one node has in memory until they are written to
+/// their callers. A quarter of it is for small ones.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1_048_576;
+/// The same of messages that other nodes received from the shards led here, until they are on their way there.
+pub const CLAIM_BYTES_MAX: usize = 128 * 1_048_576;
+/// What a receive may still take of messages when there is little room left.
+pub const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1_024;
+/// An answer of so many bytes is not counted: connections are.
+pub const ANSWER_BYTES_UNCOUNTED_MAX: usize = 4 * 1_024;
+/// How long a receive waits for room before it is refused.
+pub const ANSWER_ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long the other end of a connection may take nothing of what waits for it.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// The same while more than half of the room for answers is taken.
+pub const WRITE_STALL_SHORT_MAX: Duration = Duration::from_secs(2);
 /// One frame batch on a peer link; a frame larger than this travels alone.
 pub const LINK_BATCH_BYTES_MAX: usize = 1_048_576;
 /// Largest single frame that a peer may send.

@@ -9,7 +9,7 @@ use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{DedupKey, GroupId, MessageId, NodeId, QueueId};
-use flotilla_types::limits::{BATCH_ENTRIES_MAX, MOVE_MESSAGES_MAX};
+use flotilla_types::limits::{BATCH_ENTRIES_MAX, CONTENT_BYTES_MAX, MOVE_MESSAGES_MAX};
 use flotilla_types::names::QueueName;
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::cluster as pb;
@@ -157,7 +157,8 @@ impl Work<'_> {
             attempt: None,
             only_again: false,
             quiet_only: false,
-            bytes_max: usize::MAX,
+            // One move at a time: there is room for it.
+            bytes_max: BATCH_ENTRIES_MAX * CONTENT_BYTES_MAX,
         };
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {

@@ -1,12 +1,12 @@
 //! Taking messages: directly from shards that are led here, from others through their leaders.
 
 use bytes::Bytes;
-use flotilla_consensus::shard::{ReceiveSpec, ShardError};
+use flotilla_consensus::shard::{Claim, ReceiveSpec, ShardError};
 use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use flotilla_types::limits::BATCH_ENTRIES_MAX;
+use flotilla_types::limits::{BATCH_ENTRIES_MAX, CONTENT_BYTES_MAX};
 use flotilla_wire::DecodeError;
 use flotilla_wire::command::{
     dedup_key, lease_from_pb, lease_to_pb, redrive_from_pb, redrive_to_pb,
@@ -17,6 +17,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 
 use crate::forward::method;
+use crate::node::Node;
 use crate::request;
 use crate::router::{CALL_TIMEOUT, Router};
 
@@ -30,46 +31,104 @@ pub(crate) struct Claimed {
     pub(crate) backlog: usize,
     /// Some of the queue's tenants are noisy there.
     pub(crate) noisy: bool,
+    /// It may have kept back messages for which there was no room.
+    pub(crate) withheld: bool,
     /// Without leases: who leads it, as far as whoever was asked knows.
     pub(crate) leader: Option<NodeId>,
 }
 
 impl Claimed {
     fn failed(shard: GroupId, leader: Option<NodeId>) -> Self {
-        Self { shard, leases: None, backlog: 0, noisy: false, leader }
+        Self { shard, leases: None, backlog: 0, noisy: false, withheld: false, leader }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.leases.as_ref().map_or(0, Vec::len)
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.leases.iter().flatten().map(|lease| lease.content.len()).sum()
+    }
 }
 
-/// Asks shards that are led on this node, in order, until there is enough. Reserving is immediate,
-/// so what is left to ask for is known before anything is proposed; the proposals then run side by
-/// side.
+/// What may still be reserved before it is known how much of it is given.
+struct Share {
+    messages: usize,
+    bytes: usize,
+    /// Whether what was reserved may be more than there is room for.
+    short: bool,
+}
+
+impl Share {
+    /// Every message counts as a largest one.
+    fn reserve(&mut self, messages: usize) {
+        let bytes = messages * CONTENT_BYTES_MAX;
+        self.short |= bytes > self.bytes;
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether another shard may be asked at the same time.
+    fn goes_on(&self) -> bool {
+        self.messages > 0 && self.bytes >= CONTENT_BYTES_MAX && !self.short
+    }
+}
+
+/// Asks shards that are led on this node, in order, until there is enough: side by side as many as there is
+/// room for whatever they reserve, and with little room one after the other.
 pub(crate) async fn claim_here(
     router: &Router,
     shards: &[GroupId],
-    spec: ReceiveSpec,
+    mut spec: ReceiveSpec,
 ) -> Vec<Claimed> {
-    let mut left = spec.max;
+    let mut claimed: Vec<Claimed> = Vec::with_capacity(shards.len());
+    while claimed.len() < shards.len() && spec.max > 0 {
+        let (more, enough) = claim_together(router, &shards[claimed.len()..], &spec).await;
+        for one in more {
+            spec.max = spec.max.saturating_sub(one.count());
+            spec.bytes_max = spec.bytes_max.saturating_sub(one.bytes());
+            claimed.push(one);
+        }
+        let found = claimed.iter().any(|one| one.count() > 0);
+        // What stands for an attempt is on one shard. What did not fit will not fit from the next one either.
+        let is_last = spec.only_again || claimed.iter().any(|one| one.withheld);
+        if enough || (found && is_last) {
+            break;
+        }
+    }
+    failpoint!(Claimed);
+    claimed
+}
+
+/// Reserving is immediate, so what is left to ask for is known before anything is proposed; the proposals
+/// then run side by side. Also whether enough was reserved, however much of it is given.
+async fn claim_together(
+    router: &Router,
+    shards: &[GroupId],
+    spec: &ReceiveSpec,
+) -> (Vec<Claimed>, bool) {
+    let mut share = Share { messages: spec.max, bytes: spec.bytes_max, short: false };
     let mut claims = Vec::with_capacity(shards.len());
     for group in shards {
-        if left == 0 {
+        if !claims.is_empty() && !share.goes_on() {
             break;
         }
         let Some(shard) = router.here(*group) else {
-            claims.push((*group, None, Err(ShardError::NotLeader(None))));
+            claims.push((*group, None, Err(ShardError::NotLeader(None)), false));
             continue;
         };
-        let claim = shard.claim(ReceiveSpec { max: left, ..spec.clone() });
+        let bytes_max = share.bytes;
+        let claim = shard.claim(ReceiveSpec { max: share.messages, bytes_max, ..spec.clone() });
         if let Ok(Some(claim)) = &claim {
+            share.reserve(claim.count());
             // What stands for an attempt is on one shard.
-            left = if spec.only_again { 0 } else { left - claim.count().min(left) };
+            share.messages = if spec.only_again { 0 } else { share.messages };
         }
-        claims.push((*group, Some(shard), claim));
+        claims.push((*group, Some(shard), claim, share.short));
     }
-    let finish = claims.into_iter().map(|(group, shard, claim)| async move {
+    let queue = spec.queue;
+    let finish = claims.into_iter().map(|(group, shard, claim, short)| async move {
+        let reserved = claim.as_ref().map_or(0, |claim| claim.as_ref().map_or(0, Claim::count));
         let leases = match claim {
             Ok(Some(claim)) => {
                 let leases = timeout(CALL_TIMEOUT, claim.leases()).await;
@@ -93,13 +152,12 @@ pub(crate) async fn claim_here(
                 return Claimed::failed(group, None);
             }
         };
-        let left = shard.and_then(|shard| shard.backlog(spec.queue)).unwrap_or_default();
+        let left = shard.and_then(|shard| shard.backlog(queue)).unwrap_or_default();
         let (backlog, noisy) = (left.visible as usize, left.noisy);
-        Claimed { shard: group, leases: Some(leases), backlog, noisy, leader: None }
+        let withheld = short && leases.len() < reserved;
+        Claimed { shard: group, leases: Some(leases), backlog, noisy, withheld, leader: None }
     });
-    let claimed = join_all(finish).await;
-    failpoint!(Claimed);
-    claimed
+    (join_all(finish).await, share.messages == 0 && !share.short)
 }
 
 /// The same through the node that leads them.
@@ -122,6 +180,7 @@ pub(crate) async fn claim_at(
         quiet_only: spec.quiet_only,
         request_high,
         request_low,
+        bytes_max: spec.bytes_max as u64,
     };
     let payload: Bytes = message.encode_to_vec().into();
     let group = shards.first().copied().unwrap_or_default();
@@ -152,18 +211,19 @@ fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
             return Ok(Claimed::failed(shard, leader));
         }
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
-        let backlog = claimed.backlog as usize;
-        let noisy = claimed.noisy;
-        Ok(Claimed { shard, leases: Some(leases), backlog, noisy, leader: None })
+        let (backlog, noisy, withheld) =
+            (claimed.backlog as usize, claimed.noisy, claimed.withheld);
+        Ok(Claimed { shard, leases: Some(leases), backlog, noisy, withheld, leader: None })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }
 
-/// Answers [`claim_at`].
-pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes, DecodeError> {
+/// Answers [`claim_at`]. What is claimed takes room here until it is on its way.
+pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
     let claim = pb::Claim::decode(payload)?;
     let shards: Vec<_> = claim.shards.into_iter().map(GroupId).collect();
-    let spec = ReceiveSpec {
+    let whole = BATCH_ENTRIES_MAX * CONTENT_BYTES_MAX;
+    let mut spec = ReceiveSpec {
         queue: QueueId(claim.queue),
         max: (claim.max as usize).min(BATCH_ENTRIES_MAX),
         visibility_ms: claim.visibility_ms,
@@ -172,18 +232,66 @@ pub(crate) async fn serve_claim(router: &Router, payload: Bytes) -> Result<Bytes
         attempt: claim.attempt.map(|key| dedup_key(&key)).transpose()?,
         only_again: claim.only_again,
         quiet_only: claim.quiet_only,
-        bytes_max: usize::MAX,
+        bytes_max: usize::try_from(claim.bytes_max).unwrap_or(whole).min(whole),
     };
     let id = request::from_pb(claim.request_high, claim.request_low);
-    let claimed = request::scope(id, claim_here(router, &shards, spec)).await;
+    let mut room = node.claims.room();
+    let wanted = spec.bytes_max;
+    let mut least = if spec.attempt.is_some() { wanted } else { 0 };
+    let claimed = loop {
+        let Ok(bytes) = room.open(least, wanted).await else {
+            break shards.iter().map(|shard| Claimed::failed(*shard, None)).collect();
+        };
+        spec.bytes_max = bytes;
+        let claimed = request::scope(id, claim_here(&node.router, &shards, spec.clone())).await;
+        let nothing = claimed.iter().all(|claimed| claimed.count() == 0);
+        let may_have_more = bytes < wanted.min(CONTENT_BYTES_MAX);
+        if !(nothing && may_have_more && claimed.iter().any(|claimed| claimed.withheld)) {
+            break claimed;
+        }
+        room.hold(0);
+        least = wanted.min(CONTENT_BYTES_MAX);
+    };
     let shards = claimed.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,
         failed: claimed.leases.is_none(),
         backlog: claimed.backlog as u64,
         noisy: claimed.noisy,
         leader: claimed.leader.map_or(0, |leader| leader.0),
+        withheld: claimed.withheld,
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });
     failpoint!(ClaimAnswer);
-    Ok(pb::ClaimAnswer { shards: shards.collect() }.encode_to_vec().into())
+    Ok(room.fill(pb::ClaimAnswer { shards: shards.collect() }.encode_to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(messages: usize, bytes: usize) -> Share {
+        Share { messages, bytes, short: false }
+    }
+
+    #[test]
+    fn shards_are_asked_side_by_side_while_there_is_room_for_what_they_reserve() {
+        let mut roomy = share(10, 10 * CONTENT_BYTES_MAX);
+        for reserved in [0, 9, 0] {
+            roomy.reserve(reserved);
+            assert!(roomy.goes_on());
+        }
+        roomy.reserve(1);
+        assert!(!roomy.goes_on() && !roomy.short);
+
+        let mut tight = share(10, 3 * CONTENT_BYTES_MAX);
+        tight.reserve(2);
+        assert!(tight.goes_on());
+        tight.reserve(1);
+        assert!(!tight.goes_on() && !tight.short && tight.messages == 7);
+
+        let mut short = share(10, CONTENT_BYTES_MAX - 1);
+        assert!(!short.goes_on());
+        short.reserve(1);
+        assert!(!short.goes_on() && short.short && short.messages == 9);
+    }
 }

@@ -10,6 +10,7 @@ use flotilla_consensus::shard::ReceiveSpec;
 use flotilla_queue::command::Redrive;
 use flotilla_types::attributes::RedrivePolicy;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
+use flotilla_types::limits::{BATCH_ENTRIES_MAX, CONTENT_BYTES_MAX};
 use flotilla_types::names::QueueName;
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -23,6 +24,7 @@ use crate::api::{
     Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
 };
 use crate::node::Node;
+use crate::room::Room;
 use crate::router::LOOK_AGAIN;
 use crate::{fifo, gathering, request};
 
@@ -82,6 +84,13 @@ struct Poll<'a> {
     /// As many as asked for, or as there is room for under the limit on messages in flight.
     max: usize,
     received: Received,
+    room: Room,
+    /// What the shards that are asked now may still give.
+    bytes_left: usize,
+    /// Whether one may have kept back something for which there was no room.
+    withheld: bool,
+    /// There was no room for anything.
+    full: bool,
     /// Whether any shard could be asked at all.
     reached: bool,
     /// Whether one could not, or its answer was lost.
@@ -103,7 +112,7 @@ pub(crate) async fn receive(
         attempt: request.attempt,
         only_again: false,
         quiet_only: false,
-        bytes_max: usize::MAX,
+        bytes_max: 0,
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };
@@ -111,8 +120,21 @@ pub(crate) async fn receive(
     let settled = queue.placement.unsettled.is_empty();
     let home = (is_fifo && !queue.placement.spread && settled && !groups.is_empty())
         .then(|| fifo::shard_of(queue, None, &groups));
-    let (max, reached, missed) = (request.max_messages, false, false);
-    let mut poll = Poll { node, groups, request, home, spec, max, received, reached, missed };
+    let mut poll = Poll {
+        node,
+        groups,
+        request,
+        home,
+        spec,
+        max: request.max_messages,
+        received,
+        room: node.answers.room(),
+        bytes_left: 0,
+        withheld: false,
+        full: false,
+        reached: false,
+        missed: false,
+    };
     if !poll.has_room_in_flight(deadline).await {
         return match request.wait_seconds {
             0 => Err(ReceiveError::TooManyInFlight),
@@ -128,13 +150,21 @@ pub(crate) async fn receive(
         poll.wait(deadline).await;
     }
     poll.count();
+    if poll.full && poll.received.messages.is_empty() {
+        node.counters.overloaded.fetch_add(1, Ordering::Relaxed);
+        return Err(match poll.missed {
+            // A lost answer may have hidden some, as below.
+            true => Trouble::Unavailable { maybe_applied: true }.into(),
+            false => Trouble::Overloaded.into(),
+        });
+    }
     if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.reached) {
         // Nothing was handed out that this node knows of, but a lost answer may have hidden some.
         let (request_id, queue) = (request::current(), &queue.name);
         tracing::warn!(%request_id, %queue, "no shard that was asked answered a receive");
         return Err(Trouble::Unavailable { maybe_applied: true }.into());
     }
-    Ok(poll.received)
+    Ok(poll.answer())
 }
 
 /// Where the queue's dead letters go. Without the dead-letter queue they stay and are handed out.
@@ -278,11 +308,43 @@ impl Poll<'_> {
         order
     }
 
+    /// The messages, and the room that they take.
+    fn answer(self) -> Received {
+        Received { room: Some(self.room), ..self.received }
+    }
+
     /// Asks shards until there is enough, in the order given. Returns those that were asked.
     ///
+    /// Room for what they give is taken first, and what was not needed is given back. With little room
+    /// left only small messages come; when there are only larger ones it is tried again with as much as a
+    /// largest one needs.
+    async fn ask(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
+        if shards.is_empty() {
+            return Vec::new();
+        }
+        // What stands for an attempt must be answered whole, however much was asked for.
+        let repeats = self.spec.attempt.is_some();
+        let wanted = if repeats { BATCH_ENTRIES_MAX } else { self.max } * CONTENT_BYTES_MAX;
+        let mut least = if repeats { wanted } else { 0 };
+        loop {
+            let Ok(bytes) = self.room.open(least, wanted).await else {
+                self.full = true;
+                return Vec::new();
+            };
+            (self.bytes_left, self.withheld) = (bytes, false);
+            let asked = self.ask_in_turn(shards).await;
+            let messages = &self.received.messages;
+            self.room.hold(messages.iter().map(|message| message.content.len()).sum());
+            if !self.withheld || !messages.is_empty() || bytes >= CONTENT_BYTES_MAX {
+                return asked;
+            }
+            least = CONTENT_BYTES_MAX;
+        }
+    }
+
     /// A receive that can be repeated takes from one shard only: whether it still stands is then
     /// known where its messages are. If that shard is not heard, it goes no further.
-    async fn ask(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
+    async fn ask_in_turn(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
         if self.spec.attempt.is_none() || self.spec.only_again {
             return self.ask_together(shards).await;
         }
@@ -306,14 +368,15 @@ impl Poll<'_> {
             // What stands for an attempt is handed out again, even if fewer are asked for now; and
             // it is on one shard.
             let left = self.max.saturating_sub(found);
-            if left == 0 || (self.spec.only_again && found > 0) {
+            let is_last = self.spec.only_again || self.withheld;
+            if left == 0 || (is_last && found > 0) {
                 break;
             }
             let leader = self.node.router.leader(first);
             let (run, others): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|group| self.node.router.leader(*group) == leader);
             rest = others;
-            let spec = ReceiveSpec { max: left, ..self.spec.clone() };
+            let spec = ReceiveSpec { max: left, bytes_max: self.bytes_left, ..self.spec.clone() };
             for claimed in self.claim(leader, &run, spec).await {
                 if self.is_elsewhere(&claimed) && !redirected.contains(&claimed.shard) {
                     redirected.push(claimed.shard);
@@ -360,6 +423,8 @@ impl Poll<'_> {
         let count = claimed.count();
         self.reached |= claimed.leases.is_some();
         self.missed |= claimed.leases.is_none();
+        self.withheld |= claimed.withheld;
+        self.bytes_left = self.bytes_left.saturating_sub(claimed.bytes());
         if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
             let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
             self.node.decks.with(self.spec.queue, n, |deck| {
@@ -403,10 +468,16 @@ impl Poll<'_> {
         }));
     }
 
+    /// Whether there is an answer, or no sense in waiting for one.
+    fn is_over(&self) -> bool {
+        let found = !self.received.messages.is_empty();
+        found || self.full || self.node.stopping() || self.may_stand_elsewhere()
+    }
+
     /// Arm, ask all, park; again whenever something was there and somebody else was faster.
     async fn wait(&mut self, deadline: Instant) {
         let node = self.node;
-        while self.received.messages.is_empty() && !node.stopping() && !self.may_stand_elsewhere() {
+        while !self.is_over() {
             let Some(mut parked) = node.hub.park(self.spec.queue) else {
                 // Too many wait already: the rest of this poll is a short one.
                 return;
@@ -425,7 +496,7 @@ impl Poll<'_> {
                 }
                 // Still parked: what arrives while these are asked is not missed.
                 self.ask(&found).await;
-                if !self.received.messages.is_empty() || self.may_stand_elsewhere() {
+                if self.is_over() {
                     return;
                 }
                 // Reserved by others; if one of them gives something back, that wakes.
@@ -437,6 +508,9 @@ impl Poll<'_> {
                     return;
                 }
                 self.ask(&[shard]).await;
+                if self.full {
+                    return;
+                }
             }
             // Only now: until here, going away would have passed the wake-up on.
             parked.taken();

@@ -87,13 +87,14 @@ pub(crate) async fn run<C: Cluster>(
     let user = UserSelection::new(request.message_attribute_names.as_ref());
     drop(request);
 
-    let received = match receive(call, &queue, asked).await {
+    let mut received = match receive(call, &queue, asked).await {
         // Only standard queues tell of this limit.
         Err(ReceiveError::TooManyInFlight) if queue.attributes.fifo.is_some() => {
             Received::default()
         }
         received => received?,
     };
+    call.room = received.room.take();
     if asked.explain {
         call.polled = Some(explain(&received));
     }
@@ -340,6 +341,7 @@ mod tests {
                 (GroupId(7), ShardAnswer::Unreachable),
             ],
             shards: 8,
+            room: None,
         };
         assert_eq!(explain(&received), "shards=8; asked=3:2/17,5:0/0,7:unreachable");
     }

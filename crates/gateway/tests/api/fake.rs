@@ -10,6 +10,7 @@ use flotilla_cluster::api::{
     ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent, ShardAnswer,
     StartMoveError, TagError, Trouble, VisibilityError,
 };
+use flotilla_cluster::room::Pool;
 use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
 use flotilla_types::ids::{DedupKey, GroupId, QueueId, Seq, TaskId};
 use flotilla_types::limits;
@@ -61,6 +62,7 @@ pub(crate) struct Fake {
     changed: Notify,
     /// Receives in work; those that were dropped do not count.
     pub(crate) receiving: AtomicUsize,
+    answers: Pool,
 }
 
 impl Fake {
@@ -242,6 +244,10 @@ impl Drop for Receiving<'_> {
 }
 
 impl Cluster for Fake {
+    fn answers(&self) -> &Pool {
+        &self.answers
+    }
+
     async fn create_queue(
         &self,
         name: &QueueName,
@@ -442,7 +448,7 @@ impl Cluster for Fake {
             if !messages.is_empty() || self.state.lock().now_ms >= deadline {
                 let asked = vec![(SHARD, ShardAnswer::Heard { taken: messages.len(), left: 0 })];
                 let asked = if request.explain { asked } else { Vec::new() };
-                return Ok(Received { messages, asked, shards: 1 });
+                return Ok(Received { messages, asked, shards: 1, room: None });
             }
             changed.await;
         }

@@ -1,6 +1,9 @@
 //! A cluster that cannot do what it is asked to.
 
-use flotilla_cluster::api::Trouble;
+use std::time::Duration;
+
+use flotilla_cluster::api::{Cluster as _, Trouble};
+use flotilla_types::limits;
 use serde_json::json;
 
 use crate::client::Server;
@@ -49,4 +52,32 @@ async fn trouble_says_whether_anything_was_done() {
         let unknown = answer.headers.get("x-flotilla-outcome").map(String::as_str);
         assert_eq!(unknown, (outcome == "unknown").then_some("unknown"));
     }
+}
+
+/// What is received has taken its room before, and what changed something is answered in any case.
+#[tokio::test]
+async fn long_answers_are_refused_while_there_is_no_room_for_them() {
+    let server = Server::with_queue(json!({})).await;
+    for number in 0..60 {
+        let name = format!("{}-{number}", "long".repeat(15));
+        assert_eq!(server.call("CreateQueue", json!({ "QueueName": name })).await.status, 200);
+    }
+    let mut room = server.fake.answers().room();
+    room.hold(limits::ANSWER_BYTES_MAX);
+    let refused = server.call("ListQueues", json!({})).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["x-flotilla-outcome"], "not-applied");
+    let short = server.call("ListQueues", json!({ "QueueNamePrefix": "q" })).await;
+    assert_eq!(short.status, 200);
+    send(&server, &"m".repeat(10_000)).await;
+    assert_eq!(server.bodies(json!({})).await.len(), 1);
+    drop(room);
+    assert_eq!(server.call("ListQueues", json!({})).await.status, 200);
+    // Nothing is kept of what was written.
+    let given_back = async {
+        while server.fake.answers().taken() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), given_back).await.unwrap();
 }
