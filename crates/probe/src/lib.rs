@@ -11,6 +11,8 @@
 //!   `failable!`) to fail. `FLOTILLA_FAILPOINTS` says at which, and so does the admin page
 //!   `/probes`. [`point`] lists them; `scripts/failpoints` crashes a node at each.
 //! - [`sometimes!`]: notes that an interesting state was reached. [`sight`] lists them.
+//! - [`skip()`]: what a test says that cannot be made on this machine. The only thing here that every
+//!   build has; no program calls it.
 //!
 //! Invariants:
 //! - A name that is not known ends the program at its start: a misspelt bug would be one that every
@@ -24,6 +26,7 @@
 pub mod plant;
 pub mod point;
 pub mod sight;
+mod skip;
 
 #[cfg(feature = "probes")]
 mod action;
@@ -33,6 +36,7 @@ mod active;
 pub use plant::Plant;
 pub use point::Point;
 pub use sight::Sight;
+pub use skip::skip;
 
 #[cfg(feature = "probes")]
 pub use active::{begin, is_planted, may_fail, reach, report, saw, set};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{LoopDisk, env_number, spawn_child};
+use flotilla_probe::skip;
 use flotilla_storage::state::{GroupState, StateDb, StateOptions};
 use flotilla_types::ids::GroupId;
 use rand::RngExt;
@@ -146,7 +147,10 @@ fn a_killed_process_leaves_a_prefix() {
 #[test]
 fn a_power_cut_leaves_a_prefix() {
     let Some(disk) = LoopDisk::new(512) else {
-        return report(format_args!("skipped: no loop mounts here"));
+        return skip(
+            "power cuts of a state",
+            "no ext4 can be mounted over a loop device (as root)",
+        );
     };
     let dir = disk.path().join("state");
     let mut models = [Model::default(), Model::default()];
