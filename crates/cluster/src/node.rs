@@ -129,6 +129,8 @@ pub struct Node {
     pub(crate) send_turn: AtomicU64,
     facts: watch::Receiver<Option<Arc<Facts>>>,
     stop: watch::Sender<bool>,
+    /// Turns true before that: nothing that only waits may hold up the end.
+    pub(crate) polls_ended: watch::Sender<bool>,
     addresses: BTreeMap<NodeId, String>,
     initial_shards: u32,
     pub(crate) cut_after_bytes: u64,
@@ -198,6 +200,7 @@ impl Node {
             sends_in_work: AtomicUsize::new(0),
             send_turn: AtomicU64::new(0),
             stop: watch::Sender::new(false),
+            polls_ended: watch::Sender::new(false),
             addresses: options.nodes,
             initial_shards: options.shards,
             cut_after_bytes: options.log_cuts.after_bytes,
@@ -381,6 +384,7 @@ impl Node {
     /// Ends the node in order: parked polls end empty, others take over what it leads, then the
     /// replicas and stores close.
     pub async fn shutdown(&self) {
+        self.end_polls();
         self.stop.send_replace(true);
         self.hub.rearm_all();
         self.host.leave();

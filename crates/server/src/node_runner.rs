@@ -111,6 +111,7 @@ async fn run(
             let _ = tell_ready.send(());
         }
         let _ = stop.wait_for(|stop| *stop).await;
+        node.end_polls();
         if timeout(DRAIN, requests).await.is_err() {
             tracing::warn!("requests were still in work after {} s", DRAIN.as_secs());
         }

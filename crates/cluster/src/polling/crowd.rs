@@ -191,7 +191,7 @@ impl Node {
             tokio::select! {
                 () = turn => {}
                 () = tokio::time::sleep_until(deadline) => return 0,
-                () = self.stopped() => return 0,
+                () = self.end_of_polls() => return 0,
             }
         }
     }

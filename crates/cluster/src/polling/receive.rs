@@ -471,7 +471,7 @@ impl Poll<'_> {
     /// Whether there is an answer, or no sense in waiting for one.
     fn is_over(&self) -> bool {
         let found = !self.received.messages.is_empty();
-        found || self.full || self.node.stopping() || self.may_stand_elsewhere()
+        found || self.full || self.node.polls_ended() || self.may_stand_elsewhere()
     }
 
     /// Arm, ask all, park; again whenever something was there and somebody else was faster.
@@ -488,7 +488,7 @@ impl Poll<'_> {
                     found = arming.next(), if !arming.is_over() => found,
                     wake = parked.woken() => break wake,
                     () = tokio::time::sleep_until(deadline) => return,
-                    () = node.stopped() => return,
+                    () = node.end_of_polls() => return,
                 };
                 self.reached = true;
                 if !self.has_room_in_flight(deadline).await {

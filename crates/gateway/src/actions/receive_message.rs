@@ -1,6 +1,7 @@
 //! ReceiveMessage.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use flotilla_types::limits;
 use flotilla_wire::content::{Attribute, Content, Value};
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Serialize, Serializer};
+use tokio::time::timeout;
 
 use super::selection::{SystemSelection, UserSelection};
 use crate::action::Call;
@@ -120,7 +122,12 @@ pub(crate) async fn run<C: Cluster>(
     Ok(Response { messages: messages.collect() })
 }
 
-/// Waits for the cluster, but not beyond the end of the server.
+/// What a receive that has begun to take messages needs to end. It is longer than the cluster takes to end
+/// the polls that only wait.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Waits for the cluster, but not for long beyond the end of the server. What is being taken must be
+/// answered: it would stay hidden, and whoever repeats the receive under its attempt id is told about it.
 async fn receive<C: Cluster>(
     call: &mut Call<'_, C>,
     queue: &Queue,
@@ -131,12 +138,14 @@ async fn receive<C: Cluster>(
         return receiving.await;
     }
     call.work.wait();
+    let mut receiving = std::pin::pin!(receiving);
     tokio::select! {
         biased;
-        received = receiving => received,
+        received = &mut receiving => return received,
         // An error means that whoever could stop the server is gone: that is its end, too.
-        _ = call.stopping.wait_for(|stopping| *stopping) => Ok(Received::default()),
+        _ = call.stopping.wait_for(|stopping| *stopping) => {}
     }
+    timeout(ENDING, receiving).await.unwrap_or_else(|_| Ok(Received::default()))
 }
 
 fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveRequest, ApiError> {

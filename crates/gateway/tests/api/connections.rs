@@ -69,6 +69,21 @@ async fn stopping_ends_long_polls_and_idle_connections() {
     stopped.expect("it stops").unwrap();
 }
 
+/// Found by chaos with nodes that are restarted: messages that were being taken stayed hidden, and a
+/// receive that was repeated under its attempt id was told that there is nothing.
+#[tokio::test]
+async fn what_a_poll_finds_while_the_server_stops_is_answered() {
+    let server = Server::with_queue(json!({})).await;
+    server.ok("SendMessage", json!({"MessageBody": "late", "DelaySeconds": 5})).await;
+    let mut waiting = Connection::open(&server.address).await;
+    waiting.write(&poll()).await;
+    until(|| receiving(&server) == 1).await;
+    server.stop.send(true).unwrap();
+    server.fake.advance(5);
+    let answer = waiting.read().await;
+    assert!(answer.status == 200 && answer.body.contains("late"), "{}", answer.body);
+}
+
 #[tokio::test]
 async fn requests_on_one_connection_are_answered_in_order() {
     let server = Server::with_queue(json!({})).await;
