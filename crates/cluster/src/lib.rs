@@ -42,6 +42,7 @@ mod space;
 mod status;
 
 pub use counters::NodeCounters;
+pub use flotilla_consensus::digest::Digest;
 pub use gauges::{AllGauges, QueueGauges};
 pub use polling::deck::{SampleSize, Weights};
 pub use status::{GroupStatus, Status};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use flotilla_consensus::digest::Digest;
 use flotilla_storage::log::LogMetrics;
 use flotilla_types::ids::{GroupId, NodeId};
 
@@ -32,6 +33,8 @@ pub struct Status {
     pub low_on_space: bool,
     /// Other nodes for which it is.
     pub low_on_space_elsewhere: Vec<NodeId>,
+    /// What leaders here stamp entries with, now.
+    pub clock_ms: u64,
 }
 
 /// One replica.
@@ -94,6 +97,15 @@ impl Node {
             free_bytes: self.space.free_bytes(),
             low_on_space: self.space.low_here(),
             low_on_space_elsewhere: self.space.low_elsewhere().into_iter().collect(),
+            clock_ms: self.clock.now_ms(),
         }
+    }
+
+    /// What its replicas hold, as one number each. Reads everything.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub async fn digests(&self) -> std::io::Result<Vec<Digest>> {
+        self.host.digests().await
     }
 }

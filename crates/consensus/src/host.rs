@@ -219,6 +219,10 @@ impl Host {
         debug_assert!(set, "the handler is set once");
     }
 
+    pub(crate) fn off_thread(&self) -> OffThread {
+        self.inner.off_thread
+    }
+
     /// What the log engine counted.
     pub fn log_metrics(&self) -> LogMetrics {
         self.inner.engine.metrics()

@@ -4,7 +4,8 @@
 //! queue machine on a replica, with its proposer and ready window). `log_store`, `state_machine`
 //! and `network` put our stores and links behind the library's traits; `serve` answers peers;
 //! `requests` thins out replication; `rebirth` brings back a replica that lost its log, `memory` and
-//! `recall` notice that it did when the disk itself cannot tell; `slowness` is about disks that take long.
+//! `recall` notice that it did when the disk itself cannot tell; `slowness` is about disks that take long,
+//! `digest` about whether replicas hold the same.
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
@@ -18,6 +19,7 @@
 //! Not here: which groups exist and where (cluster), what a client may do (gateway), file formats
 //! (storage, wire).
 
+pub mod digest;
 pub mod group;
 pub mod host;
 pub mod shard;

@@ -4,6 +4,7 @@
 //! - `/ready`: 200 when every queue can be served through this node, else 503 and why.
 //! - `/metrics`: numbers for Prometheus.
 //! - `/status`: the replicas of this node as JSON, for humans.
+//! - `/digest`: what they hold, as a checksum each. Reads everything; one at a time.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,9 +13,9 @@ use flotilla_cluster::node::Node;
 use hyper::StatusCode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-use crate::http::{self, Making, Page};
+use crate::http::{self, Page};
 use crate::metrics;
 use crate::status;
 
@@ -24,12 +25,15 @@ pub(crate) struct Admin {
     own: Registry,
     gateway: OnceLock<Registry>,
     stop: watch::Receiver<bool>,
+    /// Held while everything is read.
+    reading: Mutex<()>,
 }
 
 impl Admin {
     /// For a node that ends once `stop` turns true.
     pub(crate) fn new(node: Arc<Node>, stop: watch::Receiver<bool>) -> Self {
-        Self { own: metrics::registry(node.clone()), node, gateway: OnceLock::new(), stop }
+        let own = metrics::registry(node.clone());
+        Self { own, node, gateway: OnceLock::new(), stop, reading: Mutex::new(()) }
     }
 
     /// The front end's metrics, which exist only once the node is part of a cluster.
@@ -38,7 +42,7 @@ impl Admin {
         let _ = self.gateway.set(registry);
     }
 
-    fn page(&self, path: &str) -> Page {
+    async fn page(&self, path: &str) -> Page {
         match path {
             "/health" => Page::text(StatusCode::OK, "ok\n"),
             "/ready" => self.ready(),
@@ -47,8 +51,9 @@ impl Admin {
                 content_type: "application/json",
                 text: status::json(&self.node.cluster(), self.node.ready(), &self.node.status()),
             },
+            "/digest" => self.digest().await,
             _ if flotilla_probe::ENABLED && path.starts_with("/probes") => probes(path),
-            _ => Page::text(StatusCode::NOT_FOUND, "/health /ready /metrics /status\n"),
+            _ => Page::text(StatusCode::NOT_FOUND, "/health /ready /metrics /status /digest\n"),
         }
     }
 
@@ -61,6 +66,20 @@ impl Admin {
         }
         let why = status::why_not_ready(&self.node.cluster(), &self.node.status());
         Page::text(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
+    async fn digest(&self) -> Page {
+        let Ok(_reading) = self.reading.try_lock() else {
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, "somebody else has just asked\n");
+        };
+        match self.node.digests().await {
+            Ok(digests) => Page {
+                status: StatusCode::OK,
+                content_type: "application/json",
+                text: status::digests(&digests),
+            },
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
     }
 
     fn metrics(&self) -> Page {
@@ -86,12 +105,14 @@ fn probes(path: &str) -> Page {
 
 /// Answers on the listener until it is dropped.
 pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
-    let make = move |path: &str| match path {
-        "/metrics" => {
-            let admin = admin.clone();
-            Making::Slow(Box::new(move || admin.metrics()))
+    let page = move |path: String| {
+        let admin = admin.clone();
+        async move {
+            match path.as_str() {
+                "/metrics" => http::off_thread(move || admin.metrics()).await,
+                path => admin.page(path).await,
+            }
         }
-        path => Making::Made(admin.page(path)),
     };
-    http::serve(listener, make).await;
+    http::serve(listener, page).await;
 }

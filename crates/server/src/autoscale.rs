@@ -1,11 +1,13 @@
 //! The autoscaler as a process: signals, logs and the page for Prometheus are the nodes' own.
 
+use std::future::ready;
+
 use anyhow::Context as _;
 use flotilla_autoscale::{AutoscaleArgs, CONTENT_TYPE, Controller, Metrics, listen_for_keda};
 use hyper::StatusCode;
 use tokio::net::TcpListener;
 
-use crate::http::{self, Making, Page};
+use crate::http::{self, Page};
 use crate::shutdown;
 use crate::telemetry::{self, Format};
 
@@ -37,7 +39,7 @@ pub(crate) fn run(args: &AutoscaleArgs) -> anyhow::Result<()> {
             });
         }
         // Last, for whoever takes it for ready as soon as there is a page.
-        tokio::spawn(http::serve(listener, move |path| Making::Made(page(&metrics, path))));
+        tokio::spawn(http::serve(listener, move |path| ready(page(&metrics, &path))));
         tracing::info!(
             endpoint = %args.endpoint,
             queue = args.queue,

@@ -35,29 +35,18 @@ impl Page {
     }
 }
 
-/// How an answer comes about.
-pub(crate) enum Making {
-    /// Here it is.
-    Made(Page),
-    /// It may wait for the disk: on another thread.
-    Slow(Box<dyn FnOnce() -> Page + Send>),
-}
-
-impl Making {
-    async fn page(self) -> Page {
-        match self {
-            Self::Made(page) => page,
-            Self::Slow(make) => tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| {
-                Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-            }),
-        }
-    }
+/// A page for which the disk may be waited for: made on another thread.
+pub(crate) async fn off_thread(make: impl FnOnce() -> Page + Send + 'static) -> Page {
+    tokio::task::spawn_blocking(make)
+        .await
+        .unwrap_or_else(|error| Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
 }
 
 /// Answers GET and HEAD on the listener until it is dropped.
-pub(crate) async fn serve<F>(listener: TcpListener, page: F)
+pub(crate) async fn serve<F, P>(listener: TcpListener, page: F)
 where
-    F: Fn(&str) -> Making + Send + Sync + 'static,
+    F: Fn(String) -> P + Send + Sync + 'static,
+    P: Future<Output = Page> + Send + 'static,
 {
     let page = Arc::new(page);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -78,8 +67,8 @@ where
         tokio::spawn(async move {
             let _permit = permit;
             let service = service_fn(|request| {
-                let page = asked(&request, page.as_ref());
-                async move { Ok::<_, Infallible>(response(page.page().await)) }
+                let page = page.clone();
+                async move { Ok::<_, Infallible>(respond(&request, page.as_ref()).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -93,14 +82,15 @@ where
     }
 }
 
-fn asked(request: &Request<Incoming>, page: &impl Fn(&str) -> Making) -> Making {
-    match *request.method() {
-        Method::GET | Method::HEAD => page(request.uri().path()),
-        _ => Making::Made(Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")),
-    }
-}
-
-fn response(page: Page) -> Response<Full<Bytes>> {
+async fn respond<F, P>(request: &Request<Incoming>, page: &F) -> Response<Full<Bytes>>
+where
+    F: Fn(String) -> P,
+    P: Future<Output = Page>,
+{
+    let page = match *request.method() {
+        Method::GET | Method::HEAD => page(request.uri().path().to_owned()).await,
+        _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+    };
     let mut response = Response::new(Full::new(Bytes::from(page.text)));
     *response.status_mut() = page.status;
     let content_type = HeaderValue::from_static(page.content_type);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use flotilla_cluster::{GroupStatus, Status};
+use flotilla_cluster::{Digest, GroupStatus, Status};
+use flotilla_types::clock::{Clock as _, SystemClock};
 use flotilla_types::ids::GroupId;
 use serde_json::{Value, json};
 
@@ -45,6 +46,9 @@ pub(crate) fn json(cluster: &str, ready: bool, status: &Status) -> String {
         "low_on_space": status.low_on_space,
         "low_on_space_elsewhere": elsewhere,
         "log": { "segments": status.log.segments, "syncs": status.log.syncs },
+        // They differ when somebody has set the machine's clock, or this node began with a wrong one.
+        "clock_ms": status.clock_ms,
+        "time_of_day_ms": SystemClock.now_ms(),
     });
     format!("{page:#}\n")
 }
@@ -60,6 +64,17 @@ fn group(group: GroupStatus) -> Value {
         "leader_changes": group.leader_changes,
         "log_bytes": group.log_bytes,
     })
+}
+
+/// The page with what the replicas hold.
+pub(crate) fn digests(digests: &[Digest]) -> String {
+    let one = |it: &Digest| {
+        let checksum = format!("{:08x}", it.checksum);
+        let digest = json!({ "applied": it.applied, "bytes": it.bytes, "checksum": checksum });
+        (name(it.group), digest)
+    };
+    let page: serde_json::Map<String, Value> = digests.iter().map(one).collect();
+    format!("{:#}\n", Value::Object(page))
 }
 
 fn in_order(status: &Status) -> Vec<GroupStatus> {
@@ -109,6 +124,7 @@ mod tests {
             free_bytes: 0,
             low_on_space: false,
             low_on_space_elsewhere: vec![NodeId(3)],
+            clock_ms: 0,
         }
     }
 
@@ -136,5 +152,14 @@ mod tests {
         assert_eq!(page["ready"], false);
         assert_eq!(page["low_on_space"], false);
         assert_eq!(page["low_on_space_elsewhere"], json!([3]));
+    }
+
+    #[test]
+    fn digests_are_found_by_what_their_groups_are_called() {
+        let digest = Digest { group: GroupId(2), applied: 7, bytes: 99, checksum: 0xab };
+        let page: Value = serde_json::from_str(&digests(&[digest])).unwrap();
+        assert_eq!(page["shard-2"]["applied"], 7);
+        assert_eq!(page["shard-2"]["checksum"], "000000ab");
+        assert_eq!(digests(&[]), "{}\n");
     }
 }

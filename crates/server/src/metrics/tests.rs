@@ -40,6 +40,7 @@ fn reading() -> Reading {
             free_bytes: 300,
             low_on_space: true,
             low_on_space_elsewhere: Vec::new(),
+            clock_ms: 0,
         },
         counters: counters(&NodeCounters::default()),
         queues: vec![("orders".to_owned(), standard), ("idle.fifo".to_owned(), fifo)],
