@@ -170,6 +170,7 @@ impl Node {
             log: options.log,
             log_keep_entries: options.log_cuts.keep_entries,
             state: options.state,
+            clock: options.clock.clone(),
             on_fatal: options.on_fatal.clone(),
         };
         let host = Host::open(host, network)?;

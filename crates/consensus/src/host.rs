@@ -11,10 +11,12 @@ use flotilla_storage::disk::Disk;
 use flotilla_storage::log::{Damage, DamagedGroups, Engine, LogMetrics, LogOptions};
 use flotilla_storage::state::{StateDb, StateOptions};
 use flotilla_transport::{Dial, Handler, Identity, PeerConfig, Transport};
+use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::RwLock;
 
+use crate::clocks;
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
 use crate::memory::{self, Memory, Position};
@@ -49,6 +51,8 @@ pub struct HostOptions {
     pub log_keep_entries: u64,
     /// Sizes of the state store.
     pub state: StateOptions,
+    /// What leaders here stamp entries with.
+    pub clock: Arc<dyn Clock>,
     /// Ends the process.
     pub on_fatal: OnFatal,
 }
@@ -133,6 +137,7 @@ struct Inner {
     off_thread: OffThread,
     memory: Arc<Memory>,
     slowness: Arc<Slowness>,
+    clock: Arc<dyn Clock>,
     peers: Vec<NodeId>,
     /// What the log lost; a group that it does not even know any more is recognised by this.
     damage: Vec<Damage>,
@@ -169,7 +174,8 @@ impl Host {
         disk.sync_dir(&options.dir)?;
         let db = open_state(&state_dir, &options.state, &marks)?;
         let slowness = Arc::new(Slowness::default());
-        let memory = Memory::open(disk.clone(), &options.dir.join("memory"), slowness.clone())?;
+        let (memory_dir, clock) = (options.dir.join("memory"), options.clock);
+        let memory = Memory::open(disk.clone(), &memory_dir, slowness.clone(), clock.clone())?;
         let memory = Arc::new(memory);
         for damage in &damage {
             tracing::error!(what = %damage.what, groups = ?damage.groups, "the log is damaged; \
@@ -194,6 +200,7 @@ impl Host {
             off_thread: OffThread::for_disk(&*disk),
             memory,
             slowness,
+            clock,
             peers,
             damage,
             config: Arc::new(raft_config(options.log_keep_entries)?),
@@ -244,14 +251,15 @@ impl Host {
     }
 
     /// Asks the peers whether this node has told them of more than it holds now; if so, every group that
-    /// is started from now on must be reborn. To be called once, before any group is started; waits
-    /// for a majority of the nodes.
+    /// is started from now on must be reborn. Begins with their time if the clock here is wrong. To be
+    /// called once, before any group is started; waits for a majority of the nodes.
     ///
     /// # Errors
     /// When the disk fails.
     pub async fn recall(&self) -> io::Result<()> {
         let inner = &self.inner;
-        let heard = recall::ask(&inner.transport, &inner.peers).await;
+        let (heard, seen) = recall::ask(&inner.transport, &inner.peers, &*inner.clock).await;
+        clocks::begin(&*inner.clock, &seen);
         let here = inner.memory.position(inner.engine.recovered());
         if let Some(heard) = memory::forgotten(here, heard.into_iter()) {
             tracing::error!(
@@ -287,6 +295,8 @@ impl Host {
             peers: inner.peers.clone(),
             memory: inner.memory.clone(),
             slowness: inner.slowness.clone(),
+            clocks: Arc::default(),
+            clock: inner.clock.clone(),
             off_thread: inner.off_thread,
             log: inner.engine.downgrade(),
             changed: Box::new(move |slow| groups.set_slow(slow)),

@@ -5,7 +5,7 @@
 //! and `network` put our stores and links behind the library's traits; `serve` answers peers;
 //! `requests` thins out replication; `rebirth` brings back a replica that lost its log, `memory` and
 //! `recall` notice that it did when the disk itself cannot tell; `slowness` is about disks that take long,
-//! `digest` about whether replicas hold the same.
+//! `clocks` about nodes that start with a wrong one, `digest` about whether replicas hold the same.
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
@@ -24,6 +24,7 @@ pub mod group;
 pub mod host;
 pub mod shard;
 
+mod clocks;
 mod codec;
 mod log_store;
 mod memory;

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_storage::disk::{Disk, Open};
+use flotilla_types::clock::Clock;
 use flotilla_types::ids::NodeId;
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::raft as pb;
@@ -59,6 +60,7 @@ pub(crate) struct Memory {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     slowness: Arc<Slowness>,
+    clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
 }
 
@@ -78,6 +80,7 @@ impl Memory {
         disk: Arc<dyn Disk>,
         dir: &Path,
         slowness: Arc<Slowness>,
+        clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
         disk.create_dir(dir)?;
         let incarnation = read(&*disk, &dir.join(INCARNATION))?;
@@ -86,7 +89,7 @@ impl Memory {
         let heard = read(&*disk, &dir.join(HEARD))?.unwrap_or_default();
         let heard = heard.lines().filter_map(decode_line).collect();
         let inner = Mutex::new(Inner { incarnation, heard, is_kept: true });
-        Ok(Self { disk, dir: dir.to_owned(), slowness, inner })
+        Ok(Self { disk, dir: dir.to_owned(), slowness, clock, inner })
     }
 
     /// This node's own position.
@@ -122,7 +125,8 @@ impl Memory {
             self.slowness.note(from, word, Instant::now());
         }
         let heard = self.inner.lock().heard.get(&from).copied().unwrap_or_default();
-        let answer = pb::Remembered { incarnation: heard.incarnation, synced: heard.synced };
+        let Position { incarnation, synced } = heard;
+        let answer = pb::Remembered { incarnation, synced, clock_ms: self.clock.now_ms() };
         Ok(answer.encode_to_vec().into())
     }
 
@@ -156,9 +160,10 @@ pub(crate) fn encode_word(position: Position, word: Word) -> Bytes {
     pb::Remember { asks: false, incarnation, synced, sync_us, slow }.encode_to_vec().into()
 }
 
-pub(crate) fn decode(answer: Bytes) -> Result<Position, DecodeError> {
-    let pb::Remembered { incarnation, synced } = pb::Remembered::decode(answer)?;
-    Ok(Position { incarnation, synced })
+/// What a peer has heard, and what its clock shows.
+pub(crate) fn decode(answer: Bytes) -> Result<(Position, u64), DecodeError> {
+    let pb::Remembered { incarnation, synced, clock_ms } = pb::Remembered::decode(answer)?;
+    Ok((Position { incarnation, synced }, clock_ms))
 }
 
 /// The farthest that anybody has heard of, if it is farther than what is here.
@@ -209,17 +214,19 @@ mod tests {
     use std::fs;
 
     use flotilla_storage::disk::Machine;
+    use flotilla_types::clock::SystemClock;
 
     use super::*;
 
     fn told(memory: &Memory, position: Option<Position>) -> Position {
         let word = |position| encode_word(position, Word::default());
         let payload = position.map_or_else(encode_question, word);
-        decode(memory.serve(NodeId(2), payload).unwrap()).unwrap()
+        decode(memory.serve(NodeId(2), payload).unwrap()).unwrap().0
     }
 
     fn open(dir: &Path) -> Memory {
-        Memory::open(Arc::new(Machine), dir, Arc::default()).unwrap()
+        let clock = Arc::new(SystemClock);
+        Memory::open(Arc::new(Machine), dir, Arc::default(), clock).unwrap()
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Tells the peers how far the log goes and what its syncs take, and asks them at the start: the
-//! effects of [`crate::memory`] and [`crate::slowness`].
+//! effects of [`crate::memory`], [`crate::slowness`] and [`crate::clocks`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_storage::log::{Engine, LogMetrics, WeakEngine};
 use flotilla_transport::{Lane, Transport};
+use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::clocks::{Clocks, Seen};
 use crate::memory::{self, GRACE, KEEP_EVERY, Memory, Position, TELL_EVERY};
 use crate::network::method;
 use crate::off_thread::OffThread;
@@ -24,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Between two words while nothing changes: a peer may have lost what it had heard.
 const REPEAT: Duration = Duration::from_secs(5);
 
-async fn call(transport: &Transport, peer: NodeId, payload: Bytes) -> Option<Position> {
+async fn call(transport: &Transport, peer: NodeId, payload: Bytes) -> Option<(Position, u64)> {
     // The method is the node's: the group says nothing.
     let group = GroupId::CATALOG;
     let answer =
@@ -32,23 +34,29 @@ async fn call(transport: &Transport, peer: NodeId, payload: Bytes) -> Option<Pos
     memory::decode(answer.ok()?).ok()
 }
 
-/// What the peers have heard of this node: from all who answer soon, and in any case from as many as
-/// make a majority with it, however long that takes.
-pub(crate) async fn ask(transport: &Transport, peers: &[NodeId]) -> Vec<Position> {
+/// What the peers have heard of this node, and what their clocks show: from all who answer soon, and in
+/// any case from as many as make a majority with it, however long that takes.
+pub(crate) async fn ask(
+    transport: &Transport,
+    peers: &[NodeId],
+    clock: &dyn Clock,
+) -> (Vec<Position>, Vec<Seen>) {
     let needed = peers.len().div_ceil(2);
     let begin = Instant::now();
-    let mut answers: BTreeMap<NodeId, Position> = BTreeMap::new();
+    let mut answers: BTreeMap<NodeId, (Position, Option<Seen>)> = BTreeMap::new();
     loop {
         let missing = peers.iter().filter(|peer| !answers.contains_key(peer));
         let asked = missing.map(|peer| async {
-            let answer = call(transport, *peer, memory::encode_question()).await;
-            answer.map(|position| (*peer, position))
+            let asked_ms = clock.now_ms();
+            let (position, told_ms) = call(transport, *peer, memory::encode_question()).await?;
+            Some((*peer, (position, Seen::of(asked_ms, clock.now_ms(), told_ms))))
         });
         let came = join_all(asked).await;
         answers.extend(came.into_iter().flatten());
         let enough = answers.len() >= needed && begin.elapsed() >= GRACE;
         if enough || answers.len() == peers.len() {
-            return answers.into_values().collect();
+            let (heard, seen): (Vec<_>, Vec<_>) = answers.into_values().unzip();
+            return (heard, seen.into_iter().flatten().collect());
         }
         sleep(RETRY).await;
     }
@@ -60,6 +68,8 @@ pub(crate) struct Telling {
     pub(crate) peers: Vec<NodeId>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) slowness: Arc<Slowness>,
+    pub(crate) clocks: Arc<Clocks>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) off_thread: OffThread,
     /// Does not hold the log open.
     pub(crate) log: WeakEngine,
@@ -89,6 +99,7 @@ impl Telling {
             if word.slow != was_slow {
                 (self.changed)(word.slow);
             }
+            self.clock.steer(self.clocks.ahead_ms(self.peers.len() + 1, now));
             for link in &mut links {
                 link.tell(&self, position, word, now);
             }
@@ -125,10 +136,16 @@ impl Link {
             return;
         }
         let (transport, peer, older) = (by.transport.clone(), self.peer, by.older.clone());
+        let (clocks, clock) = (by.clocks.clone(), by.clock.clone());
         self.telling = Some(tokio::spawn(async move {
-            let heard = call(&transport, peer, memory::encode_word(position, word)).await;
+            let asked_ms = clock.now_ms();
+            let answer = call(&transport, peer, memory::encode_word(position, word)).await;
+            let Some((heard, told_ms)) = answer else { return };
+            if let Some(seen) = Seen::of(asked_ms, clock.now_ms(), told_ms) {
+                clocks.note(peer, seen, Instant::now());
+            }
             // It was down when this node started, and has heard of what this node lost.
-            if let Some(heard) = heard.filter(|heard| *heard > position) {
+            if heard > position {
                 older(heard);
             }
         }));

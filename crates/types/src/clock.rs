@@ -11,6 +11,13 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Others have been at this time already: it is at least so late.
     fn at_least(&self, _ms: u64) {}
+
+    /// It is this late, whatever this clock says: those of the others say so.
+    fn begin_at(&self, _ms: u64) {}
+
+    /// Those of most others say that this clock is ahead by so much; negative: behind; 0: nobody
+    /// knows better. Said again and again, each time as it is then.
+    fn steer(&self, _ahead_ms: i64) {}
 }
 
 /// The machine's clock.
@@ -32,8 +39,10 @@ impl Clock for SystemClock {
 /// back would keep what is hidden hidden for an hour. A leader that is behind what earlier leaders
 /// stamped jumps forward once ([`Clock::at_least`]): shards never go back, and would stand still.
 ///
-/// Not covered: a process that *starts* with a wrong time of day. On a machine that was suspended this
-/// clock stood still, too; it is right again when the process is restarted.
+/// A node that starts with a wrong time of day begins with that of the others ([`Clock::begin_at`]). Who
+/// follows a wrong one, or has timers that are too fast, is pulled back ([`Clock::steer`]) by 10 %: faster
+/// than either goes away. On a machine that was suspended this clock stood still, too, and is pulled
+/// forward.
 #[derive(Debug)]
 pub struct SteadyClock {
     last: Mutex<Reading>,
@@ -43,13 +52,29 @@ pub struct SteadyClock {
 struct Reading {
     at: Instant,
     since_epoch: Duration,
+    /// What is left of [`Clock::steer`], in milliseconds.
+    ahead_ms: i64,
 }
 
 /// The clock is faster or slower by one part in so many while it is not where the time of day is.
 const SLEW_DIVISOR: u32 = 200;
+/// By one part in so many while it is told that it is wrong.
+const STEER_DIVISOR: u32 = 10;
 
 fn time_of_day() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The same with a clock that is ahead, as others say: where it is, and what is left of that.
+fn steered(before: Duration, elapsed: Duration, ahead_ms: i64) -> (Duration, i64) {
+    let step = elapsed / STEER_DIVISOR;
+    let step_ms = (step.as_millis() as u64).min(ahead_ms.unsigned_abs());
+    let step = step.min(Duration::from_millis(ahead_ms.unsigned_abs()));
+    let steady = before + elapsed;
+    match ahead_ms > 0 {
+        true => (steady - step, ahead_ms.saturating_sub_unsigned(step_ms)),
+        false => (steady + step, ahead_ms.saturating_add_unsigned(step_ms)),
+    }
 }
 
 /// Where a clock is that was at `before` a while ago.
@@ -65,7 +90,7 @@ fn follow(before: Duration, elapsed: Duration, time_of_day: Duration) -> Duratio
 impl SteadyClock {
     /// Begins with the time of day.
     pub fn start() -> Self {
-        let now = Reading { at: Instant::now(), since_epoch: time_of_day() };
+        let now = Reading { at: Instant::now(), since_epoch: time_of_day(), ahead_ms: 0 };
         Self { last: Mutex::new(now) }
     }
 
@@ -74,8 +99,12 @@ impl SteadyClock {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let at = Instant::now();
         let elapsed = at.saturating_duration_since(last.at);
-        let since_epoch = follow(last.since_epoch, elapsed, time_of_day()).max(at_least);
-        *last = Reading { at, since_epoch };
+        let (since_epoch, ahead_ms) = match last.ahead_ms {
+            0 => (follow(last.since_epoch, elapsed, time_of_day()), 0),
+            ahead_ms => steered(last.since_epoch, elapsed, ahead_ms),
+        };
+        let since_epoch = since_epoch.max(at_least);
+        *last = Reading { at, since_epoch, ahead_ms };
         since_epoch
     }
 }
@@ -87,6 +116,18 @@ impl Clock for SteadyClock {
 
     fn at_least(&self, ms: u64) {
         self.read(Duration::from_millis(ms));
+    }
+
+    fn begin_at(&self, ms: u64) {
+        let since_epoch = Duration::from_millis(ms);
+        let begin = Reading { at: Instant::now(), since_epoch, ahead_ms: 0 };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = begin;
+    }
+
+    fn steer(&self, ahead_ms: i64) {
+        // Up to now it went as it was told before.
+        self.read(Duration::ZERO);
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).ahead_ms = ahead_ms;
     }
 }
 
@@ -116,6 +157,42 @@ mod tests {
             (begin + SECOND - Duration::from_millis(3), Duration::from_millis(997)),
         ] {
             assert_eq!(follow(begin, SECOND, time_of_day), begin + after_a_second);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_goes_slower_until_it_is_where_the_others_are() {
+        let before = 1_000 * SECOND;
+        let ms = Duration::from_millis;
+        assert_eq!(steered(before, SECOND, 250), (before + ms(900), 150));
+        assert_eq!(steered(before, SECOND, 40), (before + ms(960), 0));
+        assert_eq!(steered(before, SECOND, -250), (before + ms(1_100), -150));
+        assert_eq!(steered(before, SECOND, -40), (before + ms(1_040), 0));
+        assert_eq!(steered(before, Duration::ZERO, 250), (before, 250));
+    }
+
+    #[test]
+    fn a_clock_never_goes_back_while_it_is_pulled() {
+        let clock = SteadyClock::start();
+        let mut last_ms = clock.now_ms();
+        for ahead_ms in [1_000, -1_000, 0, i64::MAX, i64::MIN] {
+            clock.steer(ahead_ms);
+            for _ in 0..100 {
+                let now_ms = clock.now_ms();
+                assert!((last_ms..last_ms + 60_000).contains(&now_ms), "{now_ms} after {last_ms}");
+                last_ms = now_ms;
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_goes_on_from_there() {
+        let clock = SteadyClock::start();
+        let wrong_ms = clock.now_ms();
+        for right_ms in [wrong_ms - 3_600_000, wrong_ms + 3_600_000] {
+            clock.begin_at(right_ms);
+            let now_ms = clock.now_ms();
+            assert!((right_ms..right_ms + 60_000).contains(&now_ms), "{now_ms}");
         }
     }
 
