@@ -7,7 +7,8 @@
 //!
 //! A node without a file that hears of a cluster from a peer has lost its disk (or is new in an old
 //! place): it joins, and every group on it must be reborn, because it may once have voted and
-//! acknowledged.
+//! acknowledged. So does one whose file is damaged; but it neither founds a cluster nor lets itself be
+//! invited to one: there is one already, even if all nodes have forgotten which.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_probe::{failable, failpoint};
-use flotilla_storage::disk::{Disk, Open};
+use flotilla_storage::disk::Disk;
+use flotilla_storage::note::{self, Note};
 use flotilla_transport::{Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::cluster as pb;
@@ -27,7 +29,7 @@ use tokio::sync::Notify;
 use crate::forward::method;
 
 const FILE: &str = "cluster";
-const FORMAT_LINE: &str = "flotilla-cluster 1";
+const FORMAT_LINE: &str = "flotilla-cluster 2";
 const RETRY: Duration = Duration::from_millis(200);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -59,13 +61,15 @@ pub(crate) struct Founding {
     dir: PathBuf,
     node: NodeId,
     shards: u32,
+    /// The file was there and could not be read.
+    forgot: bool,
     membership: Mutex<Option<Membership>>,
     joined: Notify,
 }
 
 impl Founding {
     /// # Errors
-    /// When the file is there and cannot be read: then nobody may guess.
+    /// When the file is another node's, or of a format that is not known.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -73,15 +77,27 @@ impl Founding {
         shards: u32,
     ) -> io::Result<Self> {
         disk.create_dir(dir)?;
-        let membership = read(&*disk, &dir.join(FILE), node)?;
+        let (membership, forgot) = read(&*disk, &dir.join(FILE), node)?;
+        if forgot {
+            tracing::error!(
+                "the file that says to which cluster this node belongs is damaged; it asks the others, \
+                 and all that it holds is rebuilt"
+            );
+        }
         Ok(Self {
             disk,
             dir: dir.to_owned(),
             node,
             shards,
+            forgot,
             membership: Mutex::new(membership),
             joined: Notify::new(),
         })
+    }
+
+    /// Until it was told.
+    fn forgot(&self) -> bool {
+        self.forgot && self.membership().is_none()
     }
 
     pub(crate) fn membership(&self) -> Option<Membership> {
@@ -150,7 +166,8 @@ impl Founding {
                 self.join(Membership { cluster, founding: false })?;
                 return Ok(Arrival::LostDisk { shards: known.shards });
             }
-            let nobody = answers.iter().flatten().all(|answer| answer.cluster.is_empty());
+            let is_new = |answer: &pb::Founding| answer.cluster.is_empty() && !answer.forgot;
+            let nobody = !self.forgot && answers.iter().flatten().all(is_new);
             let lowest = lowest && nobody;
             if lowest && answers.iter().all(Option::is_some) {
                 let cluster = draw_id();
@@ -188,7 +205,8 @@ impl Founding {
         join: bool,
         cluster: String,
     ) -> Option<pb::Founding> {
-        let message = pb::Founding { cluster, shards: self.shards, join };
+        let (shards, forgot) = (self.shards, self.forgot());
+        let message = pb::Founding { cluster, shards, join, forgot };
         let payload = message.encode_to_vec().into();
         let call = transport.call(
             peer,
@@ -205,14 +223,15 @@ impl Founding {
     /// finished.
     pub(crate) fn serve(&self, payload: Bytes) -> Result<Bytes, String> {
         let asked = pb::Founding::decode(payload).map_err(|error| error.to_string())?;
-        if asked.join && self.membership().is_none() {
+        if asked.join && self.membership().is_none() && !self.forgot {
             let membership = Membership { cluster: asked.cluster, founding: false };
             self.join(membership).map_err(|error| error.to_string())?;
         }
         let membership = self.membership();
         let founding = membership.as_ref().is_some_and(|membership| membership.founding);
         let cluster = membership.map(|membership| membership.cluster).unwrap_or_default();
-        let answer = pb::Founding { cluster, shards: self.shards, join: founding };
+        let (shards, forgot) = (self.shards, self.forgot());
+        let answer = pb::Founding { cluster, shards, join: founding, forgot };
         Ok(answer.encode_to_vec().into())
     }
 }
@@ -234,11 +253,12 @@ fn settled(answers: &[Option<pb::Founding>]) -> impl Iterator<Item = &pb::Foundi
     answers.iter().flatten().filter(|answer| !answer.cluster.is_empty() && !answer.join)
 }
 
-fn read(disk: &dyn Disk, file: &Path, node: NodeId) -> io::Result<Option<Membership>> {
-    let text = match disk.read(file) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+/// What the file says, and whether it is damaged.
+fn read(disk: &dyn Disk, file: &Path, node: NodeId) -> io::Result<(Option<Membership>, bool)> {
+    let text = match note::read(disk, file)? {
+        Note::Missing => return Ok((None, false)),
+        Note::Damaged => return Ok((None, true)),
+        Note::Text(text) => text,
     };
     let bad = |what: &str| {
         let what = format!("{}: {what}", file.display());
@@ -258,18 +278,13 @@ fn read(disk: &dyn Disk, file: &Path, node: NodeId) -> io::Result<Option<Members
     if owner != node.to_string() {
         return Err(bad(&format!("this directory belongs to node {owner}, not to node {node}")));
     }
-    Ok(Some(Membership { cluster, founding }))
+    Ok((Some(Membership { cluster, founding }), false))
 }
 
 fn write(disk: &dyn Disk, dir: &Path, node: NodeId, membership: &Membership) -> io::Result<()> {
     let Membership { cluster, founding } = membership;
     let text = format!("{FORMAT_LINE}\ncluster {cluster}\nnode {node}\nfounding {founding}\n");
-    let temporary = dir.join("cluster.new");
-    let file = disk.open(&temporary, Open::Anew)?;
-    file.write_all_at(text.as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&temporary, &dir.join(FILE))?;
-    disk.sync_dir(dir)
+    note::write(disk, dir, FILE, &text)
 }
 
 #[cfg(test)]
@@ -277,6 +292,10 @@ mod tests {
     use flotilla_storage::disk::Machine;
 
     use super::*;
+
+    fn answered(cluster: &str, join: bool) -> pb::Founding {
+        pb::Founding { cluster: cluster.into(), shards: 8, join, forgot: false }
+    }
 
     #[test]
     fn the_file_is_read_back_and_belongs_to_one_node() {
@@ -296,16 +315,42 @@ mod tests {
                 .founding
         );
         assert!(Founding::open(Arc::new(Machine), dir.path(), NodeId(3), 8).is_err());
-        std::fs::write(dir.path().join(FILE), "something else").unwrap();
+        note::write(&Machine, dir.path(), FILE, "flotilla-cluster 3\n").unwrap();
         assert!(Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).is_err());
+    }
+
+    /// Found by chaos with bits that turn over: the node ended at its damaged file, at every start.
+    #[test]
+    fn a_damaged_file_makes_a_node_ask_and_never_found_or_join_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).unwrap();
+        let membership = Membership { cluster: "abc".into(), founding: false };
+        open().join(membership.clone()).unwrap();
+        let good = std::fs::read(dir.path().join(FILE)).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(dir.path().join(FILE), &bad).unwrap();
+            let founding = open();
+            if founding.membership().is_some() {
+                assert_eq!(founding.membership(), Some(membership.clone()), "bit {bit}");
+                continue;
+            }
+            let invite =
+                pb::Founding { cluster: "another".into(), join: true, ..pb::Founding::default() };
+            let answer = founding.serve(invite.encode_to_vec().into()).unwrap();
+            let answer = pb::Founding::decode(answer).unwrap();
+            assert!(answer.cluster.is_empty() && answer.forgot, "bit {bit}: {answer:?}");
+            founding.join(membership.clone()).unwrap();
+            assert!(!founding.forgot());
+        }
     }
 
     /// Found by a cluster that never got ready: a node that asked the founder before and its other
     /// peer after the founding began took itself for one without its disk.
     #[test]
     fn a_picture_that_changes_while_it_is_asked_for_is_no_lost_disk() {
-        let answer =
-            |cluster: &str, join| Some(pb::Founding { cluster: cluster.into(), shards: 8, join });
+        let answer = |cluster: &str, join| Some(answered(cluster, join));
         let existed = |answers: &[_], before| existed_before(answers, before).is_some();
         for before in [false, true] {
             assert!(!existed(&[answer("", false), answer("one", false)], before));
@@ -318,8 +363,7 @@ mod tests {
 
     #[test]
     fn two_of_five_that_lost_their_disks_do_not_wait_for_each_other() {
-        let answer =
-            |cluster: &str, join| Some(pb::Founding { cluster: cluster.into(), shards: 8, join });
+        let answer = |cluster: &str, join| Some(answered(cluster, join));
         let one = || answer("one", false);
         let existed = |answers: &[_], before| existed_before(answers, before).is_some();
         let picture = [one(), answer("", false), one(), one()];
@@ -335,7 +379,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let founding = Founding::open(Arc::new(Machine), dir.path(), NodeId(2), 8).unwrap();
         let invite = |cluster: &str| {
-            let message = pb::Founding { cluster: cluster.into(), shards: 8, join: true };
+            let message = answered(cluster, true);
             let answer = founding.serve(message.encode_to_vec().into()).unwrap();
             pb::Founding::decode(answer).unwrap().cluster
         };

@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_storage::disk::{Disk, Open};
+use flotilla_storage::disk::Disk;
+use flotilla_storage::note;
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::NodeId;
 use flotilla_wire::DecodeError;
@@ -83,10 +84,11 @@ impl Memory {
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
         disk.create_dir(dir)?;
-        let incarnation = read(&*disk, &dir.join(INCARNATION))?;
+        let incarnation = note::read(&*disk, &dir.join(INCARNATION))?.text();
         // One that cannot be read is an early one: peers have heard of more, if there was more.
         let incarnation = incarnation.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let heard = read(&*disk, &dir.join(HEARD))?.unwrap_or_default();
+        // What was damaged counts as never heard.
+        let heard = note::read(&*disk, &dir.join(HEARD))?.text().unwrap_or_default();
         let heard = heard.lines().filter_map(decode_line).collect();
         let inner = Mutex::new(Inner { incarnation, heard, is_kept: true });
         Ok(Self { disk, dir: dir.to_owned(), slowness, clock, inner })
@@ -101,7 +103,7 @@ impl Memory {
     pub(crate) fn begin_anew(&self, heard: Position) -> io::Result<()> {
         // It comes from others: one that makes no sense must not stop this node.
         let incarnation = heard.incarnation.saturating_add(1);
-        write(&*self.disk, &self.dir, INCARNATION, &format!("{incarnation}\n"))?;
+        note::write(&*self.disk, &self.dir, INCARNATION, &format!("{incarnation}\n"))?;
         self.inner.lock().incarnation = incarnation;
         Ok(())
     }
@@ -143,7 +145,7 @@ impl Memory {
                 .map(|(node, heard)| format!("{node} {} {}\n", heard.incarnation, heard.synced));
             lines.collect::<String>()
         };
-        write(&*self.disk, &self.dir, HEARD, &text)
+        note::write(&*self.disk, &self.dir, HEARD, &text)
     }
 }
 
@@ -176,37 +178,6 @@ fn decode_line(line: &str) -> Option<(NodeId, Position)> {
     let mut next = || fields.next().flatten();
     let (node, incarnation, synced) = (next()?, next()?, next()?);
     Some((NodeId(node), Position { incarnation, synced }))
-}
-
-/// Text whose last line is its checksum: a flipped bit must not make a peer believe that it had more.
-/// What was damaged counts as never written.
-fn read(disk: &dyn Disk, file: &Path) -> io::Result<Option<String>> {
-    match disk.read(file) {
-        Ok(bytes) => Ok(checked(&bytes).map(str::to_owned)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn checked(bytes: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let end = text.strip_suffix('\n')?.rfind('\n').map_or(0, |before| before + 1);
-    let (text, checksum) = text.split_at(end);
-    let checksum = u32::from_str_radix(checksum.trim_end(), 16).ok()?;
-    (checksum == crc32fast::hash(text.as_bytes())).then_some(text)
-}
-
-fn with_checksum(text: &str) -> String {
-    format!("{text}{:08x}\n", crc32fast::hash(text.as_bytes()))
-}
-
-fn write(disk: &dyn Disk, dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let new = dir.join(format!("{name}.new"));
-    let file = disk.open(&new, Open::Anew)?;
-    file.write_all_at(with_checksum(text).as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&new, &dir.join(name))?;
-    disk.sync_dir(dir)
 }
 
 #[cfg(test)]
@@ -263,7 +234,7 @@ mod tests {
     fn a_record_that_cannot_be_read_is_an_early_one() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(INCARNATION), [0xff, 0, 7]).unwrap();
-        fs::write(dir.path().join(HEARD), with_checksum("2 0 x\n\n3 1 4\n")).unwrap();
+        note::write(&Machine, dir.path(), HEARD, "2 0 x\n\n3 1 4\n").unwrap();
         let memory = open(dir.path());
         assert_eq!(memory.position(1), Position { incarnation: 0, synced: 1 });
         assert_eq!(told(&memory, None), Position::default());

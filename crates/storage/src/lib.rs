@@ -5,7 +5,7 @@
 //!   a crash, so the log is cut only behind what was flushed here.
 //!
 //! [`disk`] is what both ask of a file system (RocksDB has its own way there); [`space`] says how
-//! much room there is for both.
+//! much room there is for both; [`note`] is for small files beside them.
 //!
 //! # Invariants
 //! - What a callback or a return value calls durable was synced.
@@ -17,5 +17,6 @@
 
 pub mod disk;
 pub mod log;
+pub mod note;
 pub mod space;
 pub mod state;
