@@ -3,7 +3,7 @@
 //!
 //! Environment: `FLOTILLA_CHAOS_MINUTES` (10), `_FAULTS` (all, by names with commas between), `_SEED`
 //! (any), `_NODES` (3; with `_FULL` 3 and 5), `_FULL` (each fault alone, once, instead of all together),
-//! `_MEASURE` (`failover` or `gray` instead), `_TIMES` (of a measurement), `_DIR` (where evidence is
+//! `_MEASURE` (`failover`, `gray` or `overload` instead), `_TIMES` (of a measurement), `_DIR` (where evidence is
 //! kept).
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
@@ -153,17 +153,10 @@ impl Chaos {
 async fn run_all() -> Result<bool, String> {
     let times = number("TIMES", 50)?;
     let nodes = number("NODES", 3)?;
-    match setting("MEASURE").as_deref() {
-        Some("failover") => {
-            println!("{}", measure::failover(nodes, times).await);
-            return Ok(true);
-        }
-        Some("gray") => {
-            println!("{}", measure::gray(nodes).await);
-            return Ok(true);
-        }
-        Some(other) => return Err(format!("nothing to measure is called {other}")),
-        None => {}
+    if let Some(what) = setting("MEASURE") {
+        let (good, text) = measure::measure(&what, nodes, times).await?;
+        println!("{text}");
+        return Ok(good);
     }
     let full = setting("FULL").is_some();
     let mut chaos = Chaos::asked(full)?;

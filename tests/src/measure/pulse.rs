@@ -32,6 +32,16 @@ pub(super) enum What {
     Delete,
 }
 
+impl What {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// Clients of each node that send, receive and delete as fast as they are answered.
 pub(super) struct Pulse {
     beats: Arc<Mutex<Vec<Beat>>>,
