@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use flotilla_probe::skip;
 use tempfile::TempDir;
 
 /// A file system in memory; gone when dropped.
@@ -12,10 +13,10 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, and a word on standard error, where this process may not mount anything.
+    /// `None`, and a word about that, where this process may not mount anything.
     ///
     /// # Panics
-    /// When there is no room for temporary files.
+    /// When there is no room for temporary files, and when all tests have to be made.
     pub fn mount(size_mib: u64) -> Option<Self> {
         let dir = tempfile::tempdir().expect("there is room for temporary files");
         let mounted = Command::new("mount")
@@ -26,7 +27,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self { dir });
         }
-        skipped();
+        skip("small disks", "none can be mounted (that takes root)");
         None
     }
 
@@ -39,11 +40,6 @@ impl SmallDisk {
     pub fn to_path(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
-}
-
-#[allow(clippy::print_stderr)]
-fn skipped() {
-    eprintln!("skipped: a small disk cannot be mounted here (that takes root)");
 }
 
 impl Drop for SmallDisk {

@@ -15,7 +15,9 @@
 mod cgroup;
 pub mod chaos;
 mod client;
+mod compose;
 mod disk;
+mod filter;
 mod fleet;
 mod history;
 mod http;
@@ -27,7 +29,9 @@ mod namespaces;
 mod net;
 mod node;
 mod ports;
+mod ptrace;
 mod throttle;
+mod tool;
 
 pub use client::{Client, Failed, Failure, Message};
 pub use disk::SmallDisk;

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::tool::tool;
 
 /// `_IOR('X', 125, __u32)`
 const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
@@ -22,17 +23,6 @@ pub struct LoopDisk {
     is_mounted: bool,
     is_frozen: bool,
     _dir: TempDir,
-}
-
-/// Runs a program to its end; its standard output, or why it failed.
-pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String, String> {
-    match Command::new(program).args(arguments).output() {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        }
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
 }
 
 fn text(path: &Path) -> &str {

@@ -1,14 +1,14 @@
 //! A network namespace for each node, all on one bridge: between them the kernel loses packets, in
 //! silence, as a real network does. Clients reach the nodes from outside and lose nothing.
 //!
-//! Takes root, and the programs `ip` and `iptables`. Names carry the process id; everything is removed
+//! Takes root, and the programs `ip` and `iptables` or `nft`. Names carry the process id; everything is removed
 //! when this is dropped.
 
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::links::Way;
+use crate::filter::Filter;
+use crate::tool::tool;
 
 /// Fleets of this process so far.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -24,18 +24,8 @@ pub(crate) struct Namespaces {
     ids: Vec<u64>,
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{program} {}: {}", arguments.join(" "), why.trim()))
-}
-
 fn ip(line: &str) -> Result<String, String> {
-    run("ip", &line.split(' ').collect::<Vec<_>>())
+    tool("ip", &line.split(' ').collect::<Vec<_>>())
 }
 
 impl Namespaces {
@@ -45,7 +35,7 @@ impl Namespaces {
     /// With the reason why not.
     pub(crate) fn available() -> Result<(), String> {
         let one = Self::make(1)?;
-        one.lose(&[(2, 1)], 0.5)
+        one.filter(1).lose(one.address(2), 0.5)
     }
 
     /// For nodes 1 to `count`.
@@ -94,59 +84,10 @@ impl Namespaces {
         Ipv4Addr::new(a, b, c, id as u8)
     }
 
-    fn filter(&self, id: u64, line: &str) -> Result<String, String> {
-        let name = self.name(id);
-        let mut arguments = vec!["netns", "exec", &name, "iptables", "-w"];
-        arguments.extend(line.split(' '));
-        run("ip", &arguments)
+    /// What decides about the packets that come to a node.
+    pub(crate) fn filter(&self, id: u64) -> Filter {
+        Filter::within(&["ip", "netns", "exec", &self.name(id)])
     }
-
-    /// From now on this share of the packets on these ways is lost.
-    ///
-    /// # Errors
-    /// When the kernel will not.
-    pub(crate) fn lose(&self, ways: &[Way], share: f64) -> Result<(), String> {
-        let some = match share < 1.0 {
-            true => format!(" -m statistic --mode random --probability {share:.3}"),
-            false => String::new(),
-        };
-        for (from, to) in ways {
-            let address = self.address(*from);
-            self.filter(*to, &format!("-A INPUT -s {address}{some} -j DROP"))?;
-        }
-        Ok(())
-    }
-
-    /// Those of these ways on which no packet has been lost.
-    ///
-    /// # Errors
-    /// When the kernel does not say.
-    pub(crate) fn unfelt(&self, ways: &[Way]) -> Result<Vec<Way>, String> {
-        let mut unfelt = Vec::new();
-        for (from, to) in ways {
-            let (rules, from_address) = (self.filter(*to, "-L INPUT -nvx")?, self.address(*from));
-            let lost = rules.lines().filter_map(|rule| lost_from(rule, from_address)).sum::<u64>();
-            if lost == 0 {
-                unfelt.push((*from, *to));
-            }
-        }
-        Ok(unfelt)
-    }
-
-    /// Nothing is lost any more.
-    pub(crate) fn heal(&self) {
-        for id in &self.ids {
-            self.filter(*id, "-F INPUT").expect("who could add rules can remove them");
-        }
-    }
-}
-
-/// Packets that a rule has dropped, if it is about this sender: `packets bytes DROP protocol options in
-/// out source destination`.
-fn lost_from(rule: &str, sender: Ipv4Addr) -> Option<u64> {
-    let words: Vec<&str> = rule.split_whitespace().collect();
-    let matches = *words.get(2)? == "DROP" && *words.get(7)? == sender.to_string();
-    matches.then(|| words[0].parse().ok()).flatten()
 }
 
 fn free_subnet() -> Result<[u8; 3], String> {
@@ -168,18 +109,5 @@ impl Drop for Namespaces {
             let _ = ip(&format!("link del {}", self.wire(*id)));
         }
         let _ = ip(&format!("link del {}", self.bridge()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_tell_what_they_dropped() {
-        let rule = "      17     1020 DROP       0    --  *      *       10.70.1.2   0.0.0.0/0";
-        assert_eq!(lost_from(rule, Ipv4Addr::new(10, 70, 1, 2)), Some(17));
-        assert_eq!(lost_from(rule, Ipv4Addr::new(10, 70, 1, 3)), None);
-        assert_eq!(lost_from("Chain INPUT (policy ACCEPT)", Ipv4Addr::LOCALHOST), None);
     }
 }

@@ -1,15 +1,12 @@
 //! A disk that takes only so many writes in a second.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Limit};
 use crate::loop_disk::LoopDisk;
-
-const LIMIT: &str = "blkio.throttle.write_iops_device";
 
 /// What a node's process writes to its disk is slow until this is dropped.
 #[derive(Debug)]
 pub struct Throttle {
-    group: Cgroup,
-    device: String,
+    _group: Cgroup,
 }
 
 impl Throttle {
@@ -18,19 +15,12 @@ impl Throttle {
     /// # Errors
     /// With the reason why not.
     pub fn available() -> Result<(), String> {
-        Cgroup::available("blkio").and_then(|()| LoopDisk::available())
+        let any = Limit::WritesPerSecond(String::new(), 0);
+        Cgroup::available(&any).and_then(|()| LoopDisk::available())
     }
 
     pub(crate) fn begin(process: u32, device: &str, per_second: u32) -> Result<Self, String> {
-        let group = Cgroup::hold("blkio", process)?;
-        group.set(LIMIT, &format!("{device} {per_second}"))?;
-        Ok(Self { group, device: device.to_owned() })
-    }
-}
-
-impl Drop for Throttle {
-    fn drop(&mut self) {
-        // What is in the queue already would still be held back. It fails only when the device is gone.
-        let _ = self.group.set(LIMIT, &format!("{} 0", self.device));
+        let limit = Limit::WritesPerSecond(device.to_owned(), per_second);
+        Cgroup::hold(process, limit).map(|group| Self { _group: group })
     }
 }

@@ -9,8 +9,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flotilla_probe::skip;
 use flotilla_tests::Fleet;
-use flotilla_tests::chaos::{FaultKind, Plan, Totals, run};
+use flotilla_tests::chaos::{FaultKind, Ground, Plan, Totals, run};
 use rand::seq::IndexedRandom as _;
 
 /// Of the network, and of clients; each run takes some of them.
@@ -29,20 +30,22 @@ const ROTATING: [FaultKind; 11] = [
 ];
 const TAKEN: usize = 3;
 
-async fn survive(nodes: u64, faults: Vec<FaultKind>) {
-    let mut fleet = Fleet::start_with(nodes, &FaultKind::settings(&faults)).await;
+async fn survive(nodes: u64, ground: Ground, faults: Vec<FaultKind>) {
+    let mut fleet = Fleet::start_with(nodes, &FaultKind::settings(&faults, ground)).await;
     let plan = Plan {
         seed: rand::random_range(0..u64::from(u32::MAX)),
         faults,
+        ground,
         times: 3,
         hold: Duration::from_millis(1_500),
+        dense: 0,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
     let judged = run(&mut fleet, &plan).await;
     eprintln!("{}", judged.report);
     let mut totals = Totals::default();
     totals.add(&judged.verdict);
-    assert!(judged.is_good(), "{totals}; {:?}", judged.unclear);
+    assert!(judged.is_good(), "{totals}; {:?} {:?}", judged.unclear, judged.left);
     eprintln!("{totals}");
     judged.forget();
 }
@@ -50,24 +53,24 @@ async fn survive(nodes: u64, faults: Vec<FaultKind>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_disordered_while_nodes_are_killed_and_paused() {
     use FaultKind as K;
-    survive(3, vec![K::KillOne, K::Pause, K::KillMajority, K::KillAll]).await;
+    survive(3, Ground::Loopback, vec![K::KillOne, K::Pause, K::KillMajority, K::KillAll]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_disordered_while_the_network_of_five_nodes_fails() {
     let faults = ROTATING.sample(&mut rand::rng(), TAKEN).copied().collect();
-    survive(5, faults).await;
+    survive(5, Ground::Loopback, faults).await;
 }
 
 /// Where that is allowed: it takes root.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_disordered_while_packets_are_lost() {
     let kinds = [FaultKind::Drop, FaultKind::DropOneWay, FaultKind::PacketLoss];
-    let (faults, skipped) = FaultKind::possible(&kinds, 3);
-    for (kind, why) in skipped {
-        eprintln!("skipped: {kind}: {why}");
+    let possible = FaultKind::possible(&kinds, 3, Ground::Namespaces);
+    for (kind, why) in possible.skipped {
+        skip(kind.name(), &why);
     }
-    if !faults.is_empty() {
-        survive(3, faults).await;
+    if !possible.faults.is_empty() {
+        survive(3, Ground::Namespaces, possible.faults).await;
     }
 }

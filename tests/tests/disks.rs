@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flotilla_tests::chaos::{FaultKind, Plan, Totals, run};
+use flotilla_probe::skip;
+use flotilla_tests::chaos::{FaultKind, Ground, Plan, Totals, run};
 use flotilla_tests::{Fleet, PATIENCE, Settings};
 use rand::seq::IndexedRandom as _;
 use tokio::time::{Instant, sleep};
@@ -41,26 +42,30 @@ async fn nothing_is_lost_when_the_power_goes_or_a_disk_lies() {
     let mut dice = rand::rng();
     let mut of = |kinds: &[FaultKind]| *kinds.choose(&mut dice).expect("there are some");
     let wanted = [FaultKind::PowerCutOne, of(&CORRUPTION), of(&ROTATING)];
-    let (faults, skipped) = FaultKind::possible(&wanted, 3);
-    for (kind, why) in skipped {
-        eprintln!("skipped: {kind}: {why}");
+    let ground = Ground::Machines;
+    let possible = FaultKind::possible(&wanted, 3, ground);
+    for (kind, why) in possible.skipped {
+        skip(kind.name(), &why);
     }
+    let faults = possible.faults;
     if faults.is_empty() {
         return;
     }
-    let mut fleet = Fleet::start_with(3, &FaultKind::settings(&faults)).await;
+    let mut fleet = Fleet::start_with(3, &FaultKind::settings(&faults, ground)).await;
     let plan = Plan {
         seed: rand::random_range(0..u64::from(u32::MAX)),
         faults,
+        ground,
         times: 3,
         hold: Duration::from_millis(1_000),
+        dense: 0,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
     let judged = run(&mut fleet, &plan).await;
     eprintln!("{}", judged.report);
     let mut totals = Totals::default();
     totals.add(&judged.verdict);
-    assert!(judged.is_good(), "{totals}; {:?}", judged.unclear);
+    assert!(judged.is_good(), "{totals}; {:?} {:?}", judged.unclear, judged.left);
     eprintln!("{totals}");
     judged.forget();
 }
@@ -97,8 +102,8 @@ async fn until_leads(fleet: &Fleet, id: u64, queue: &str, wanted: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_disk_is_slow_gives_its_leaderships_away_until_it_is_quick_again() {
-    if let Err(why) = FaultKind::SlowDisk.available(3) {
-        return eprintln!("skipped: {why}");
+    if let Err(why) = FaultKind::SlowDisk.available(3, Ground::Machines) {
+        return skip(FaultKind::SlowDisk.name(), &why.to_string());
     }
     let settings = Settings { loop_disks: true, ..Settings::default() };
     let mut fleet = Fleet::start_with(3, &settings).await;
@@ -116,8 +121,8 @@ async fn a_node_whose_disk_is_slow_gives_its_leaderships_away_until_it_is_quick_
 /// elected answered for 20 s with counts from before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_disk_stands_still_does_not_count() {
-    if let Err(why) = FaultKind::StallDisk.available(3) {
-        return eprintln!("skipped: {why}");
+    if let Err(why) = FaultKind::StallDisk.available(3, Ground::Machines) {
+        return skip(FaultKind::StallDisk.name(), &why.to_string());
     }
     let settings = Settings { loop_disks: true, ..Settings::default() };
     let mut fleet = Fleet::start_with(3, &settings).await;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_probe::skip;
 use flotilla_tests::{Fleet, Load, PATIENCE, Plan, Settings};
 use tokio::time::sleep;
 
@@ -106,6 +107,9 @@ async fn a_node_that_ends_in_order_hands_over_first() {
     load.finish().await;
 }
 
+/// Less than what was sent to each shard.
+const SENT_BYTES: u64 = 100_000;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
     let settings = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_entries = 20\n";
@@ -125,7 +129,8 @@ async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
     assert!(sent.len() > 300, "only {} sends came through", sent.len());
     // Cut, on both: a second round of the janitor has passed behind the last entries.
     let begin = Instant::now();
-    while !cut(&fleet, 1).await || !cut(&fleet, 2).await {
+    while !(fleet.logs_are_below(1, SENT_BYTES).await && fleet.logs_are_below(2, SENT_BYTES).await)
+    {
         assert!(begin.elapsed() < PATIENCE, "the logs are not cut");
         client.send(&queue, &padding).await.unwrap();
         sent.push(padding.clone());
@@ -167,13 +172,28 @@ async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
     assert!(came == sent, "other messages than those sent");
 }
 
-/// Whether every shard's log on a node is shorter than what was sent to it.
-async fn cut(fleet: &Fleet, id: u64) -> bool {
-    let status = fleet.status(id).await;
-    let groups = status["groups"].as_array().cloned().unwrap_or_default();
-    let shards = groups.iter().filter(|group| group["group"] != "catalog");
-    shards.clone().count() == 4
-        && shards
-            .clone()
-            .all(|group| group["log_bytes"].as_u64().is_some_and(|bytes| bytes < 100_000))
+/// A leader that began with a clock that was an hour ahead ended every shorter lease of its shards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_with_clocks_that_are_ahead_end_no_lease() {
+    if let Err(why) = Fleet::can_set_clocks() {
+        return skip("nodes that start with a wrong clock", &why);
+    }
+    let settings = Settings { clocks: true, ..Settings::default() };
+    let mut fleet = Fleet::start_with(3, &settings).await;
+    let queue = fleet.client(1).create_queue("ahead").await.unwrap();
+    let (visible, _hidden) = fill(&fleet, &queue, "leased", 20).await;
+    // One by one, so that the others know what time it is; whoever leads then began with a wrong one.
+    for id in 1..=3 {
+        fleet.stop(id).await;
+        fleet.set_clock(id, "+3600 x1");
+        fleet.launch(id);
+        fleet.whole().await;
+    }
+    for id in 1..=3 {
+        let status = fleet.status(id).await;
+        let ms = |name: &str| status[name].as_u64().unwrap();
+        let ahead_ms = ms("time_of_day_ms").saturating_sub(ms("clock_ms"));
+        assert!((3_500_000..3_700_000).contains(&ahead_ms), "node {id}: {status}");
+    }
+    take(&fleet, &queue, visible).await;
 }

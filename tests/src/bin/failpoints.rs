@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flotilla_probe::point::Stage;
 use flotilla_probe::{Point, Sight};
-use flotilla_tests::chaos::{FaultKind, Plan, Totals, found, run};
+use flotilla_tests::chaos::{FaultKind, Ground, Plan, Totals, found, run};
 use flotilla_tests::{Fleet, Settings};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -70,7 +70,8 @@ async fn crash_all(points: &[Point], seed: u64) -> Result<bool, String> {
     let faults: Vec<_> = later.into_iter().map(FaultKind::Crash).collect();
     // A fault that came less often proves nothing.
     let times = TIMES_MIN.div_ceil(faults.len().max(1)) as u64;
-    let plan = Plan { seed, faults, times, hold: HOLD, dir };
+    let (ground, dense) = (Ground::Loopback, 0);
+    let plan = Plan { seed, faults, ground, times, hold: HOLD, dense, dir };
     let judged = run(&mut fleet, &plan).await;
     let mut totals = Totals::default();
     totals.add(&judged.verdict);

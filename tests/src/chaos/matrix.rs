@@ -1,4 +1,4 @@
-//! Faults against kinds of work: what was acknowledged, and what went wrong.
+//! Faults against numbers of nodes, and against kinds of work: what was acknowledged, and what went wrong.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,123 +9,252 @@ use crate::chaos::queues::Work;
 use crate::chaos::run::Judged;
 use crate::chaos::totals::Totals;
 
-/// One fault and one kind of work.
+/// One fault with so many nodes.
 #[derive(Clone, Debug, Default)]
 struct Cell {
-    acknowledged: u64,
-    /// Rules that were broken, and how often that was shown.
-    broken: BTreeMap<Invariant, u64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Row {
-    cells: [Cell; Work::ALL.len()],
     totals: Totals,
-    /// How often the fault was there, and the requests that met it at least.
+    /// How often the fault was there.
     times: u64,
-    requests: u64,
+    /// Acknowledged, by kinds of work.
+    acknowledged: [u64; Work::ALL.len()],
+    /// Rules that were broken, and how often that was shown; `None` for what is of no queue.
+    broken: BTreeMap<(Option<Work>, Invariant), u64>,
     /// Why something is not known.
     doubts: Vec<String>,
-    skipped: Option<String>,
+    skipped: Option<Skipped>,
+}
+
+#[derive(Clone, Debug)]
+enum Skipped {
+    /// It makes no sense with so many nodes.
+    Pointless(String),
+    /// The machine lacks what it takes.
+    Lacking(String),
 }
 
 /// A table of rows in the order in which they came; it prints as Markdown.
 #[derive(Clone, Debug, Default)]
 pub struct Matrix {
-    rows: Vec<(String, Row)>,
+    rows: Vec<(String, BTreeMap<u64, Cell>)>,
 }
 
 impl Matrix {
-    fn row(&mut self, name: &str) -> &mut Row {
+    fn cell(&mut self, name: &str, nodes: u64) -> &mut Cell {
         let place = self.rows.iter().position(|row| row.0 == name).unwrap_or_else(|| {
-            self.rows.push((name.to_owned(), Row::default()));
+            self.rows.push((name.to_owned(), BTreeMap::new()));
             self.rows.len() - 1
         });
-        &mut self.rows[place].1
+        self.rows[place].1.entry(nodes).or_default()
     }
 
     /// Adds a run of these faults.
-    pub fn add(&mut self, name: &str, judged: &Judged) {
-        let row = self.row(name);
-        row.totals.add(&judged.verdict);
-        for (cell, count) in row.cells.iter_mut().zip(judged.acknowledged) {
-            cell.acknowledged += count;
+    pub fn add(&mut self, name: &str, nodes: u64, judged: &Judged) {
+        let cell = self.cell(name, nodes);
+        cell.totals.add(&judged.verdict);
+        // What is not the checker's to say is bad all the same.
+        let is_passed = judged.verdict.answer == Answer::Pass;
+        cell.totals.bad += u64::from(is_passed && !judged.is_good());
+        for (sum, count) in cell.acknowledged.iter_mut().zip(judged.acknowledged) {
+            *sum += count;
         }
         for finding in judged.verdict.findings() {
-            let work = finding.queue.as_deref().map_or(Work::Standard, Work::of);
-            *row.cells[work as usize].broken.entry(finding.invariant).or_default() += 1;
+            let work = finding.queue.as_deref().map(Work::of);
+            *cell.broken.entry((work, finding.invariant)).or_default() += 1;
         }
-        for seen in judged.verdict.coverage.faults_by_name.values() {
-            row.times += seen.times;
-            row.requests += seen.times * seen.requests_min;
-        }
+        let seen = judged.verdict.coverage.faults_by_name.values();
+        cell.times += seen.map(|seen| seen.times).sum::<u64>();
         if judged.verdict.answer == Answer::Unknown {
-            row.doubts.extend(judged.verdict.doubts.iter().cloned());
+            cell.doubts.extend(judged.verdict.doubts.iter().cloned());
         }
-        row.doubts.extend(judged.unclear.iter().cloned());
+        cell.doubts.extend(judged.unclear.iter().cloned());
+        cell.doubts.extend(judged.left.iter().cloned());
+        for (work, count) in Work::ALL.into_iter().zip(judged.acknowledged) {
+            if count == 0 {
+                cell.doubts.push(format!("nothing of {work} was acknowledged"));
+            }
+        }
     }
 
     /// A run that came to no verdict.
-    pub fn broke(&mut self, name: &str, why: &str) {
-        let row = self.row(name);
-        row.totals.bad += 1;
-        row.doubts.push(why.to_owned());
+    pub fn broke(&mut self, name: &str, nodes: u64, why: &str) {
+        let cell = self.cell(name, nodes);
+        cell.totals.runs += 1;
+        cell.totals.bad += 1;
+        cell.doubts.push(why.to_owned());
+    }
+
+    /// A fault that makes no sense with so many nodes.
+    pub fn pointless(&mut self, name: &str, nodes: u64, why: &str) {
+        self.cell(name, nodes).skipped = Some(Skipped::Pointless(why.to_owned()));
     }
 
     /// A fault that cannot be made here.
-    pub fn skip(&mut self, name: &str, why: &str) {
-        self.row(name).skipped = Some(why.to_owned());
+    pub fn skip(&mut self, name: &str, nodes: u64, why: &str) {
+        self.cell(name, nodes).skipped = Some(Skipped::Lacking(why.to_owned()));
     }
 
     /// Whether every fault that was made broke nothing, and was seen to be there.
     pub fn is_green(&self) -> bool {
-        self.rows.iter().all(|(_, row)| row.is_green())
+        self.cells().all(Cell::is_green)
+    }
+
+    /// What could not be made here.
+    pub fn skipped(&self) -> Vec<String> {
+        let lacking = |name: &str, cell: &Cell| match &cell.skipped {
+            Some(Skipped::Lacking(why)) => Some(format!("{name}: {why}")),
+            _ => None,
+        };
+        let rows = self.rows.iter();
+        rows.flat_map(|(name, cells)| cells.values().filter_map(move |it| lacking(name, it)))
+            .collect()
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.rows.iter().flat_map(|row| row.1.values())
+    }
+
+    fn widths(&self) -> Vec<u64> {
+        let mut nodes: Vec<u64> = self.rows.iter().flat_map(|row| row.1.keys().copied()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 }
 
-impl Row {
+impl Cell {
     fn is_green(&self) -> bool {
-        self.totals.bad == 0 && self.doubts.is_empty()
+        self.totals.bad == 0 && self.doubts.is_empty() && self.broken.is_empty()
     }
 }
+
+/// What is counted of each fault with so many nodes.
+const COLUMNS: [&str; 8] =
+    ["runs", "seen", "acknowledged", "lost", "early", "disordered", "after delete", "other"];
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.broken.is_empty() {
-            return write!(f, "{}", self.acknowledged);
+        match &self.skipped {
+            Some(Skipped::Pointless(_)) => return f.write_str(&" - |".repeat(COLUMNS.len())),
+            Some(Skipped::Lacking(_)) => {
+                return write!(f, " skipped |{}", " |".repeat(COLUMNS.len() - 1));
+            }
+            None => {}
         }
-        let broken: Vec<String> =
-            self.broken.iter().map(|(rule, times)| format!("{rule} x{times}")).collect();
-        write!(f, "**{}** of {}", broken.join(" "), self.acknowledged)
+        let Totals { runs, acknowledged, lost, early, disordered, after_delete, other, .. } =
+            &self.totals;
+        let red = if self.is_green() { "" } else { "**RED** " };
+        write!(f, " {red}{runs} | {} | {} |", self.times, thousands(*acknowledged))?;
+        write!(f, " {lost} | {early} | {disordered} | {after_delete} | {other} |")
     }
+}
+
+/// With commas.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let works = Work::ALL.map(Work::name).join(" | ");
-        writeln!(
-            f,
-            "| fault | result | times | requests in it | {works} | lost | early | disordered | after delete | other |"
-        )?;
-        writeln!(f, "| --- | --- | {}", "---: | ".repeat(Work::ALL.len() + 7).trim_end())?;
-        for (name, row) in &self.rows {
-            if let Some(why) = &row.skipped {
-                writeln!(f, "| {name} | skipped: {why} |")?;
-                continue;
+        let widths = self.widths();
+        write!(f, "| fault |")?;
+        for nodes in &widths {
+            for column in COLUMNS {
+                write!(f, " {nodes}: {column} |")?;
             }
-            let result = if row.is_green() { "green" } else { "**RED**" };
-            write!(f, "| {name} | {result} | {} | {} |", row.times, row.requests)?;
-            for cell in &row.cells {
-                write!(f, " {cell} |")?;
-            }
-            let Totals { lost, early, disordered, after_delete, other, .. } = &row.totals;
-            writeln!(f, " {lost} | {early} | {disordered} | {after_delete} | {other} |")?;
         }
-        for (name, row) in self.rows.iter().filter(|row| !row.1.doubts.is_empty()) {
-            for doubt in &row.doubts {
-                writeln!(f, "\n{name}: {doubt}")?;
+        writeln!(f, "\n| --- |{}", " ---: |".repeat(widths.len() * COLUMNS.len()))?;
+        let mut sums: BTreeMap<u64, Cell> = BTreeMap::new();
+        for (name, cells) in &self.rows {
+            write!(f, "| {name} |")?;
+            for nodes in &widths {
+                match cells.get(nodes) {
+                    Some(cell) => write!(f, "{cell}")?,
+                    None => f.write_str(&" |".repeat(COLUMNS.len()))?,
+                }
+            }
+            writeln!(f)?;
+            for (nodes, cell) in cells {
+                let sum = sums.entry(*nodes).or_default();
+                sum.totals.merge(&cell.totals);
+                sum.times += cell.times;
+                for (sum, count) in sum.acknowledged.iter_mut().zip(cell.acknowledged) {
+                    *sum += count;
+                }
+            }
+        }
+        write!(f, "| **all** |")?;
+        widths.iter().try_for_each(|nodes| write!(f, "{}", sums[nodes]))?;
+        writeln!(f, "\n")?;
+        let sum = |work: usize| sums.values().map(|cell| cell.acknowledged[work]).sum::<u64>();
+        let works: Vec<String> = (Work::ALL.into_iter().enumerate())
+            .map(|(place, work)| format!("{work} {}", thousands(sum(place))))
+            .collect();
+        writeln!(f, "acknowledged by kinds of work: {}", works.join(", "))?;
+        self.remarks(f)
+    }
+}
+
+impl Matrix {
+    fn remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, nodes, cell) in self
+            .rows
+            .iter()
+            .flat_map(|(name, cells)| cells.iter().map(move |it| (name, it.0, it.1)))
+        {
+            let mut remark = |what: &str| writeln!(f, "\n{name}, {nodes} nodes: {what}");
+            for ((work, rule), times) in &cell.broken {
+                let of = work.map_or("no queue", Work::name);
+                remark(&format!("{rule} broken {times} times, of {of}"))?;
+            }
+            cell.doubts.iter().try_for_each(|doubt| remark(doubt))?;
+            match &cell.skipped {
+                Some(Skipped::Pointless(why)) => remark(&format!("not made: {why}"))?,
+                Some(Skipped::Lacking(why)) => remark(&format!("SKIPPED: {why}"))?,
+                None => {}
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_made_or_came_to_nothing_is_said() {
+        let mut matrix = Matrix::default();
+        matrix.pointless("ring", 3, "takes five nodes");
+        assert!(matrix.is_green() && matrix.skipped().is_empty());
+        matrix.skip("slow-disk", 3, "no loop devices");
+        assert!(matrix.is_green());
+        assert_eq!(matrix.skipped(), ["slow-disk: no loop devices"]);
+        matrix.broke("pause", 5, "it panicked");
+        assert!(!matrix.is_green());
+        let text = matrix.to_string();
+        for said in
+            ["| ring | - |", "| slow-disk | skipped |", "**RED** 1 |", "pause, 5 nodes: it pan"]
+        {
+            assert!(text.contains(said), "{said}:\n{text}");
+        }
+        let bars = |line: &str| line.matches('|').count();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(lines.len(), 6);
+        assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{text}");
+    }
+
+    #[test]
+    fn large_numbers_have_commas() {
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_000), "1,000");
+        assert_eq!(thousands(12_345_678), "12,345,678");
     }
 }

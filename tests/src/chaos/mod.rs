@@ -29,15 +29,17 @@ mod book;
 mod clients;
 mod crash;
 mod crowd;
+mod dense;
 mod faults;
 mod matrix;
 mod queues;
+pub(crate) mod remains;
 mod run;
 mod totals;
 mod waiting;
 
 pub use crash::found;
-pub use faults::{FaultKind, Ground};
+pub use faults::{FaultKind, Ground, Possible, Unavailable};
 pub use matrix::Matrix;
 pub use queues::Work;
 pub use run::{Judged, Plan, run};

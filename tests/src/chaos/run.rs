@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use crate::Fleet;
 use crate::chaos::book::{Book, Stage};
 use crate::chaos::crowd::Crowd;
-use crate::chaos::faults::{FaultKind, Nemesis, Struck};
+use crate::chaos::faults::{FaultKind, Ground, Nemesis, Struck};
 use crate::chaos::queues::Work;
+use crate::chaos::{dense, remains};
 
 /// Beyond what hides messages, until a queue that gives nothing is called empty.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);
@@ -58,12 +59,42 @@ pub struct Plan {
     pub seed: u64,
     /// Which faults.
     pub faults: Vec<FaultKind>,
+    /// Of the fleet.
+    pub ground: Ground,
     /// How often each.
     pub times: u64,
     /// How long a fault lasts, about; between two of them it is calm for half as long.
     pub hold: Duration,
+    /// So many more clients send batches without any pause, and as many receive.
+    pub dense: usize,
     /// Where the history is written.
     pub dir: PathBuf,
+}
+
+impl Plan {
+    /// The command that does the same again, as far as it is chosen.
+    pub fn replay(&self, nodes: usize) -> String {
+        let crash = |kind: &FaultKind| match kind {
+            FaultKind::Crash(point) => Some(point.name()),
+            _ => None,
+        };
+        let points: Vec<&str> = self.faults.iter().filter_map(crash).collect();
+        if !points.is_empty() {
+            let seed = self.seed;
+            return format!("FLOTILLA_CHAOS_SEED={seed} scripts/failpoints {}", points.join(" "));
+        }
+        let names: Vec<&str> = self.faults.iter().map(|kind| kind.name()).collect();
+        format!(
+            "scripts/chaos --minutes 0 --faults {} --on {} --nodes {nodes} --seed {} --times {} \
+             --hold-ms {} --dense {}",
+            names.join(","),
+            self.ground,
+            self.seed,
+            self.times,
+            self.hold.as_millis(),
+            self.dense,
+        )
+    }
 }
 
 /// A run's verdict and where its evidence is.
@@ -79,21 +110,21 @@ pub struct Judged {
     pub acknowledged: [u64; Work::ALL.len()],
     /// Faults of which nobody can say whether they were there.
     pub unclear: Vec<String>,
+    /// What the nodes hold differently, or take more of than before, when all is over.
+    pub left: Vec<String>,
 }
 
 impl Judged {
     /// Whether nothing is wrong and enough was seen.
     pub fn is_good(&self) -> bool {
-        self.verdict.answer == Answer::Pass && self.unclear.is_empty()
+        self.verdict.answer == Answer::Pass && self.unclear.is_empty() && self.left.is_empty()
     }
 
     /// Removes the evidence of a good run.
     pub fn forget(&self) {
         for ending in ["", ".verdict.json", ".timeline.html"] {
-            let mut path = self.history.clone().into_os_string();
-            path.push(ending);
             // What is not there need not go.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(beside(&self.history, ending));
         }
     }
 }
@@ -113,29 +144,47 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     let nodes = fleet.ids().into_iter().map(|id| (id, fleet.endpoint(id))).collect();
     let mut crowd = Crowd::new(plan.seed, nodes, book.clone());
     crowd.create().await;
+    let before = fleet.at_first();
     let mut load = crowd.load();
+    dense::press(&mut crowd, &mut load, plan.dense);
     let unclear = make_faults(fleet, plan, &book, &mut crowd).await;
     book.enter(Stage::Ending);
     ended(&mut load).await;
     fleet.whole().await;
     book.mark(Mark::DrainBegan);
-    let complete = {
-        let mut drained = std::pin::pin!(crowd.drain());
-        loop {
-            // Damage that nobody has read until now ends a node now.
-            tokio::select! {
-                complete = &mut drained => break complete,
-                () = tokio::time::sleep(SUPERVISED) => fleet.revive(),
-            }
-        }
-    };
+    let mut complete = drain(fleet, &mut crowd).await;
+    let mut left = remains::different(fleet).await;
+    left.extend(remains::too_much(fleet, &before).await);
+    // What only the nodes' memory said would be otherwise now.
+    fleet.ids().into_iter().for_each(|id| fleet.kill9(id));
+    fleet.ids().into_iter().for_each(|id| fleet.launch(id));
+    fleet.whole().await;
+    complete &= drain(fleet, &mut crowd).await;
+    left.extend(remains::different(fleet).await);
     book.mark(Mark::DrainEnded { complete });
     drop(crowd);
     let book = Arc::into_inner(book).expect("all clients have ended");
     let acknowledged = book.acknowledged();
     let history = book.finish().expect("the history can be written");
-    let judged = judge(fleet, history).await;
-    Judged { acknowledged, unclear, ..judged }
+    let Judged { verdict, mut report, history, .. } = judge(history).await;
+    let judged = Judged { verdict, report: String::new(), history, acknowledged, unclear, left };
+    if !judged.is_good() {
+        report.push_str(&evidence(fleet, &judged));
+        report.push_str(&format!("again: {}\n", plan.replay(fleet.ids().len())));
+    }
+    Judged { report, ..judged }
+}
+
+/// Takes everything out of all queues; whether all is empty then.
+async fn drain(fleet: &mut Fleet, crowd: &mut Crowd) -> bool {
+    let mut drained = std::pin::pin!(crowd.drain());
+    loop {
+        // Damage that nobody has read until now ends a node now.
+        tokio::select! {
+            complete = &mut drained => return complete,
+            () = tokio::time::sleep(SUPERVISED) => fleet.revive(),
+        }
+    }
 }
 
 /// One after the other; what is not known of some.
@@ -148,9 +197,18 @@ async fn make_faults(
     let dice = StdRng::seed_from_u64(plan.seed);
     let turn = plan.seed as usize % fleet.ids().len();
     let (hold, requests_min) = (plan.hold, REQUESTS_MIN);
-    let (moves, has_fired) = (0, false);
-    let mut nemesis =
-        Nemesis { book, fleet, crowd, dice, hold, requests_min, turn, moves, has_fired };
+    let mut nemesis = Nemesis {
+        book,
+        fleet,
+        crowd,
+        dice,
+        hold,
+        requests_min,
+        turn,
+        moves: 0,
+        mixtures: turn,
+        has_fired: false,
+    };
     let mut unclear = Vec::new();
     for kind in nemesis.shuffled(&plan.faults, plan.times) {
         nemesis.calm().await;
@@ -192,22 +250,26 @@ async fn ended(clients: &mut JoinSet<()>) {
     }
 }
 
-async fn judge(fleet: &Fleet, history: PathBuf) -> Judged {
+async fn judge(history: PathBuf) -> Judged {
     let path = history.clone();
     let checked = tokio::task::spawn_blocking(move || check_file(&path)).await;
-    let Checked { verdict, mut report, timeline, .. } = checked
+    let Checked { verdict, report, .. } = checked
         .expect("the checker does not fail by itself")
         .expect("what was just written can be read");
-    if verdict.answer != Answer::Pass {
-        report.push_str(&evidence(fleet, &history, timeline.as_deref()));
-    }
-    Judged { verdict, report, history, acknowledged: Default::default(), unclear: Vec::new() }
+    let (unclear, left) = (Vec::new(), Vec::new());
+    Judged { verdict, report, history, acknowledged: Default::default(), unclear, left }
 }
 
-/// Keeps the nodes' logs; says where everything is.
-fn evidence(fleet: &Fleet, history: &Path, timeline: Option<&Path>) -> String {
-    let mut text = format!("\nhistory: {} (flotilla-check judges it again)\n", history.display());
-    if let Some(timeline) = timeline {
+/// Keeps the nodes' logs; says what is wrong beside the findings, and where everything is.
+fn evidence(fleet: &Fleet, judged: &Judged) -> String {
+    let Judged { history, unclear, left, .. } = judged;
+    let mut text = String::new();
+    for line in unclear.iter().chain(left) {
+        text.push_str(&format!("\n{line}\n"));
+    }
+    text.push_str(&format!("\nhistory: {} (flotilla-check judges it again)\n", history.display()));
+    let timeline = beside(history, ".timeline.html");
+    if timeline.exists() {
         text.push_str(&format!("timeline: {}\n", timeline.display()));
     }
     for id in fleet.ids() {
@@ -217,4 +279,10 @@ fn evidence(fleet: &Fleet, history: &Path, timeline: Option<&Path>) -> String {
         }
     }
     text
+}
+
+fn beside(history: &Path, ending: &str) -> PathBuf {
+    let mut path = history.to_owned().into_os_string();
+    path.push(ending);
+    path.into()
 }

@@ -47,6 +47,19 @@ impl Totals {
             *sum += tally.found;
         }
     }
+
+    /// Adds those of other runs.
+    pub fn merge(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.bad += other.bad;
+        self.faults += other.faults;
+        self.acknowledged += other.acknowledged;
+        self.lost += other.lost;
+        self.early += other.early;
+        self.disordered += other.disordered;
+        self.after_delete += other.after_delete;
+        self.other += other.other;
+    }
 }
 
 impl fmt::Display for Totals {

@@ -1,308 +1,160 @@
-//! Which faults there are, what they are called, and what they need.
+//! Which faults there are, and what they are called.
 
 use std::fmt;
 use std::str::FromStr;
 
 use flotilla_probe::Point;
 
-use crate::cgroup::Cgroup;
-use crate::chaos::faults::{away, syscalls};
-use crate::{Fleet, LoopDisk, Settings, Throttle};
+use super::Ground;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaultKind {
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident $name:literal $home:ident,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FaultKind {
+            $($(#[$doc])* $kind,)*
+            /// One node ends at a failpoint. Only with builds that have those.
+            Crash(Point),
+        }
+
+        impl FaultKind {
+            /// All that every build has.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// As it is called in histories and on command lines.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                    Self::Crash(_) => "crash",
+                }
+            }
+
+            /// Where it is made unless somebody wants it elsewhere.
+            pub fn home(self) -> Ground {
+                match self {
+                    $(Self::$kind => Ground::$home,)*
+                    Self::Crash(_) => Ground::Loopback,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// SIGKILL of one node.
-    KillOne,
+    KillOne "kill-one" Loopback,
     /// SIGKILL of the smallest majority.
-    KillMajority,
+    KillMajority "kill-majority" Loopback,
     /// SIGKILL of all nodes.
-    KillAll,
+    KillAll "kill-all" Loopback,
     /// SIGSTOP of one node, and SIGCONT.
-    Pause,
-    /// Nothing passes between one node and the others.
-    Partition,
-    /// Nothing that one node says reaches the others; it hears them.
-    OneWay,
+    Pause "pause" Loopback,
+    /// The same for a minute, which is longer than every lease.
+    PauseLong "pause-long" Loopback,
+    /// SIGSTOP of all nodes at once, and SIGCONT.
+    PauseAll "pause-all" Loopback,
     /// SIGTERM of each node, one after the other, each started again before the next.
-    Restart,
+    Restart "restart" Loopback,
+    /// Nothing passes between one node and the others.
+    Partition "partition" Loopback,
+    /// Nothing that one node says reaches the others; it hears them.
+    OneWay "one-way" Loopback,
     /// Nothing passes between a minority and the others.
-    Halves,
+    Halves "halves" Loopback,
     /// Two halves that only one node between them hears.
-    Bridge,
+    Bridge "bridge" Loopback,
     /// Each node hears only its two neighbours in a circle.
-    Ring,
+    Ring "ring" Loopback,
     /// One node is cut off and joined again, three times.
-    Flap,
-    /// What one node says and hears comes 50 ms to 4 s later.
-    Delay,
+    Flap "flap" Loopback,
+    /// What one node says and hears comes 50 ms to 10 s later.
+    Delay "delay" Loopback,
     /// A share of what one node says and hears comes only when it is repeated.
-    Loss,
+    Loss "loss" Loopback,
     /// All connections of one node are reset, four times.
-    Reset,
+    Reset "reset" Loopback,
     /// Connections of one node end, and only one of the two sides is told.
-    HalfOpen,
+    HalfOpen "half-open" Loopback,
     /// Ten times as many clients, without any pause.
-    Overload,
+    Overload "overload" Loopback,
     /// Clients that die while they receive, read slowly, or never delete.
-    RudeClients,
+    RudeClients "rude-clients" Loopback,
     /// The kernel drops all packets between one node and the others.
-    Drop,
+    Drop "drop" Namespaces,
     /// All that one node sends to the others.
-    DropOneWay,
+    DropOneWay "drop-one-way" Namespaces,
     /// Some of those between one node and the others.
-    PacketLoss,
+    PacketLoss "packet-loss" Namespaces,
+    /// A container's only link is taken away.
+    Disconnect "disconnect" Compose,
     /// The power of one node goes: what it had not synced is gone.
-    PowerCutOne,
+    PowerCutOne "power-cut" Machines,
     /// That of the largest minority.
-    PowerCutMinority,
+    PowerCutMinority "power-cut-minority" Machines,
     /// That of all nodes at once.
-    PowerCutAll,
+    PowerCutAll "power-cut-all" Machines,
     /// That of all nodes, one after the other; they come back likewise.
-    PowerCutStaggered,
+    PowerCutStaggered "power-cut-staggered" Machines,
+    /// It goes in the middle of a write of the log, of which a part is there.
+    TornWrite "torn-write" Machines,
     /// Bits turn over in a node's log while it is down.
-    FlipLog,
+    FlipLog "bit-flip-log" Machines,
     /// In the files of its state.
-    FlipState,
-    /// In either, while it runs.
-    FlipLive,
+    FlipState "bit-flip-state" Machines,
+    /// In the small files: marks, votes, what it remembers of others, who it is.
+    FlipSmall "bit-flip-small" Machines,
+    /// In log or state, while it runs.
+    FlipLive "bit-flip-live" Machines,
     /// A file of its log or state loses its end.
-    Truncate,
+    Truncate "truncate" Machines,
     /// A file is gone.
-    LoseFile,
+    LoseFile "lose-file" Machines,
     /// Its whole directory is what it was a while ago.
-    Rollback,
+    Rollback "rollback" Machines,
     /// Everything is gone.
-    LoseDisk,
+    LoseDisk "lose-disk" Machines,
+    /// One read fails.
+    EioReadOnce "eio-read-once" Machines,
+    /// All reads fail.
+    EioRead "eio-read" Machines,
     /// One write of its log fails.
-    EioWriteOnce,
+    EioWriteOnce "eio-write-once" Machines,
     /// All writes of its log fail.
-    EioWrite,
+    EioWrite "eio-write" Machines,
     /// One sync fails.
-    EioSyncOnce,
+    EioSyncOnce "eio-sync-once" Machines,
     /// All syncs fail.
-    EioSync,
+    EioSync "eio-sync" Machines,
     /// The kernel makes its file system read-only.
-    ReadOnly,
+    ReadOnly "read-only" Machines,
     /// A sync takes between 20 and 500 ms.
-    SlowDisk,
+    SlowDisk "slow-disk" Machines,
     /// Its disk does nothing for half a minute.
-    StallDisk,
+    StallDisk "stall-disk" Machines,
     /// Something else fills its disk, and goes away again.
-    DiskFull,
+    DiskFull "disk-full" Machines,
     /// Its clock jumps, up to an hour, and jumps back.
-    ClockJump,
+    ClockJump "clock-jump" Machines,
     /// Its clock goes 5 % too fast or too slow.
-    ClockDrift,
+    ClockDrift "clock-drift" Machines,
     /// Its clock jumps there and back again and again.
-    ClockStrobe,
+    ClockStrobe "clock-strobe" Machines,
+    /// Its clock is set while it is down: it starts with a wrong one.
+    ClockAtStart "clock-at-start" Machines,
+    /// Everything by which it measures time is 5 % too fast or too slow.
+    TimerDrift "timer-drift" Machines,
     /// It may open no more files and sockets.
-    Descriptors,
+    Descriptors "descriptors" Machines,
+    /// It may start no more threads.
+    Threads "threads" Machines,
     /// It gets no more memory, and is killed for what it takes.
-    OutOfMemory,
+    OutOfMemory "out-of-memory" Machines,
     /// It gets a twentieth of a processor.
-    StarveCpu,
+    StarveCpu "starve-cpu" Machines,
     /// It is away until the others have cut their logs behind what it lacks.
-    StayAway,
-    /// One node ends at a failpoint. Only with builds that have those.
-    Crash(Point),
-}
-
-impl FaultKind {
-    /// All that every build has.
-    pub const ALL: [Self; 46] = [
-        Self::KillOne,
-        Self::KillMajority,
-        Self::KillAll,
-        Self::Pause,
-        Self::Partition,
-        Self::OneWay,
-        Self::Restart,
-        Self::Halves,
-        Self::Bridge,
-        Self::Ring,
-        Self::Flap,
-        Self::Delay,
-        Self::Loss,
-        Self::Reset,
-        Self::HalfOpen,
-        Self::Overload,
-        Self::RudeClients,
-        Self::Drop,
-        Self::DropOneWay,
-        Self::PacketLoss,
-        Self::PowerCutOne,
-        Self::PowerCutMinority,
-        Self::PowerCutAll,
-        Self::PowerCutStaggered,
-        Self::FlipLog,
-        Self::FlipState,
-        Self::FlipLive,
-        Self::Truncate,
-        Self::LoseFile,
-        Self::Rollback,
-        Self::LoseDisk,
-        Self::EioWriteOnce,
-        Self::EioWrite,
-        Self::EioSyncOnce,
-        Self::EioSync,
-        Self::ReadOnly,
-        Self::SlowDisk,
-        Self::StallDisk,
-        Self::DiskFull,
-        Self::ClockJump,
-        Self::ClockDrift,
-        Self::ClockStrobe,
-        Self::Descriptors,
-        Self::OutOfMemory,
-        Self::StarveCpu,
-        Self::StayAway,
-    ];
-
-    /// As it is called in histories and on command lines.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KillOne => "kill-one",
-            Self::KillMajority => "kill-majority",
-            Self::KillAll => "kill-all",
-            Self::Pause => "pause",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way",
-            Self::Restart => "restart",
-            Self::Halves => "halves",
-            Self::Bridge => "bridge",
-            Self::Ring => "ring",
-            Self::Flap => "flap",
-            Self::Delay => "delay",
-            Self::Loss => "loss",
-            Self::Reset => "reset",
-            Self::HalfOpen => "half-open",
-            Self::Overload => "overload",
-            Self::RudeClients => "rude-clients",
-            Self::Drop => "drop",
-            Self::DropOneWay => "drop-one-way",
-            Self::PacketLoss => "packet-loss",
-            Self::PowerCutOne => "power-cut",
-            Self::PowerCutMinority => "power-cut-minority",
-            Self::PowerCutAll => "power-cut-all",
-            Self::PowerCutStaggered => "power-cut-staggered",
-            Self::FlipLog => "bit-flip-log",
-            Self::FlipState => "bit-flip-state",
-            Self::FlipLive => "bit-flip-live",
-            Self::Truncate => "truncate",
-            Self::LoseFile => "lose-file",
-            Self::Rollback => "rollback",
-            Self::LoseDisk => "lose-disk",
-            Self::EioWriteOnce => "eio-write-once",
-            Self::EioWrite => "eio-write",
-            Self::EioSyncOnce => "eio-sync-once",
-            Self::EioSync => "eio-sync",
-            Self::ReadOnly => "read-only",
-            Self::SlowDisk => "slow-disk",
-            Self::StallDisk => "stall-disk",
-            Self::DiskFull => "disk-full",
-            Self::ClockJump => "clock-jump",
-            Self::ClockDrift => "clock-drift",
-            Self::ClockStrobe => "clock-strobe",
-            Self::Descriptors => "descriptors",
-            Self::OutOfMemory => "out-of-memory",
-            Self::StarveCpu => "starve-cpu",
-            Self::StayAway => "stay-away",
-            Self::Crash(_) => "crash",
-        }
-    }
-}
-
-/// Faults of one ground can be made in the same fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ground {
-    /// Nodes that listen on this machine's loopback.
-    Loopback,
-    /// Nodes in network namespaces of their own.
-    Namespaces,
-    /// Nodes with disks, clocks and limits of their own, which are started again when they end.
-    Machines,
-}
-
-impl FaultKind {
-    /// Where it can be made.
-    pub fn ground(self) -> Ground {
-        use FaultKind as K;
-        match self {
-            K::Drop | K::DropOneWay | K::PacketLoss => Ground::Namespaces,
-            K::KillOne | K::KillMajority | K::KillAll | K::Pause | K::Restart => Ground::Loopback,
-            K::Overload | K::RudeClients | K::Crash(_) => Ground::Loopback,
-            kind if kind.needs_wires() => Ground::Loopback,
-            _ => Ground::Machines,
-        }
-    }
-
-    fn needs_wires(self) -> bool {
-        use FaultKind as K;
-        matches!(self, K::Partition | K::OneWay | K::Halves | K::Bridge | K::Ring)
-            || matches!(self, K::Flap | K::Delay | K::Loss | K::Reset | K::HalfOpen)
-    }
-
-    fn needs_disk(self) -> bool {
-        use FaultKind as K;
-        matches!(self, K::PowerCutOne | K::PowerCutMinority | K::PowerCutAll)
-            || matches!(self, K::PowerCutStaggered | K::ReadOnly)
-            || matches!(self, K::SlowDisk | K::StallDisk | K::DiskFull)
-    }
-
-    fn needs_clock(self) -> bool {
-        matches!(self, Self::ClockJump | Self::ClockDrift | Self::ClockStrobe)
-    }
-
-    /// What a fleet must have for these faults, which are of one ground.
-    pub fn settings(kinds: &[Self]) -> Settings {
-        let away = kinds.contains(&Self::StayAway);
-        Settings {
-            lines: if away { away::LINES.to_owned() } else { String::new() },
-            links: kinds.iter().any(|kind| kind.needs_wires()),
-            namespaces: kinds.iter().any(|kind| kind.ground() == Ground::Namespaces),
-            loop_disks: kinds.iter().any(|kind| kind.needs_disk()),
-            clocks: kinds.iter().any(|kind| kind.needs_clock()),
-            supervised: kinds.iter().any(|kind| kind.ground() == Ground::Machines),
-            ..Settings::default()
-        }
-    }
-
-    /// Whether it can be made with so many nodes on this machine.
-    ///
-    /// # Errors
-    /// With the reason why not.
-    pub fn available(self, nodes: usize) -> Result<(), String> {
-        use FaultKind as K;
-        match self {
-            K::Halves | K::Ring if nodes < 5 => {
-                Err("takes five nodes to differ from others".to_owned())
-            }
-            K::PowerCutMinority if nodes < 5 => {
-                Err("takes five nodes: it is one of three".to_owned())
-            }
-            K::EioWriteOnce | K::EioWrite | K::EioSyncOnce | K::EioSync => syscalls::available(),
-            K::SlowDisk => Throttle::available(),
-            K::OutOfMemory => Cgroup::available("memory"),
-            K::StarveCpu => Cgroup::available("cpu"),
-            kind if kind.needs_disk() => LoopDisk::available(),
-            kind if kind.needs_clock() => Fleet::can_set_clocks(),
-            kind if kind.ground() == Ground::Namespaces => Fleet::can_have_namespaces(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Those of these that can be made so, and why the others cannot.
-    pub fn possible(kinds: &[Self], nodes: usize) -> (Vec<Self>, Vec<(Self, String)>) {
-        let (mut possible, mut skipped) = (Vec::new(), Vec::new());
-        for kind in kinds {
-            match kind.available(nodes) {
-                Ok(()) => possible.push(*kind),
-                Err(why) => skipped.push((*kind, why)),
-            }
-        }
-        (possible, skipped)
-    }
+    StayAway "stay-away" Machines,
+    /// Two or three faults at the same time, of different nodes.
+    Mix "mix" Machines,
 }
 
 impl fmt::Display for FaultKind {
@@ -315,10 +167,10 @@ impl FromStr for FaultKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("no fault is called {text}; there are {names}")
+        let found = Self::ALL.iter().find(|kind| kind.name() == text);
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            format!("no fault is called {text}; there are {}", names.join(", "))
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Faults of what a machine gives a node: its disk, its clock, and how much there is of everything.
+//! Faults of what a machine, or a container, gives a node: its disk, its clock, its network, and how much
+//! there is of everything.
 //!
 //! Each is made by tools of the system, which can fail, and works on a node that may end over it: what
 //! was not seen to be there is [`Struck::Indeterminate`].
@@ -6,12 +7,13 @@
 use flotilla_history::record::FaultPhase;
 
 use super::{
-    FaultKind, Nemesis, Struck, away, clocks, damage, power, resources, slow_disk, syscalls,
+    FaultKind, Nemesis, Struck, away, clocks, damage, disconnect, power, resources, slow_disk,
+    syscalls, torn,
 };
 use crate::Fleet;
 
 /// What a fault is called that was asked for and not seen to be there.
-const INDETERMINATE: &str = "indeterminate";
+pub(super) const INDETERMINATE: &str = "indeterminate";
 
 /// A fault that is being made.
 pub(super) struct Strike {
@@ -31,13 +33,22 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> Struck
         K::PowerCutOne | K::PowerCutMinority | K::PowerCutAll | K::PowerCutStaggered => {
             power::strike(nemesis, &strike).await
         }
-        K::EioWriteOnce | K::EioWrite | K::EioSyncOnce | K::EioSync => {
-            syscalls::strike(nemesis, &strike).await
-        }
+        K::EioReadOnce
+        | K::EioRead
+        | K::EioWriteOnce
+        | K::EioWrite
+        | K::EioSyncOnce
+        | K::EioSync => syscalls::strike(nemesis, &strike).await,
+        K::TornWrite => torn::strike(nemesis, &strike).await,
+        K::Disconnect => disconnect::strike(nemesis, &strike).await,
         K::ReadOnly => syscalls::read_only(nemesis, &strike).await,
         K::SlowDisk | K::StallDisk | K::DiskFull => slow_disk::strike(nemesis, &strike).await,
-        K::ClockJump | K::ClockDrift | K::ClockStrobe => clocks::strike(nemesis, &strike).await,
-        K::Descriptors | K::OutOfMemory | K::StarveCpu => resources::strike(nemesis, &strike).await,
+        K::ClockJump | K::ClockDrift | K::ClockStrobe | K::ClockAtStart | K::TimerDrift => {
+            clocks::strike(nemesis, &strike).await
+        }
+        K::Descriptors | K::Threads | K::OutOfMemory | K::StarveCpu => {
+            resources::strike(nemesis, &strike).await
+        }
         K::StayAway => away::strike(nemesis, &strike).await,
         _ => damage::strike(nemesis, &strike).await,
     };
@@ -57,7 +68,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> Struck
 }
 
 /// Whatever became of the fault, the node runs afterwards, on its disk.
-fn bring_back(fleet: &mut Fleet, id: u64) {
+pub(super) fn bring_back(fleet: &mut Fleet, id: u64) {
     if let Ok(disk) = fleet.disk(id) {
         disk.restore().expect("a disk that could be taken away can be brought back");
     }

@@ -1,17 +1,21 @@
 //! What is done to the nodes of a run: one file for each kind of fault, and the table of all.
 //!
 //! A new fault is a line in [`FaultKind`]'s table, its place in [`Nemesis::strike`], and a file whose
-//! `strike` makes it, sees that it is there, says so with [`Nemesis::works`], and undoes it. Those of
-//! what a machine gives a node have theirs in `machine`.
+//! `strike` makes it, sees that it is there (`evidence`), says so with [`Nemesis::works`], and undoes it.
+//! Those of what a machine gives a node have theirs in `machine`; `ground` says where each can be made.
 
 mod away;
 mod clocks;
 mod cut;
 mod damage;
+mod disconnect;
+mod evidence;
 mod flap;
+mod ground;
 mod kill;
 mod kind;
 mod machine;
+mod mix;
 mod overload;
 mod packets;
 mod partition;
@@ -20,11 +24,14 @@ mod power;
 mod resources;
 mod restart;
 mod rude;
+mod segments;
 mod slow;
 mod slow_disk;
 mod syscalls;
+mod torn;
 
-pub use kind::{FaultKind, Ground};
+pub use ground::{Ground, Possible, Unavailable};
+pub use kind::FaultKind;
 
 use std::time::{Duration, Instant};
 
@@ -63,6 +70,8 @@ pub(super) struct Nemesis<'a> {
     pub(super) turn: usize,
     /// FIFO queues whose dead letters were moved.
     pub(super) moves: u64,
+    /// Mixtures of faults so far.
+    pub(super) mixtures: usize,
     /// Whether the fault that is being made was seen to be there.
     pub(super) has_fired: bool,
 }
@@ -90,7 +99,7 @@ impl Nemesis<'_> {
             K::KillOne => kill::strike(self, kind, 1).await,
             K::KillMajority => kill::strike(self, kind, nodes / 2 + 1).await,
             K::KillAll => kill::strike(self, kind, nodes).await,
-            K::Pause => pause::strike(self).await,
+            K::Pause | K::PauseLong | K::PauseAll => pause::strike(self, kind).await,
             K::Restart => restart::strike(self).await,
             K::Partition | K::OneWay | K::Halves | K::Bridge | K::Ring => {
                 partition::strike(self, kind).await
@@ -103,6 +112,7 @@ impl Nemesis<'_> {
             K::RudeClients => rude::strike(self).await,
             K::Drop | K::DropOneWay | K::PacketLoss => packets::strike(self, kind).await,
             K::Crash(point) => self.crash(point).await,
+            K::Mix => mix::strike(self).await,
             of_machine => machine::strike(self, of_machine).await,
         }
     }

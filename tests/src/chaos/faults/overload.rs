@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -11,6 +12,9 @@ use crate::chaos::faults::{FaultKind, Nemesis, Struck};
 /// Ten times those who send; and as many who receive as they need.
 const SENDERS: usize = 120;
 const RECEIVERS: usize = 40;
+/// So many times as long as other faults: 60 s for those of 3 s.
+const TIMES_LONGER: u32 = 20;
+const LONGEST: Duration = Duration::from_secs(60);
 
 pub(super) async fn strike(nemesis: &mut Nemesis<'_>) -> Struck {
     let from_us = nemesis.book.now_us();
@@ -27,6 +31,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>) -> Struck {
     }
     let nodes = nemesis.fleet.ids();
     nemesis.works(FaultKind::Overload, &nodes, from_us).await;
+    nemesis.hold((nemesis.hold * TIMES_LONGER).min(LONGEST)).await;
     stop.store(true, Ordering::SeqCst);
     while let Some(ended) = tasks.join_next().await {
         ended.expect("clients do not fail by themselves");

@@ -17,7 +17,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> Struck
         }
         _ => {
             // From what a bad line has to what no link survives.
-            let delay = [50, 200, 700, 2_500][nemesis.dice.random_range(0..4)];
+            let delay = [50, 200, 700, 2_500, 6_500][nemesis.dice.random_range(0..5)];
             let delay = Duration::from_millis(delay);
             Condition { delay, jitter: delay / 2, ..Condition::default() }
         }

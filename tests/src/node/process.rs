@@ -1,35 +1,28 @@
-//! One node: its settings, its process, its log.
+//! A node that is a process of this machine: its settings, its clock, its log.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
-/// The ports of a node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    pub(crate) api: u16,
-    pub(crate) peer: u16,
-    pub(crate) admin: u16,
-}
+use crate::node::{Ended, Ports};
 
-/// Of a cluster whose settings do not say.
-pub(crate) const SHARDS: usize = 4;
-
-/// One node of a fleet, running or not.
+/// See the module.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: u64,
-    pub(crate) ports: Ports,
+pub(crate) struct Process {
+    id: u64,
+    ports: Ports,
     /// Where it listens.
-    pub(crate) host: Ipv4Addr,
+    host: Ipv4Addr,
     /// The network namespace that it is in.
     namespace: Option<String>,
     dir: PathBuf,
     data: PathBuf,
     child: Option<Child>,
-    /// Whether its clock can be set: see [`Node::set_clock`].
+    /// Whether its clock can be set: see [`Process::set_clock`].
     own_clock: bool,
+    /// Whether its timers follow that clock, too, from its next start on.
+    own_timers: bool,
     log_to: Option<PathBuf>,
 }
 
@@ -49,15 +42,15 @@ fn with_room(settings: &str) -> String {
     with_table.replace(table, &format!("{table}free_bytes_min = {FREE_BYTES_MIN}\n"))
 }
 
-/// Where Debian puts it.
-const FAKE_CLOCK: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// Where distributions put it, in a directory named after the architecture.
+const LIBRARIES: &str = "/usr/lib";
+const FAKE_CLOCK: &str = "faketime/libfaketimeMT.so.1";
 
 /// The library that gives a process a clock of its own, if it is installed.
-pub(crate) fn fake_clock() -> Result<&'static str, String> {
-    match Path::new(FAKE_CLOCK).exists() {
-        true => Ok(FAKE_CLOCK),
-        false => Err("libfaketime is not installed".to_owned()),
-    }
+pub(crate) fn fake_clock() -> Result<PathBuf, String> {
+    let dirs = fs::read_dir(LIBRARIES).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found = dirs.chain([PathBuf::from(LIBRARIES)]).map(|dir| dir.join(FAKE_CLOCK));
+    found.find(|path| path.exists()).ok_or_else(|| "libfaketime is not installed".to_owned())
 }
 
 /// The program under test.
@@ -87,7 +80,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-impl Node {
+impl Process {
     /// `own`: its network namespace and its address there.
     pub(crate) fn new(
         id: u64,
@@ -98,8 +91,8 @@ impl Node {
     ) -> Self {
         let (namespace, host) = own.unzip();
         let host = host.unwrap_or(Ipv4Addr::LOCALHOST);
-        let (child, own_clock, log_to) = (None, false, None);
-        Self { id, ports, host, namespace, dir, data, child, own_clock, log_to }
+        let (child, own_clock, own_timers, log_to) = (None, false, false, None);
+        Self { id, ports, host, namespace, dir, data, child, own_clock, own_timers, log_to }
     }
 
     pub(crate) fn own_clock(mut self, own_clock: bool) -> Self {
@@ -112,8 +105,17 @@ impl Node {
         self
     }
 
+    pub(crate) fn host(&self) -> Ipv4Addr {
+        self.host
+    }
+
+    /// Where it listens for its peers.
+    pub(crate) fn peer(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.host, self.ports.peer)
+    }
+
     /// Its process, while it runs.
-    pub(crate) fn process(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
@@ -123,6 +125,11 @@ impl Node {
         fs::write(&new, format!("{text}\n")).expect("the fleet's directory can be written");
         // At once: it is read at any moment.
         fs::rename(new, self.clock()).expect("the fleet's directory can be written");
+    }
+
+    /// Whether its timers are as fast as its clock from its next start on.
+    pub(crate) fn set_own_timers(&mut self, own_timers: bool) {
+        self.own_timers = own_timers;
     }
 
     fn clock(&self) -> PathBuf {
@@ -151,7 +158,7 @@ impl Node {
         fs::create_dir_all(&self.dir).expect("the fleet's directory can be written");
         fs::write(self.config(), text).expect("the fleet's directory can be written");
         if self.own_clock {
-            self.set_clock("+0");
+            self.set_clock("+0 x1");
         }
     }
 
@@ -172,11 +179,7 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    pub(crate) fn spawn(&mut self) {
-        self.spawn_with(&[]);
-    }
-
-    pub(crate) fn spawn_with(&mut self, environment: &[(&str, &str)]) {
+    pub(crate) fn spawn(&mut self, environment: &[(&str, &str)]) {
         assert!(self.child.is_none(), "node {} runs already", self.id);
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the fleet's directory can be written");
@@ -191,12 +194,14 @@ impl Node {
         };
         if self.own_clock {
             let library = fake_clock().expect("who asks for a clock of its own has looked");
-            // Timers go on as they are: what is tested is what a wrong time of day does.
             command
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME_TIMESTAMP_FILE", self.clock())
-                .env("FAKETIME_NO_CACHE", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                .env("FAKETIME_NO_CACHE", "1");
+            if !self.own_timers {
+                // Timers go on as they are: what is tested is what a wrong time of day does.
+                command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            }
         }
         let child = command
             .args(["serve", "--config"])
@@ -210,20 +215,15 @@ impl Node {
         self.child = Some(child);
     }
 
-    /// Of its process.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
     pub(crate) fn is_up(&self) -> bool {
         self.child.is_some()
     }
 
     /// Whether it ended by itself, and how.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
         let status = self.child.as_mut()?.try_wait().expect("a child can be waited for")?;
         self.child = None;
-        Some(status)
+        Some(Ended { is_success: status.success(), how: status.to_string() })
     }
 
     /// Signals by the name that kill(1) takes.
@@ -252,7 +252,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }

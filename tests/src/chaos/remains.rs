@@ -1,0 +1,164 @@
+//! What a run leaves behind: replicas that hold different things, memory, descriptors and disk that do not
+//! come back.
+//!
+//! Memory and disk are compared with what the same nodes had before the first run on them, and with what a
+//! node keeps for good (buffers of the state store, segments of the log): what grows with the work would
+//! grow beyond that.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::http::Connection;
+use crate::{Fleet, PATIENCE};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Beyond what a node had: files of the state, connections that are about to end.
+const DESCRIPTORS_MORE: u64 = 64;
+/// Buffers and caches of the state store, and what the allocator keeps of them.
+const MEMORY_MORE_BYTES: u64 = 384 << 20;
+/// Segments of the log, and files of the state that wait to be merged.
+const DISK_MORE_BYTES: u64 = 640 << 20;
+
+/// What a node takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    memory_bytes: u64,
+    descriptors: u64,
+    disk_bytes: u64,
+}
+
+impl Taken {
+    /// Nothing of what cannot be seen from here.
+    fn of(fleet: &Fleet, id: u64) -> Self {
+        let Ok(process) = fleet.process(id) else { return Self::default() };
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|it| it.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let open = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+        Self {
+            memory_bytes: kib.unwrap_or(0) << 10,
+            descriptors: open as u64,
+            disk_bytes: fleet.data_dir(id).map_or(0, |dir| bytes_in(&dir)),
+        }
+    }
+
+    /// What is too much, in words.
+    fn beyond(self, before: Self) -> Vec<String> {
+        let mib = |bytes: u64| bytes >> 20;
+        let mut text = Vec::new();
+        if self.descriptors > before.descriptors + DESCRIPTORS_MORE {
+            text.push(format!("{} descriptors ({})", self.descriptors, before.descriptors));
+        }
+        if self.memory_bytes > before.memory_bytes + MEMORY_MORE_BYTES {
+            text.push(format!(
+                "{} MiB of memory ({})",
+                mib(self.memory_bytes),
+                mib(before.memory_bytes)
+            ));
+        }
+        if self.disk_bytes > before.disk_bytes + DISK_MORE_BYTES {
+            text.push(format!("{} MiB of disk ({})", mib(self.disk_bytes), mib(before.disk_bytes)));
+        }
+        text
+    }
+}
+
+/// On the disk: files may have holes.
+fn bytes_in(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(it) if it.is_dir() => bytes_in(&entry.path()),
+        Ok(it) => it.blocks() * 512,
+        // It has just gone.
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
+}
+
+/// What all nodes take.
+pub(crate) fn taken(fleet: &Fleet) -> BTreeMap<u64, Taken> {
+    fleet.up().into_iter().map(|id| (id, Taken::of(fleet, id))).collect()
+}
+
+/// What is still too much when it has been quiet for long, a line for each node.
+pub(super) async fn too_much(fleet: &Fleet, before: &BTreeMap<u64, Taken>) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        let lines: Vec<String> = (fleet.up().into_iter())
+            .filter_map(|id| {
+                let more = Taken::of(fleet, id).beyond(before.get(&id).copied()?);
+                (!more.is_empty()).then(|| format!("node {id} still takes {}", more.join(", ")))
+            })
+            .collect();
+        if lines.is_empty() || begin.elapsed() > PATIENCE {
+            return lines;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What replicas hold differently when they have had time to hold the same, a line for each group.
+pub(super) async fn different(fleet: &mut Fleet) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        fleet.revive();
+        let mut groups: BTreeMap<String, BTreeMap<u64, Value>> = BTreeMap::new();
+        let mut lines = Vec::new();
+        for id in fleet.up() {
+            match digests(fleet, id).await {
+                Ok(all) => {
+                    for (group, digest) in all {
+                        groups.entry(group).or_default().insert(id, digest);
+                    }
+                }
+                Err(why) => lines.push(format!("node {id} does not say what it holds: {why}")),
+            }
+        }
+        for (group, digests) in groups {
+            let mut values = digests.values();
+            let first = values.next();
+            if values.any(|other| Some(other) != first) {
+                lines.push(format!("replicas of {group} differ: {digests:?}"));
+            }
+        }
+        if lines.is_empty() || begin.elapsed() > PATIENCE {
+            return lines;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn digests(fleet: &Fleet, id: u64) -> Result<serde_json::Map<String, Value>, String> {
+    let mut connection = Connection::new(fleet.admin(id));
+    let answer = connection.request("GET /digest HTTP/1.1", "", PATIENCE).await;
+    let answer = answer.map_err(|error| format!("{error:?}"))?;
+    match serde_json::from_str(&answer.body) {
+        Ok(Value::Object(digests)) if answer.status == 200 => Ok(digests),
+        _ => Err(answer.body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_more_is_not_too_much() {
+        let before = Taken { memory_bytes: 100 << 20, descriptors: 50, disk_bytes: 200 << 20 };
+        assert_eq!(before.beyond(before), Vec::<String>::new());
+        let after = Taken { descriptors: 50 + DESCRIPTORS_MORE, ..before };
+        assert_eq!(after.beyond(before), Vec::<String>::new());
+        let after = Taken {
+            memory_bytes: 900 << 20,
+            descriptors: 51 + DESCRIPTORS_MORE,
+            disk_bytes: 2 << 30,
+        };
+        assert_eq!(after.beyond(before).len(), 3);
+    }
+}
