@@ -102,6 +102,19 @@ fn flip(data: &Path) {
     file.write_all_at(b"z", place).unwrap();
 }
 
+/// A bit in each body: shards of which nothing is damaged go on.
+fn flip_all(data: &Path) {
+    for (path, _) in segments(data) {
+        let mut bytes = fs::read(&path).unwrap();
+        for place in (0..bytes.len() - 8).step_by(500) {
+            if bytes[place..place + 8] == *b"yyyyyyyy" {
+                bytes[place] ^= 1;
+            }
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
 /// Of these nodes only the catalog, which all five have, has two replicas: the shards are on 1, 2 and 3, and
 /// on 2, 3 and 4.
 const APART: [u64; 2] = [1, 4];
@@ -167,6 +180,18 @@ async fn a_lost_disk_is_noticed_and_mended() {
     is_rebuilt(fleet, &queue, sent, "not part of a cluster yet").await;
 }
 
+/// Found by chaos with bits that turned over in small files: the node ended at it, at every start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_read_to_which_cluster_it_belongs_is_told_by_the_others() {
+    let (mut fleet, queue, sent) = filled("whose").await;
+    fleet.stop(2).await;
+    let file = fleet.data(2).join("cluster");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[30] ^= 1;
+    fs::write(file, bytes).unwrap();
+    is_rebuilt(fleet, &queue, sent, "to which cluster this node belongs is damaged").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_log_is_noticed_and_mended() {
     let (mut fleet, queue, sent) = filled("log-lost").await;
@@ -203,19 +228,37 @@ async fn an_older_copy_of_the_disk_is_noticed_and_mended() {
 const SHORT_LOGS: &str = "[storage]\nlog_segment_bytes = 8388608\nlog_segments_max = 4\n\
      log_cut_after_bytes = 65536\nlog_keep_entries = 5\n";
 
-/// Found by chaos with bits that turned over: the node ended at the damaged file, at every start.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damaged_state_is_put_aside_and_rebuilt() {
-    let mut fleet = Fleet::start_with(3, &Settings::lines(SHORT_LOGS)).await;
-    let queue = fleet.client(1).create_queue("state").await.unwrap();
+/// Less than what is sent to each shard.
+const SENT_BYTES: u64 = 100_000;
+
+/// A fleet whose logs, on every node, do not reach back to the first of the messages.
+async fn with_short_logs(name: &str) -> (Fleet, String, Vec<String>) {
+    let fleet = Fleet::start_with(3, &Settings::lines(SHORT_LOGS)).await;
+    let queue = fleet.client(1).create_queue(name).await.unwrap();
     let mut sent = Vec::new();
+    let body = |number: u64| format!("{number} {}", "y".repeat(5_000));
     for number in 0..200 {
-        let body = format!("{number} {}", "y".repeat(5_000));
+        let body = body(number);
         fleet.client(1 + number % 3).send(&queue, &body).await.unwrap();
         sent.push(body);
     }
-    fleet.stop(2).await;
-    let tables: Vec<PathBuf> = fs::read_dir(fleet.data(2).join("state"))
+    let begin = Instant::now();
+    for id in 1..=3 {
+        while !fleet.logs_are_below(id, SENT_BYTES).await {
+            assert!(begin.elapsed() < PATIENCE, "the logs are not cut");
+            // They are cut behind what comes later.
+            let body = body(sent.len() as u64);
+            fleet.client(id).send(&queue, &body).await.unwrap();
+            sent.push(body);
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    (fleet, queue, sent)
+}
+
+/// Of a node that has ended in order.
+fn damage_state(data: &Path) {
+    let tables: Vec<PathBuf> = fs::read_dir(data.join("state"))
         .unwrap()
         .map(|it| it.unwrap().path())
         .filter(|path| path.extension().is_some_and(|it| it == "sst"))
@@ -228,6 +271,14 @@ async fn damaged_state_is_put_aside_and_rebuilt() {
         bytes.truncate(bytes.len() - 1);
         fs::write(path, bytes).unwrap();
     }
+}
+
+/// Found by chaos with bits that turned over: the node ended at the damaged file, at every start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_state_is_put_aside_and_rebuilt() {
+    let (mut fleet, queue, mut sent) = with_short_logs("state").await;
+    fleet.stop(2).await;
+    damage_state(&fleet.data(2));
     fleet.launch(2);
     fleet.whole().await;
     assert!(fleet.log(2).contains("the state is damaged"), "{}", fleet.log(2));
@@ -257,10 +308,47 @@ async fn damage_everywhere_is_said_and_nothing_is_served() {
             File::options().write(true).open(path).unwrap().set_len(held / 2).unwrap();
         }
     }
+    nothing_is_served(fleet, &queue, "the log is damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flipped_bits_in_every_log_are_said_and_nothing_is_served() {
+    let (mut fleet, queue, _) = filled("flipped-everywhere").await;
+    (1..=3).for_each(|id| fleet.kill9(id));
+    (1..=3).for_each(|id| flip_all(&fleet.data(id)));
+    nothing_is_served(fleet, &queue, "the log is damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_every_state_that_no_log_replaces_is_said_and_nothing_is_served() {
+    let (mut fleet, queue, _) = with_short_logs("no-state").await;
+    for id in 1..=3 {
+        fleet.stop(id).await;
+    }
+    (1..=3).for_each(|id| damage_state(&fleet.data(id)));
+    nothing_is_served(fleet, &queue, "the state is older than the log").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_every_state_is_mended_from_the_logs() {
+    let (mut fleet, queue, sent) = filled("every-state").await;
+    for id in 1..=3 {
+        fleet.stop(id).await;
+    }
+    (1..=3).for_each(|id| damage_state(&fleet.data(id)));
+    (1..=3).for_each(|id| fleet.launch(id));
+    all_come(&mut fleet, 2, &queue, sent).await;
+    for id in 1..=3 {
+        assert!(fleet.log(id).contains("the state is damaged"), "{}", fleet.log(id));
+    }
+}
+
+/// Starts nodes that have all lost something, none of which knows what was acknowledged.
+async fn nothing_is_served(mut fleet: Fleet, queue: &str, says: &str) {
     (1..=3).for_each(|id| fleet.launch(id));
     let begin = Instant::now();
     for id in 1..=3 {
-        for what in ["the log is damaged", "this replica serves nothing before"] {
+        for what in [says, "this replica serves nothing before"] {
             while !fleet.log(id).contains(what) {
                 assert!(begin.elapsed() < PATIENCE, "nothing is said:\n{}", fleet.log(id));
                 sleep(Duration::from_millis(20)).await;
@@ -273,12 +361,13 @@ async fn damage_everywhere_is_said_and_nothing_is_served() {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    for id in 1..=3 {
+    let send = async |id: u64| {
         let mut client = fleet.client(id);
-        let sent = client.send(&queue, "to nobody");
+        let sent = client.send(queue, "to nobody");
         // A node that never answers has not lied either.
         if let Ok(sent) = tokio::time::timeout(PATIENCE / 6, sent).await {
             assert!(sent.is_err(), "node {id} took a message");
         }
-    }
+    };
+    tokio::join!(send(1), send(2), send(3));
 }
