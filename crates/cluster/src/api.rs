@@ -215,8 +215,10 @@ pub struct Outgoing {
 pub struct Sent {
     /// Its identity, or that of the earlier message whose duplicate it is.
     pub message_id: MessageId,
-    /// For FIFO queues: where that message is (or was); its sequence number follows from this.
-    pub place: Option<(GroupId, Seq)>,
+    /// Where that message is (or was).
+    pub shard: GroupId,
+    /// For FIFO queues: its place there; its sequence number follows from both.
+    pub seq: Option<Seq>,
     /// It was not stored, because an earlier message has the same deduplication key.
     pub duplicate: bool,
 }
@@ -299,8 +301,11 @@ pub enum ShardAnswer {
 pub struct Received {
     /// At most as many as asked for.
     pub messages: Vec<Incoming>,
-    /// Which shards were asked and what each had; empty unless `explain` was set.
+    /// Which shards were asked and what each had; empty unless `explain` was set. For a long poll that
+    /// ends empty also those of which it would not have heard.
     pub asked: Vec<(GroupId, ShardAnswer)>,
+    /// A shard's answer was lost: it may have hidden messages that are not among these.
+    pub lost: bool,
     /// Shards that the queue has.
     pub shards: usize,
     /// What the messages take of [`Cluster::answers`]: to be kept until they are written.

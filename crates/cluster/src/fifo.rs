@@ -188,11 +188,12 @@ fn sent(message: &Outgoing, shard: GroupId, reply: &Reply) -> Sent {
     match reply {
         Reply::Sent(Some(Accepted { seq, message_id })) => Sent {
             message_id: *message_id,
-            place: Some((shard, *seq)),
+            shard,
+            seq: Some(*seq),
             duplicate: *message_id != message.message_id,
         },
         // Applied so long ago that its key is forgotten.
-        _ => Sent { message_id: message.message_id, place: None, duplicate: false },
+        _ => Sent { message_id: message.message_id, shard, seq: None, duplicate: false },
     }
 }
 

@@ -311,13 +311,10 @@ impl Cluster for Node {
 
     async fn send(&self, queue: &Queue, messages: Vec<Outgoing>) -> Vec<Result<Sent, Trouble>> {
         let count = messages.len();
-        let sent: Vec<_> = messages
-            .iter()
-            .map(|message| {
-                let message_id = message.message_id;
-                Ok(Sent { message_id, place: None, duplicate: false })
-            })
-            .collect();
+        let sent = |message: &Outgoing, shard: GroupId| {
+            let message_id = message.message_id;
+            Ok(Sent { message_id, shard, seq: None, duplicate: false })
+        };
         let deadline = Self::deadline();
         if queue.attributes.fifo.is_some() {
             return self.send_in_order(queue, &messages, deadline).await;
@@ -365,7 +362,7 @@ impl Cluster for Node {
                             note_sent(deck, place, &messages, self.clock.now_ms());
                         });
                     }
-                    return sent;
+                    return messages.iter().map(|message| sent(message, shard)).collect();
                 }
                 // Certainly not stored there: any other shard will do.
                 Err(Trouble::Unavailable { maybe_applied: false }) if Instant::now() < deadline => {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use flotilla_cluster::api::{Cluster, Queue};
 use flotilla_cluster::room::Room;
+use flotilla_types::ids::GroupId;
 use tokio::sync::watch;
 
 use crate::auth::Caller;
 use crate::bounds::Work;
-use crate::error::ApiError;
+use crate::error::{ApiError, Outcome};
 use crate::gateway::Gateway;
 use crate::shape::Text;
 use crate::urls;
@@ -75,6 +76,17 @@ impl ActionName {
     }
 }
 
+/// What a successful answer's headers say.
+#[derive(Default)]
+pub(crate) struct Aside {
+    /// Which shards were asked, if the caller wanted to know.
+    pub(crate) polled: Option<String>,
+    /// The shards of the answer's messages, in order, if it has some and the caller wanted to know.
+    pub(crate) shards: Option<String>,
+    /// Of what failed: an entry of a batch, or a part of a receive.
+    pub(crate) outcome: Option<Outcome>,
+}
+
 /// One request, as far as it is not the action's own.
 pub(crate) struct Call<'a, C> {
     pub(crate) gateway: &'a Gateway<C>,
@@ -89,12 +101,10 @@ pub(crate) struct Call<'a, C> {
     pub(crate) stopping: watch::Receiver<bool>,
     /// Its share of the bounds on work.
     pub(crate) work: Work,
-    /// Which shards were asked, if the caller wanted to know.
-    pub(crate) polled: Option<String>,
     /// What received messages take of the node's room for answers.
     pub(crate) room: Option<Room>,
-    /// Set when an entry of a batch failed in a way that leaves open whether it took effect.
-    pub(crate) outcome_unknown: bool,
+    /// What becomes known beside the answer.
+    pub(crate) aside: Aside,
 }
 
 impl<C: Cluster> Call<'_, C> {
@@ -124,8 +134,17 @@ impl<C: Cluster> Call<'_, C> {
         }
     }
 
-    /// Notes how an entry of a batch failed.
-    pub(crate) fn note(&mut self, error: &ApiError) {
-        self.outcome_unknown |= error.outcome == crate::error::Outcome::Unknown;
+    /// Notes how a part of the request failed.
+    pub(crate) fn note(&mut self, outcome: Outcome) {
+        let before = self.aside.outcome.unwrap_or(outcome);
+        self.aside.outcome = Some(before.max(outcome));
+    }
+
+    /// Says on which shards the answer's messages are, if the caller wants to know.
+    pub(crate) fn tell_shards(&mut self, shards: impl IntoIterator<Item = GroupId>) {
+        if self.explain {
+            let shards: Vec<String> = shards.into_iter().map(|shard| shard.to_string()).collect();
+            self.aside.shards = Some(shards.join(",")).filter(|text| !text.is_empty());
+        }
     }
 }

@@ -13,8 +13,8 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// What a caller learns about a failed request beyond what SQS tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a caller learns about a failed request beyond what SQS tells. Of several the last counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     /// Certainly nothing was done, nor will be.
     NotApplied,

@@ -16,11 +16,11 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
-use crate::action::{ActionName, Call};
+use crate::action::{ActionName, Aside, Call};
 use crate::auth;
 use crate::bounds::Work;
 use crate::dispatch::dispatch;
-use crate::error::{ApiError, ErrorKind, Outcome};
+use crate::error::{ApiError, ErrorKind};
 use crate::gateway::{Gateway, NoRoom};
 use crate::ids::{self, UuidText};
 use crate::protocol::{Protocol, Wire, json_action, query_request};
@@ -36,6 +36,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
 const OUTCOME: HeaderName = HeaderName::from_static("x-flotilla-outcome");
 const POLLED: HeaderName = HeaderName::from_static("x-flotilla-polled");
+const SHARDS: HeaderName = HeaderName::from_static("x-flotilla-shards");
 const EXPLAIN: HeaderName = HeaderName::from_static("x-flotilla-explain");
 const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
@@ -76,7 +77,8 @@ pub(crate) async fn answer<C: Cluster>(
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static(
-                "x-amzn-RequestId,x-amzn-query-error,x-flotilla-outcome,x-flotilla-polled",
+                "x-amzn-RequestId,x-amzn-query-error,x-flotilla-outcome,x-flotilla-polled,\
+                 x-flotilla-shards",
             ),
         );
     }
@@ -107,7 +109,7 @@ async fn act<C: Cluster>(
     let code = result.as_ref().err().map(|error| error.kind.code());
     gateway.metrics.answered(action, code, took);
     let reply = match &result {
-        Ok(body) => success(body.clone(), protocol, extra),
+        Ok(body) => success(body.clone(), protocol, extra.aside),
         Err(error) => failure(error, protocol, request_id),
     };
     let name = action.map_or("(unknown)", ActionName::as_str);
@@ -127,9 +129,8 @@ async fn act<C: Cluster>(
 #[derive(Default)]
 struct Extra {
     action: Option<ActionName>,
-    polled: Option<String>,
+    aside: Aside,
     room: Option<Room>,
-    outcome_unknown: bool,
 }
 
 async fn carry_out<C: Cluster>(
@@ -164,14 +165,11 @@ async fn carry_out<C: Cluster>(
         explain: text(headers, &EXPLAIN) == Some("1"),
         stopping,
         work,
-        polled: None,
         room: None,
-        outcome_unknown: false,
+        aside: Aside::default(),
     };
     let result = dispatch(&mut call, action, wire).await;
-    extra.polled = call.polled.take();
-    extra.room = call.room.take();
-    extra.outcome_unknown = call.outcome_unknown;
+    (extra.aside, extra.room) = (call.aside, call.room);
     result
 }
 
@@ -280,15 +278,17 @@ async fn read(body: &mut Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
     })
 }
 
-fn success(body: Bytes, protocol: Protocol, extra: Extra) -> Reply {
+fn success(body: Bytes, protocol: Protocol, aside: Aside) -> Reply {
     let mut reply = Response::new(Full::new(body));
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, protocol.content_type());
-    if extra.outcome_unknown {
-        headers.insert(OUTCOME, HeaderValue::from_static(Outcome::Unknown.as_str()));
+    if let Some(outcome) = aside.outcome {
+        headers.insert(OUTCOME, HeaderValue::from_static(outcome.as_str()));
     }
-    if let Some(polled) = extra.polled.and_then(|text| HeaderValue::from_str(&text).ok()) {
-        headers.insert(POLLED, polled);
+    for (name, text) in [(POLLED, aside.polled), (SHARDS, aside.shards)] {
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(name, value);
+        }
     }
     reply
 }

@@ -165,7 +165,7 @@ impl Work<'_> {
             leader if leader == self.node.id => claim_here(router, &[shard], spec).await,
             leader => claim_at(router, leader, &[shard], spec).await,
         };
-        let leases = claimed.into_iter().next().and_then(|claimed| claimed.leases);
+        let leases = claimed.into_iter().next().and_then(|claimed| claimed.leases.ok());
         let mut moved = 0;
         for lease in leases.ok_or(Stop::Trouble)? {
             let target = match self.task.destination {

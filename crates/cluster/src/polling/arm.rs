@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_consensus::shard::Shard;
 use flotilla_probe::{failpoint, sometimes};
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
@@ -27,20 +28,43 @@ const MOMENT: Duration = Duration::from_millis(5);
 /// The caller's poll must be in the hub already: what arrives from now on wakes it. Shards that could not
 /// be asked are missing; a change of their leader or link makes the caller ask again.
 pub(crate) struct Arming<'a> {
-    asked: FuturesUnordered<BoxFuture<'a, Vec<(GroupId, usize)>>>,
+    asked: FuturesUnordered<BoxFuture<'a, Vec<Armed>>>,
     found: Vec<(GroupId, usize)>,
+    heard: Vec<Armed>,
+}
+
+/// What a leader says of one shard: from now on it tells.
+struct Armed {
+    shard: GroupId,
+    available: usize,
+    /// Nobody else can have led it just then.
+    confirmed: bool,
 }
 
 impl<'a> Arming<'a> {
     pub(crate) fn begin(router: &'a Router, peers: &'a [NodeId], queue: QueueId) -> Self {
-        let here = router.all_here().into_iter().filter_map(|shard| {
-            let available = shard.arm(queue)?;
-            Some((shard.group().id(), available))
-        });
-        let found = here.filter(|(_, available)| *available > 0).collect();
+        let here = router.all_here().into_iter().filter_map(|shard| arm_here(&shard, queue));
         let payload: Bytes = pb::Arm { queue: queue.0 }.encode_to_vec().into();
         let asked = peers.iter().map(|peer| ask(router, *peer, payload.clone()).boxed()).collect();
-        Self { asked, found }
+        let mut arming = Self { asked, found: Vec::new(), heard: Vec::new() };
+        arming.note(here.collect());
+        arming
+    }
+
+    fn note(&mut self, mut armed: Vec<Armed>) {
+        let found = armed.iter().filter(|it| it.available > 0);
+        self.found.extend(found.map(|it| (it.shard, it.available)));
+        self.heard.append(&mut armed);
+    }
+
+    /// Whether any shard was heard of.
+    pub(crate) fn has_heard(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
+    /// Whether the shard's leader will tell of what arrives, and is its leader.
+    pub(crate) fn hears_of(&self, shard: GroupId) -> bool {
+        self.heard.iter().any(|it| it.shard == shard && it.confirmed)
     }
 
     /// Whether everybody has answered and everything was told.
@@ -57,7 +81,7 @@ impl<'a> Arming<'a> {
                 false => timeout(MOMENT, self.asked.next()).await.unwrap_or(None),
             };
             let Some(answer) = answer else { break };
-            self.found.extend(answer.into_iter().filter(|(_, available)| *available > 0));
+            self.note(answer);
         }
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(_, available)| std::cmp::Reverse(*available));
@@ -65,7 +89,13 @@ impl<'a> Arming<'a> {
     }
 }
 
-async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<(GroupId, usize)> {
+fn arm_here(shard: &Shard, queue: QueueId) -> Option<Armed> {
+    let available = shard.arm(queue)?;
+    let group = shard.group();
+    Some(Armed { shard: group.id(), available, confirmed: group.is_confirmed() })
+}
+
+async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<Armed> {
     let (lane, timeout) = (Lane::Forward, CALL_TIMEOUT);
     let call = router.transport().call(peer, lane, GroupId(0), method::ARM, payload, timeout);
     // A peer whose answer cannot be read counts as not asked.
@@ -75,7 +105,7 @@ async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<(GroupId, usi
         let shard = GroupId(armed.shard);
         // Only its leader can be armed. Whoever has no replica hears here who that is.
         router.note_hint(shard, Some(peer));
-        (shard, armed.available as usize)
+        Armed { shard, available: armed.available as usize, confirmed: armed.confirmed }
     });
     armed.collect()
 }
@@ -91,8 +121,8 @@ pub(crate) fn serve_arm(
     failpoint!(Arm);
     hub.note_interest(queue, from);
     let shards = router.all_here().into_iter().filter_map(|shard| {
-        let available = shard.arm(queue)? as u64;
-        Some(pb::Armed { shard: shard.group().id().0, available })
+        let Armed { shard, available, confirmed } = arm_here(&shard, queue)?;
+        Some(pb::Armed { shard: shard.0, available: available as u64, confirmed })
     });
     Ok(pb::ArmAnswer { shards: shards.collect() }.encode_to_vec().into())
 }

@@ -21,25 +21,50 @@ use crate::node::Node;
 use crate::request;
 use crate::router::{CALL_TIMEOUT, Router};
 
+/// Why a shard gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// It could not be asked, or refused: it hid nothing. And who leads it, as far as whoever was asked
+    /// knows.
+    NotAsked(Option<NodeId>),
+    /// Its answer was lost: it may have hidden messages that nobody got.
+    Lost,
+}
+
+impl From<ShardError> for Missed {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::NotLeader(leader) => Self::NotAsked(leader),
+            ShardError::Overloaded => Self::NotAsked(None),
+            ShardError::Unknown => Self::Lost,
+        }
+    }
+}
+
 /// What one shard gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
     pub(crate) shard: GroupId,
-    /// `None`: it could not be asked, or its answer was lost.
-    pub(crate) leases: Option<Vec<Lease>>,
+    pub(crate) leases: Result<Vec<Lease>, Missed>,
     /// About how many more it has.
     pub(crate) backlog: usize,
     /// Some of the queue's tenants are noisy there.
     pub(crate) noisy: bool,
     /// It may have kept back messages for which there was no room.
     pub(crate) withheld: bool,
-    /// Without leases: who leads it, as far as whoever was asked knows.
-    pub(crate) leader: Option<NodeId>,
 }
 
 impl Claimed {
-    fn failed(shard: GroupId, leader: Option<NodeId>) -> Self {
-        Self { shard, leases: None, backlog: 0, noisy: false, withheld: false, leader }
+    fn failed(shard: GroupId, why: Missed) -> Self {
+        Self { shard, leases: Err(why), backlog: 0, noisy: false, withheld: false }
+    }
+
+    /// Who leads a shard that could not be asked, if that is known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        match self.leases {
+            Err(Missed::NotAsked(leader)) => leader,
+            Ok(_) | Err(Missed::Lost) => None,
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -147,15 +172,12 @@ async fn claim_together(
         };
         let leases = match leases {
             Ok(leases) => leases,
-            Err(ShardError::NotLeader(leader)) => return Claimed::failed(group, leader),
-            Err(ShardError::Overloaded | ShardError::Unknown) => {
-                return Claimed::failed(group, None);
-            }
+            Err(error) => return Claimed::failed(group, error.into()),
         };
         let left = shard.and_then(|shard| shard.backlog(queue)).unwrap_or_default();
         let (backlog, noisy) = (left.visible as usize, left.noisy);
         let withheld = short && leases.len() < reserved;
-        Claimed { shard: group, leases: Some(leases), backlog, noisy, withheld, leader: None }
+        Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)
 }
@@ -187,20 +209,18 @@ pub(crate) async fn claim_at(
     let transport = router.transport();
     let call = transport.call(to, Lane::Forward, group, method::CLAIM, payload, CALL_TIMEOUT);
     let answer = match call.await {
-        Ok(bytes) => decode_answer(bytes).ok(),
+        Ok(bytes) => decode_answer(bytes).map_err(|_| Missed::Lost),
+        Err(error) if error.never_ran() => Err(Missed::NotAsked(None)),
         Err(error) => {
-            if !error.never_ran() {
-                let request_id = request::current();
-                tracing::warn!(
-                    %request_id, node = %to, %group, %error,
-                    "a claim was not answered; some messages may stay hidden"
-                );
-            }
-            None
+            let request_id = request::current();
+            tracing::warn!(
+                %request_id, node = %to, %group, %error,
+                "a claim was not answered; some messages may stay hidden"
+            );
+            Err(Missed::Lost)
         }
     };
-    let failed = || shards.iter().map(|shard| Claimed::failed(*shard, None)).collect();
-    answer.unwrap_or_else(failed)
+    answer.unwrap_or_else(|why| shards.iter().map(|shard| Claimed::failed(*shard, why)).collect())
 }
 
 fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
@@ -208,12 +228,13 @@ fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
         let shard = GroupId(claimed.shard);
         if claimed.failed {
             let leader = (claimed.leader > 0).then_some(NodeId(claimed.leader));
-            return Ok(Claimed::failed(shard, leader));
+            let why = if claimed.lost { Missed::Lost } else { Missed::NotAsked(leader) };
+            return Ok(Claimed::failed(shard, why));
         }
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
         let (backlog, noisy, withheld) =
             (claimed.backlog as usize, claimed.noisy, claimed.withheld);
-        Ok(Claimed { shard, leases: Some(leases), backlog, noisy, withheld, leader: None })
+        Ok(Claimed { shard, leases: Ok(leases), backlog, noisy, withheld })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }
@@ -240,11 +261,15 @@ pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, De
     let mut least = if spec.attempt.is_some() { wanted } else { 0 };
     let claimed = loop {
         let Ok(bytes) = room.open(least, wanted).await else {
-            break shards.iter().map(|shard| Claimed::failed(*shard, None)).collect();
+            let why = Missed::NotAsked(None);
+            break shards.iter().map(|shard| Claimed::failed(*shard, why)).collect();
         };
         spec.bytes_max = bytes;
         let claimed = request::scope(id, claim_here(&node.router, &shards, spec.clone())).await;
-        let nothing = claimed.iter().all(|claimed| claimed.count() == 0);
+        // A lost answer may have been something, and must be told.
+        let nothing = claimed
+            .iter()
+            .all(|claimed| claimed.count() == 0 && claimed.leases != Err(Missed::Lost));
         let may_have_more = bytes < wanted.min(CONTENT_BYTES_MAX);
         if !(nothing && may_have_more && claimed.iter().any(|claimed| claimed.withheld)) {
             break claimed;
@@ -254,10 +279,11 @@ pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, De
     };
     let shards = claimed.into_iter().map(|claimed| pb::Claimed {
         shard: claimed.shard.0,
-        failed: claimed.leases.is_none(),
+        failed: claimed.leases.is_err(),
+        lost: claimed.leases == Err(Missed::Lost),
         backlog: claimed.backlog as u64,
         noisy: claimed.noisy,
-        leader: claimed.leader.map_or(0, |leader| leader.0),
+        leader: claimed.leader().map_or(0, |leader| leader.0),
         withheld: claimed.withheld,
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });

@@ -17,7 +17,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::arm::Arming;
-use super::claim::{Claimed, claim_at, claim_here};
+use super::claim::{Claimed, Missed, claim_at, claim_here};
 use super::deck::{Deck, SampleSize, Weights};
 use super::hub::Wake;
 use crate::api::{
@@ -152,17 +152,15 @@ pub(crate) async fn receive(
     poll.count();
     if poll.full && poll.received.messages.is_empty() {
         node.counters.overloaded.fetch_add(1, Ordering::Relaxed);
-        return Err(match poll.missed {
-            // A lost answer may have hidden some, as below.
+        return Err(match poll.received.lost {
             true => Trouble::Unavailable { maybe_applied: true }.into(),
             false => Trouble::Overloaded.into(),
         });
     }
     if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.reached) {
-        // Nothing was handed out that this node knows of, but a lost answer may have hidden some.
         let (request_id, queue) = (request::current(), &queue.name);
         tracing::warn!(%request_id, %queue, "no shard that was asked answered a receive");
-        return Err(Trouble::Unavailable { maybe_applied: true }.into());
+        return Err(Trouble::Unavailable { maybe_applied: poll.received.lost }.into());
     }
     Ok(poll.answer())
 }
@@ -415,14 +413,15 @@ impl Poll<'_> {
     /// Whether a shard without a replica here was asked where it is not led, and somewhere else is
     /// known to ask. Nothing was reserved then.
     fn is_elsewhere(&self, claimed: &Claimed) -> bool {
-        let leader = claimed.leader.filter(|_| claimed.leases.is_none());
+        let leader = claimed.leader();
         leader.is_some_and(|leader| self.node.router.note_hint(claimed.shard, Some(leader)))
     }
 
     fn take(&mut self, claimed: Claimed) {
         let count = claimed.count();
-        self.reached |= claimed.leases.is_some();
-        self.missed |= claimed.leases.is_none();
+        self.reached |= claimed.leases.is_ok();
+        self.missed |= claimed.leases.is_err();
+        self.received.lost |= claimed.leases == Err(Missed::Lost);
         self.withheld |= claimed.withheld;
         self.bytes_left = self.bytes_left.saturating_sub(claimed.bytes());
         if let Some(place) = self.groups.iter().position(|group| *group == claimed.shard) {
@@ -434,7 +433,7 @@ impl Poll<'_> {
                 if count > 0 {
                     deck.note_due(place, now_ms + self.spec.visibility_ms);
                 }
-                deck.note_noise(place, claimed.noisy && claimed.leases.is_some());
+                deck.note_noise(place, claimed.noisy && claimed.leases.is_ok());
             });
         }
         if self.request.explain {
@@ -449,8 +448,8 @@ impl Poll<'_> {
                 ShardAnswer::Unreachable => 0,
             };
             let answer = match claimed.leases {
-                Some(_) => ShardAnswer::Heard { taken: earlier + count, left: claimed.backlog },
-                None => before,
+                Ok(_) => ShardAnswer::Heard { taken: earlier + count, left: claimed.backlog },
+                Err(_) => before,
             };
             asked.push((claimed.shard, answer));
         }
@@ -487,10 +486,10 @@ impl Poll<'_> {
                 let found = tokio::select! {
                     found = arming.next(), if !arming.is_over() => found,
                     wake = parked.woken() => break wake,
-                    () = tokio::time::sleep_until(deadline) => return,
-                    () = node.end_of_polls() => return,
+                    () = tokio::time::sleep_until(deadline) => return self.note_unheard(&arming),
+                    () = node.end_of_polls() => return self.note_unheard(&arming),
                 };
-                self.reached = true;
+                self.reached |= arming.has_heard();
                 if !self.has_room_in_flight(deadline).await {
                     return;
                 }
@@ -520,6 +519,18 @@ impl Poll<'_> {
                 self.missed = false;
                 tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
             }
+        }
+    }
+
+    /// For the caller who wants to know: shards of which this poll would not have heard lately.
+    fn note_unheard(&mut self, arming: &Arming<'_>) {
+        self.reached |= arming.has_heard();
+        if !self.request.explain {
+            return;
+        }
+        for shard in self.groups.iter().filter(|shard| !arming.hears_of(**shard)) {
+            self.received.asked.retain(|(asked, _)| asked != shard);
+            self.received.asked.push((*shard, ShardAnswer::Unreachable));
         }
     }
 

@@ -202,7 +202,7 @@ async fn who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before() 
         let first = fleet.node(2).send(&now, vec![fifo_message(number)]).await[0].clone().unwrap();
         let second = Outgoing { group: fifo_message(number).group, ..fifo_message(100 + number) };
         let second = fleet.node(1).send(&before, vec![second]).await[0].clone().unwrap();
-        let shards = [first.place.unwrap().0, second.place.unwrap().0];
+        let shards = [first.shard, second.shard];
         assert_eq!(shards[0], shards[1], "the group of message {number} is on two shards");
     }
 }

@@ -129,10 +129,10 @@ async fn a_node_that_leads_nothing_of_a_queue_keeps_its_in_flight_limit_too() {
     for batch in 0..20 {
         let messages = (10 * batch..10 * (batch + 1)).map(fifo_message).collect();
         for sent in fleet.node(1).send(&created, messages).await {
-            home = sent.unwrap().place;
+            home = Some(sent.unwrap().shard);
         }
     }
-    let (shard, _) = home.unwrap();
+    let shard = home.unwrap();
     let leads = |id: &u64| {
         let status = fleet.node(*id).status();
         status.groups.iter().any(|group| group.group == shard && group.leads)

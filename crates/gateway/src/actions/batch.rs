@@ -51,18 +51,14 @@ impl<S> Response<S> {
         Self { successful: Vec::new(), failed: Vec::new() }
     }
 
-    /// An entry that the cluster did not carry out, for all it says.
+    /// An entry that was not carried out, for all that is known.
     pub(crate) fn refuse<C: Cluster>(
         &mut self,
         call: &mut Call<'_, C>,
         id: String,
         error: ApiError,
     ) {
-        call.note(&error);
-        self.fail(id, error);
-    }
-
-    pub(crate) fn fail(&mut self, id: String, error: ApiError) {
+        call.note(error.outcome);
         self.failed.push(Failed {
             id,
             sender_fault: error.kind.is_sender_fault(),

@@ -36,7 +36,7 @@ pub(crate) async fn run<C: Cluster>(
                 asked.push((id, entry.receipt_handle, change.1));
                 changes.push(change);
             }
-            Err(error) => response.fail(id, error),
+            Err(error) => response.refuse(call, id, error),
         }
     }
     if changes.is_empty() {

@@ -32,7 +32,7 @@ pub(crate) async fn run<C: Cluster>(
                 ids.push(id);
                 opened.push(receipt);
             }
-            Err(error) => response.fail(id, error),
+            Err(error) => response.refuse(call, id, error),
         }
     }
     if opened.is_empty() {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::selection::{SystemSelection, UserSelection};
 use crate::action::Call;
-use crate::error::ApiError;
+use crate::error::{ApiError, Outcome};
 use crate::ids::UuidText;
 use crate::message::digest::{self, Md5Sum};
 use crate::message::keys;
@@ -97,8 +97,11 @@ pub(crate) async fn run<C: Cluster>(
         received => received?,
     };
     call.room = received.room.take();
+    if received.lost {
+        call.note(Outcome::Unknown);
+    }
     if asked.explain {
-        call.polled = Some(explain(&received));
+        call.aside.polled = Some(explain(&received));
     }
     let metrics = call.gateway.metrics.queue(&queue);
     if asked.wait_seconds == 0 {
@@ -112,14 +115,20 @@ pub(crate) async fn run<C: Cluster>(
     } else {
         metrics.received.inc_by(received.messages.len() as u64);
     }
+    let mut shards = Vec::with_capacity(received.messages.len());
     let messages = received.messages.into_iter().filter_map(|mut incoming| {
+        let shard = incoming.receipt.shard;
         let handle = call.gateway.sealer.seal(&incoming.receipt);
         let source_arn = incoming.moved_from.take().map(|source| {
             urls::arn(&call.gateway.config.region, &call.caller.account, source.as_str())
         });
-        present(incoming, handle, source_arn, system, &user)
+        let message = present(incoming, handle, source_arn, system, &user)?;
+        shards.push(shard);
+        Some(message)
     });
-    Ok(Response { messages: messages.collect() })
+    let messages = messages.collect();
+    call.tell_shards(shards);
+    Ok(Response { messages })
 }
 
 /// What a receive that has begun to take messages needs to end. It is longer than the cluster takes to end
@@ -145,7 +154,8 @@ async fn receive<C: Cluster>(
         // An error means that whoever could stop the server is gone: that is its end, too.
         _ = call.stopping.wait_for(|stopping| *stopping) => {}
     }
-    timeout(ENDING, receiving).await.unwrap_or_else(|_| Ok(Received::default()))
+    let lost = |_| Ok(Received { lost: true, ..Received::default() });
+    timeout(ENDING, receiving).await.unwrap_or_else(lost)
 }
 
 fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveRequest, ApiError> {
@@ -350,6 +360,7 @@ mod tests {
                 (GroupId(7), ShardAnswer::Unreachable),
             ],
             shards: 8,
+            lost: false,
             room: None,
         };
         assert_eq!(explain(&received), "shards=8; asked=3:2/17,5:0/0,7:unreachable");

@@ -48,7 +48,7 @@ pub(crate) struct Response {
 }
 
 pub(crate) async fn run<C: Cluster>(
-    call: &Call<'_, C>,
+    call: &mut Call<'_, C>,
     request: Request<'_>,
 ) -> Result<Response, ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
@@ -69,6 +69,7 @@ pub(crate) async fn run<C: Cluster>(
     })?;
     let sent = batch::outcome(call.gateway.cluster.send(&queue, vec![draft.outgoing]).await)?;
     call.gateway.metrics.queue(&queue).count_sent(&sent, draft.bytes);
+    call.tell_shards([sent.shard]);
     Ok(Response::new(sent, draft.digests))
 }
 
@@ -79,7 +80,7 @@ impl Response {
             body_md5: digests.body,
             attributes_md5: digests.attributes,
             system_attributes_md5: digests.system_attributes,
-            sequence_number: sent.place.map(|(shard, seq)| keys::sequence_number(shard, seq)),
+            sequence_number: sent.seq.map(|seq| keys::sequence_number(sent.shard, seq)),
         }
     }
 }

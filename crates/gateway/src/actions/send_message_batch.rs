@@ -70,31 +70,37 @@ pub(crate) async fn run<C: Cluster>(
         too_long: "One or more parameters cannot be validated.",
     };
     let mut response = batch::Response::new();
-    let (mut outgoing, mut drafts) = (Vec::new(), Vec::new());
+    let (mut outgoing, mut drafts, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for (id, fields) in entries {
         match fields.check(&origin) {
             Ok(draft) => {
                 drafts.push((id, draft.bytes, draft.digests));
                 outgoing.push(draft.outgoing);
             }
-            Err(error) => response.fail(id, error),
+            Err(error) => wrong.push((id, error)),
         }
+    }
+    for (id, error) in wrong {
+        response.refuse(call, id, error);
     }
     if outgoing.is_empty() {
         return Ok(response);
     }
     let results = call.gateway.cluster.send(&queue, outgoing).await;
     let metrics = call.gateway.metrics.queue(&queue);
+    let mut shards = Vec::with_capacity(drafts.len());
     for ((id, bytes, digests), result) in batch::outcomes(drafts, results) {
         match result {
             Ok(sent) => {
                 metrics.count_sent(&sent, bytes);
+                shards.push(sent.shard);
                 let receipt = send_message::Response::new(sent, digests);
                 response.successful.push(Sent { id, receipt });
             }
             Err(trouble) => response.refuse(call, id, trouble.into()),
         }
     }
+    call.tell_shards(shards);
     Ok(response)
 }
 

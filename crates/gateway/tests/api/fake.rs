@@ -51,6 +51,8 @@ struct State {
     queues: BTreeMap<QueueName, Entry>,
     deleted_ms: BTreeMap<QueueName, u64>,
     trouble: Option<Trouble>,
+    /// Receives may have hidden more than they bring.
+    lost: bool,
     in_flight_max: Option<usize>,
     /// Oldest first.
     moves: Vec<MoveTask>,
@@ -74,6 +76,11 @@ impl Fake {
     /// Every later call on messages or move tasks fails like this.
     pub(crate) fn fail(&self, trouble: Option<Trouble>) {
         self.state.lock().trouble = trouble;
+    }
+
+    /// From now on every receive may have hidden messages that it does not bring.
+    pub(crate) fn lose(&self) {
+        self.state.lock().lost = true;
     }
 
     pub(crate) fn limit_in_flight(&self, max: usize) {
@@ -156,8 +163,8 @@ impl Entry {
         {
             return Sent { duplicate: true, ..*sent };
         }
-        let place = key.map(|_| (SHARD, seq));
-        let sent = Sent { message_id: outgoing.message_id, place, duplicate: false };
+        let (message_id, place) = (outgoing.message_id, key.map(|_| seq));
+        let sent = Sent { message_id, shard: SHARD, seq: place, duplicate: false };
         if let Some(key) = key {
             self.sent.insert(key, (sent, now));
         }
@@ -448,7 +455,8 @@ impl Cluster for Fake {
             if !messages.is_empty() || self.state.lock().now_ms >= deadline {
                 let asked = vec![(SHARD, ShardAnswer::Heard { taken: messages.len(), left: 0 })];
                 let asked = if request.explain { asked } else { Vec::new() };
-                return Ok(Received { messages, asked, shards: 1, room: None });
+                let lost = self.state.lock().lost;
+                return Ok(Received { messages, asked, shards: 1, lost, room: None });
             }
             changed.await;
         }

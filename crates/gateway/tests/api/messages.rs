@@ -344,6 +344,25 @@ async fn a_receive_can_say_whom_it_asked() {
 }
 
 #[tokio::test]
+async fn answers_can_say_where_their_messages_are() {
+    let server = Server::with_queue(json!({})).await;
+    let entry = |id: &str| json!({"Id": id, "MessageBody": "m"});
+    let batch = json!({"QueueUrl": "q", "Entries": [entry("a"), entry("b")]});
+    for (action, body, shards) in [
+        ("ReceiveMessage", json!({"QueueUrl": "q"}), None),
+        ("SendMessage", json!({"QueueUrl": "q", "MessageBody": "m"}), Some("1")),
+        ("SendMessageBatch", batch, Some("1,1")),
+        ("ReceiveMessage", json!({"QueueUrl": "q", "MaxNumberOfMessages": 3}), Some("1,1,1")),
+    ] {
+        let body = body.to_string();
+        let answer = server.raw(&post(action, "x-flotilla-explain: 1\r\n", &body)).await;
+        assert_eq!(answer.headers.get("x-flotilla-shards").map(String::as_str), shards, "{action}");
+        let answer = server.raw(&post(action, "", &body)).await;
+        assert!(!answer.headers.contains_key("x-flotilla-shards"), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_come_back_unchanged() {
     let server = Server::with_queue(json!({})).await;
     for body in ["{\"foo\": \"ba\\rr\"}", "\"&quot;&quot;\"\r", "h\u{e9}\u{10ffff}\u{7f}\t\n"] {

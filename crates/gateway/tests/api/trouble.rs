@@ -49,8 +49,7 @@ async fn trouble_says_whether_anything_was_done() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.json()["Failed"][0]["SenderFault"], false);
         assert_eq!(answer.json()["Failed"][0]["Code"], code);
-        let unknown = answer.headers.get("x-flotilla-outcome").map(String::as_str);
-        assert_eq!(unknown, (outcome == "unknown").then_some("unknown"));
+        assert_eq!(answer.headers["x-flotilla-outcome"], outcome);
     }
 }
 
@@ -80,4 +79,34 @@ async fn long_answers_are_refused_while_there_is_no_room_for_them() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), given_back).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_says_what_is_known_of_its_failures() {
+    let server = Server::with_queue(json!({})).await;
+    let batch = |body: &str| {
+        let good = json!({"Id": "a", "MessageBody": "m"});
+        json!({"Entries": [good, {"Id": "b", "MessageBody": body}]})
+    };
+    let answer = server.on_queue("SendMessageBatch", batch("m")).await;
+    assert!(!answer.headers.contains_key("x-flotilla-outcome"), "nothing failed");
+    let answer = server.on_queue("SendMessageBatch", batch("")).await;
+    assert_eq!(answer.json()["Failed"][0]["Id"], "b");
+    assert_eq!(answer.headers["x-flotilla-outcome"], "not-applied");
+    server.fake.fail(Some(Trouble::Unavailable { maybe_applied: true }));
+    let answer = server.on_queue("SendMessageBatch", batch("")).await;
+    assert_eq!(answer.json()["Failed"].as_array().unwrap().len(), 2);
+    assert_eq!(answer.headers["x-flotilla-outcome"], "unknown", "of one of the two");
+}
+
+/// Whoever counts receives, or waits for a message that should be there, must know.
+#[tokio::test]
+async fn a_receive_says_when_it_may_have_hidden_more_than_it_brings() {
+    let server = Server::with_queue(json!({})).await;
+    send(&server, "m").await;
+    let answer = server.on_queue("ReceiveMessage", json!({"VisibilityTimeout": 0})).await;
+    assert!(!answer.headers.contains_key("x-flotilla-outcome"));
+    server.fake.lose();
+    let answer = server.on_queue("ReceiveMessage", json!({})).await;
+    assert_eq!((answer.status, answer.headers["x-flotilla-outcome"].as_str()), (200, "unknown"));
 }
