@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -52,7 +52,7 @@ pub(crate) struct Config {
     /// Threads of the runtime. One is best on small machines.
     #[serde(default = "default_threads")]
     pub(crate) threads: NonZeroUsize,
-    /// What a short poll does.
+    /// What receives do.
     #[serde(default)]
     pub(crate) polling: Polling,
     /// Sizes of the stores.
@@ -75,16 +75,25 @@ struct NodeEntry {
     peer: String,
 }
 
-/// What a short poll does.
-#[derive(Debug, Default, Deserialize)]
+/// What receives do.
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Polling {
-    /// Shards that it asks: a number from 1 on, or `"all"`.
+    /// Shards that a short poll asks: a number from 1 on, or `"all"`.
     #[serde(deserialize_with = "sample")]
     pub(crate) sample: SampleSize,
     /// What makes a shard likelier to be asked: `uniform`, `backlog` or `locality`.
     #[serde(deserialize_with = "weights")]
     pub(crate) weights: Weights,
+    /// Messages of one queue, about, that may be received and neither deleted nor visible again.
+    pub(crate) in_flight_max: NonZeroU32,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        let in_flight_max = NonZeroU32::new(limits::IN_FLIGHT_MAX).expect("it is not zero");
+        Self { sample: SampleSize::default(), weights: Weights::default(), in_flight_max }
+    }
 }
 
 /// Sizes of the stores.
@@ -316,6 +325,7 @@ mod tests {
         assert_eq!(config.account.as_str(), "000000000000");
         assert_eq!((config.shards, config.threads.get()), (8, 1));
         assert_eq!(config.polling.sample, SampleSize::default());
+        assert_eq!(config.polling.in_flight_max.get(), 120_000);
         assert_eq!(config.storage.log(), LogOptions::default());
         assert_eq!(config.storage.log_cuts(), LogCuts::default());
         assert_eq!(config.storage.free_bytes_min, 512 * 1_048_576);
@@ -341,6 +351,7 @@ mod tests {
             ("[storage]\nlog_bytes = 1", "unknown field `log_bytes`"),
             ("[storage]\nfree_bytes = 1", "unknown field `free_bytes`"),
             ("[storage]\nfree_bytes_min = -1", "free_bytes_min"),
+            ("[polling]\nin_flight_max = 0", "in_flight_max"),
             ("[polling]\nsample = 0", "sample size"),
             ("[polling]\nweights = \"x\"", "weights"),
             ("shards = 0", "`shards`"),

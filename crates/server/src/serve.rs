@@ -7,7 +7,6 @@ use flotilla_cluster::node::NodeOptions;
 use flotilla_storage::disk::Machine;
 use flotilla_types::clock::SteadyClock;
 use flotilla_types::ids::NodeId;
-use flotilla_types::limits;
 
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -55,7 +54,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         log_cuts: config.storage.log_cuts(),
         state: config.storage.state(),
         free_bytes_min: config.storage.free_bytes_min,
-        in_flight_max: limits::IN_FLIGHT_MAX,
+        in_flight_max: config.polling.in_flight_max.get(),
         dir: config.data_dir,
         disk: Arc::new(Machine),
         clock: Arc::new(SteadyClock::start()),
