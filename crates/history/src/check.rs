@@ -5,6 +5,7 @@ use std::io::BufRead;
 
 use crate::file::{Header, ReadError, Reader, Tail};
 use crate::index::{Builder, Index};
+use crate::invariant::Invariant;
 use crate::invariants;
 use crate::record::Record;
 use crate::verdict::{Answer, Coverage, FaultsSeen, Tally, Verdict};
@@ -47,11 +48,12 @@ impl Checker {
     /// The verdict on all of them.
     pub fn finish(self, tail: Tail) -> Verdict {
         let index = self.builder.finish(tail);
-        let tallies = invariants::check_all(&index);
+        let (tallies, wakes) = invariants::check_all(&index);
         let losses = invariants::losses_by_place(&index);
         let mut coverage = index.coverage.clone();
         coverage.redeliveries = redeliveries(&index);
         coverage.faults_by_name = faults_by_name(&index);
+        (coverage.wakes, coverage.wakes_faulty) = wakes;
         let doubts = doubts(&index, &coverage, &tallies);
         let answer = match () {
             () if tallies.iter().any(|tally| tally.found > 0) => Answer::Fail,
@@ -117,7 +119,9 @@ fn doubts(index: &Index, coverage: &Coverage, tallies: &[Tally]) -> Vec<String> 
     for fault in &index.unhealed {
         doubts.push(format!("the fault {fault} was never healed"));
     }
-    for tally in tallies.iter().filter(|it| expect.invariants.contains(&it.invariant)) {
+    let later = expect.later.iter().filter(|it| it.1 <= coverage.duration_us).map(|it| it.0);
+    let expected: Vec<Invariant> = expect.invariants.iter().copied().chain(later).collect();
+    for tally in tallies.iter().filter(|it| expected.contains(&it.invariant)) {
         if tally.examined == 0 {
             let why = tally.skipped.as_ref().map_or(String::new(), |why| format!(" ({why})"));
             doubts

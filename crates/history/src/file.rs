@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::record::Record;
 
 /// The format that this build writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Begins every history.
 const MAGIC: &str = "{\"flotilla_history\":";
 /// Begins the last line, and no record's.
@@ -275,8 +275,8 @@ mod tests {
         let text = String::from_utf8(written(true)).unwrap();
         let other = text.replace("{\"end\":2}", "{\"end\":3}");
         assert!(matches!(read(other.as_bytes()), Err(ReadError::Miscounted { found: 2, said: 3 })));
-        let other = text.replace("\"flotilla_history\":1", "\"flotilla_history\":2");
-        assert!(matches!(read(other.as_bytes()), Err(ReadError::UnknownFormat(2))));
+        let other = text.replace("\"flotilla_history\":2", "\"flotilla_history\":1");
+        assert!(matches!(read(other.as_bytes()), Err(ReadError::UnknownFormat(1))));
         assert!(matches!(read(b"{\"x\":1}\n"), Err(ReadError::NotAHistory)));
     }
 }

@@ -66,7 +66,7 @@ invariants! {
     F9 = "F9" "dead letters of a group keep their order";
     F10 = "F10" "the delay of a FIFO queue is the queue's";
     F11 = "F11" "groups are in order also across nodes";
-    L1 = "L1" "every operation works through every node soon after the last fault is healed";
+    L1 = "L1" "every operation works through every node soon after faults are healed";
 }
 
 impl fmt::Display for Invariant {

@@ -20,20 +20,20 @@ pub struct Bounds {
     pub poll_slack_us: u64,
     /// A message must not be visible for longer than this while a long poll that ends empty waits.
     pub wakeup_us: u64,
-    /// The same when a fault fell into the poll or was healed less than `liveness_us` before.
+    /// The same when a fault fell into the poll or was healed less than `liveness_us` before: who
+    /// leads a shard may have to be found out again.
     pub wakeup_faulty_us: u64,
     /// How old counts may be.
     pub counts_us: u64,
     /// How long after its retention a message may still be delivered.
     pub retention_slack_us: u64,
-    /// How long after a queue's deletion or creation another node may not know of it.
+    /// How long after a queue's deletion or creation another node may not know of it. A node that
+    /// a fault is about while a queue is deleted, or was until less than `liveness_us` before, may not
+    /// know of that until `liveness_us` after its fault is healed. SQS takes a minute with any deletion.
     pub queue_slack_us: u64,
-    /// The same for a deletion while a fault was there, or less than `liveness_us` after it: a node that
-    /// was cut off then hears of it later. SQS takes a minute with any deletion.
-    pub queue_slack_faulty_us: u64,
-    /// A request whose client gave up takes effect within this after that, or never. Believed
-    /// only where a message must *not* have been taken meanwhile (S16, S17); for everything else
-    /// such a request is open for ever.
+    /// A receive whose client gave up, or that says that it may have hidden more than it brings, takes
+    /// effect within this after that, or never; with a fault in it or not long before, within this
+    /// after all was well again. Every other request of unknown outcome is open for ever.
     pub settle_us: u64,
 }
 
@@ -43,13 +43,12 @@ impl Default for Bounds {
             clock_us: 500 * MS,
             liveness_us: 10 * SECOND,
             poll_slack_us: 5 * SECOND,
-            wakeup_us: SECOND,
-            wakeup_faulty_us: 10 * SECOND,
+            wakeup_us: 100 * MS,
+            wakeup_faulty_us: SECOND,
             counts_us: 5 * SECOND,
             retention_slack_us: 0,
             queue_slack_us: 0,
-            queue_slack_faulty_us: 60 * SECOND,
-            settle_us: 30 * SECOND,
+            settle_us: 5 * SECOND,
         }
     }
 }
@@ -81,17 +80,19 @@ pub struct Promises {
     pub old_handles: OldHandles,
     /// A new `DelaySeconds` of a FIFO queue is for waiting messages too.
     pub fifo_delay_retroactive: bool,
-    /// While a fault is there a receive may lease messages that no answer brings, although its own
-    /// answer is a success: an answer was lost between two nodes.
-    pub receives_lost_inside: bool,
-    /// A move task that a fault interrupts may leave a message of a FIFO queue where it was, although it
-    /// was moved: whoever receives it there gets it twice, as SQS's "at least once" allows.
-    pub fifo_moves_repeat: bool,
+    /// Tasks move the messages of FIFO queues by receiving, sending and deleting them, and hide each for
+    /// so long meanwhile. One that a fault interrupts in between leaves the message where it was, too: it
+    /// comes again after this. `None`: by one step.
+    pub fifo_moves_hide_us: Option<u64>,
     /// So many short polls of one client, one after the other, see everything. `None`: short
     /// polls are samples.
     pub short_polls_for_all: Option<u32>,
     /// Most messages of a queue in flight.
     pub in_flight_max: Option<u64>,
+    /// By how many the service may be wrong there, either way.
+    pub in_flight_slack: u64,
+    /// A purge forgets deduplication ids, as a deletion of the queue does.
+    pub purge_forgets_ids: bool,
     /// Messages that went to a FIFO dead-letter queue have their message id as deduplication id.
     pub dead_letter_dedup_is_message_id: bool,
 }
@@ -101,10 +102,11 @@ impl Default for Promises {
         Self {
             old_handles: OldHandles::Act,
             fifo_delay_retroactive: false,
-            receives_lost_inside: false,
-            fifo_moves_repeat: false,
+            fifo_moves_hide_us: None,
             short_polls_for_all: None,
             in_flight_max: Some(120_000),
+            in_flight_slack: 0,
+            purge_forgets_ids: true,
             dead_letter_dedup_is_message_id: true,
         }
     }
@@ -116,6 +118,8 @@ impl Default for Promises {
 pub struct Expect {
     /// Each of these must have examined something.
     pub invariants: Vec<Invariant>,
+    /// The same of these when the run took at least so long, in microseconds: what cannot happen sooner.
+    pub later: Vec<(Invariant, u64)>,
     /// Acknowledged sends.
     pub sends_min: u64,
     /// Deliveries.

@@ -187,9 +187,20 @@ pub struct Receive {
     /// `ReceiveRequestAttemptId`
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// A success that says of itself that it may have hidden messages that it does not bring: an
+    /// answer was lost inside the service.
+    #[serde(rename = "u", default, skip_serializing_if = "is_false")]
+    pub lost: bool,
+    /// Shards that the answer says it could not ask, or would not have heard of.
+    #[serde(rename = "y", default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<u32>,
     /// The messages in the answer's order.
     #[serde(rename = "o")]
     pub result: Outcome<Vec<Delivered>>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A message of an answer.
@@ -336,7 +347,7 @@ pub struct MoveStatus {
     pub moved: u64,
 }
 
-/// A fault, written down once when it is there and once when it is gone.
+/// A fault, written down once when it is there, once when it is undone, and once when all is well again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// What it is, `kill`, `partition`, ...: as in [`Expect::faults`](crate::Expect::faults).
@@ -356,8 +367,11 @@ pub struct Fault {
 pub enum FaultPhase {
     /// It is there: seen to work, not merely asked for.
     Fired,
-    /// Everything that it did is undone.
+    /// What was done is undone: what was cut is joined, what was ended is started. From here on the
+    /// service has to recover.
     Healed,
+    /// Every node says that it can serve.
+    Ready,
 }
 
 /// Moments of a run.

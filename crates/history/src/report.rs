@@ -51,6 +51,20 @@ pub fn report(verdict: &Verdict, scenes: &[Scene]) -> String {
             "  fault {name}: {times} times, each met by {requests} requests or more"
         );
     }
+    for (when, wakes) in [("", it.wakes), (" in or near faults", it.wakes_faulty)] {
+        if wakes.count > 0 || wakes.missed_us > 0 {
+            let _ = writeln!(
+                text,
+                "  long polls{when}: {} messages seen after {} s (median), {} s (p99), {} s (longest); \
+                 {} s visible to one that ended empty",
+                wakes.count,
+                seconds(wakes.median_us),
+                seconds(wakes.p99_us),
+                seconds(wakes.max_us),
+                seconds(wakes.missed_us)
+            );
+        }
+    }
     let _ = writeln!(text, "\n     found  examined  undecided");
     verdict.tallies.iter().for_each(|tally| row(&mut text, tally));
     for tally in verdict.tallies.iter().filter(|tally| tally.found > 0) {

@@ -95,6 +95,21 @@ pub struct FaultsSeen {
     pub requests_min: u64,
 }
 
+/// How long long polls took to see messages, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Wakes {
+    /// Messages that came while somebody waited, and were received by that for the first time.
+    pub count: u64,
+    /// From the acknowledged send to the received answer: the middle one.
+    pub median_us: u64,
+    /// All but one in a hundred took no longer.
+    pub p99_us: u64,
+    /// The longest.
+    pub max_us: u64,
+    /// The longest time that a message certainly was there at the end of a poll that ended empty.
+    pub missed_us: u64,
+}
+
 /// How much happened in the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
@@ -124,6 +139,10 @@ pub struct Coverage {
     pub faults_by_name: BTreeMap<String, FaultsSeen>,
     /// Nodes that were addressed.
     pub nodes: u64,
+    /// Of long polls that no fault was near.
+    pub wakes: Wakes,
+    /// Of all others.
+    pub wakes_faulty: Wakes,
     /// From the first request to the last answer.
     pub duration_us: u64,
 }

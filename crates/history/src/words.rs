@@ -106,7 +106,13 @@ pub(crate) fn details(op: &Op) -> String {
                     format!("{key}{count}{sequence} handle {}", short(&it.handle))
                 })),
             });
-            format!("up to {}{wait}{hide}{attempt}: {result}", op.max)
+            let lost = if op.lost { ", may have hidden more" } else { "" };
+            let unheard: Vec<String> = op.unheard.iter().map(u32::to_string).collect();
+            let unheard = match unheard.is_empty() {
+                true => String::new(),
+                false => format!(", not heard: {}", unheard.join(" ")),
+            };
+            format!("up to {}{wait}{hide}{attempt}: {result}{lost}{unheard}", op.max)
         }
         Op::Delete(op) => join(
             op.entries
@@ -132,7 +138,11 @@ pub(crate) fn details(op: &Op) -> String {
         }),
         Op::CancelMove(op) => of(&op.result, |moved| format!("{moved} moved")),
         Op::Fault(fault) => {
-            let phase = if fault.phase == FaultPhase::Fired { "fired" } else { "healed" };
+            let phase = match fault.phase {
+                FaultPhase::Fired => "fired",
+                FaultPhase::Healed => "healed",
+                FaultPhase::Ready => "over, all is well again",
+            };
             format!("{} of nodes {:?} {phase}", fault.name, fault.nodes)
         }
         Op::Mark(Mark::DrainBegan) => "the drain begins".to_owned(),

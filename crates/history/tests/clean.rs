@@ -9,12 +9,13 @@ use proptest::prelude::*;
 fn plan() -> impl Strategy<Value = Plan> {
     let retention = prop_oneof![3 => Just(345_600u64), 1 => 3u64..8];
     let limit = prop_oneof![3 => Just(100_000usize), 1 => 3usize..12];
-    let chances = (prop_oneof![Just(0u64), 1u64..25], 0u64..8);
+    let chances = (prop_oneof![Just(0u64), 1u64..25], 0u64..8, 0u64..10);
     let parts = (any::<u64>(), chances, any::<(bool, bool)>(), retention, 0u64..2, limit);
-    parts.prop_map(|(seed, (info, fail), (redrive, moves), retention_s, fifo_delay_s, limit)| {
-        Plan {
+    parts.prop_map(
+        |(seed, (info, fail, lost), (redrive, moves), retention_s, fifo_delay_s, limit)| Plan {
             info,
             fail,
+            lost,
             redrive,
             moves,
             retention_s,
@@ -22,12 +23,12 @@ fn plan() -> impl Strategy<Value = Plan> {
             limit,
             seconds: 12,
             ..Plan::new(seed)
-        }
-    })
+        },
+    )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn nothing_is_found_where_nothing_is_wrong(plan in plan()) {
@@ -46,6 +47,7 @@ fn clean_runs_examine_everything() {
         let plan = Plan {
             fifo_delay_s: seed % 2,
             limit: if seed % 3 == 0 { 5 } else { 100_000 },
+            retention_s: if seed % 4 == 0 { 4 } else { 345_600 },
             ..Plan::new(seed)
         };
         let world = World::run(plan);

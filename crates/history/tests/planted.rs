@@ -62,6 +62,9 @@ planted! {
     too_few_receives: MovedTooEarly S11;
     a_dead_letter_in_both_queues: MovedAndKept S11;
     a_move_task_that_copies: MovedTwice S12;
+    a_move_task_of_a_fifo_queue_that_copies: FifoMovedTwice S12;
+    ids_that_are_known_after_a_purge: IdsOutlivePurge F5;
+    ids_that_are_known_in_the_next_queue: IdsOutliveDeletion F5;
     a_purge_that_keeps: PurgeKeeps S13;
     a_queue_with_a_past: OldMessagesInNewQueue S14;
     a_queue_that_works_after_its_deletion: WorksAfterDeletion S14;
@@ -81,6 +84,12 @@ planted! {
     a_late_delete: LateDelete F8;
     dead_letters_in_another_order: DeadLettersTurned F9;
     a_node_that_never_recovers: NeverRecovers L1;
+    a_node_that_does_not_recover_before_the_next_fault: RecoversLate L1;
+    a_receive_that_hides_more_than_it_says: LossNotSaid S8;
+    a_lease_that_is_counted_as_visible: CountedTwice S15;
+    a_handle_of_the_deleted_queue: OldHandleInNewQueue S14;
+    a_delete_in_time_that_is_refused: RefusedInTime F8;
+    short_polls_that_forget_a_shard: ShardForgotten S17;
 }
 
 #[test]

@@ -62,6 +62,8 @@ fn receive(process: u32, counter: u32, count: u32, from: u64, to: u64) -> Record
         wait_ms: Some(0),
         visibility_ms: Some(10_000),
         attempt: None,
+        lost: false,
+        unheard: Vec::new(),
         result: Outcome::Ok(vec![delivered]),
     };
     at(process, from, to, Op::Receive(receive))
@@ -342,18 +344,162 @@ fn a_node_that_is_cut_off_may_hear_of_a_deletion_later() {
     };
     let delete = |from, to| {
         let op = OnQueue { queue: "q".to_owned(), result: Outcome::Ok(()) };
-        at(1, from, to, Op::DeleteQueue(op))
+        at(3, from, to, Op::DeleteQueue(op))
     };
-    let sent_after =
-        |seconds: u64| vec![delete(2_000, 3_000), send(1, seconds * SECOND, seconds * SECOND + 1)];
+    let through = |node: u32, seconds: u64| {
+        let sent = send(1, seconds * SECOND, seconds * SECOND + 1);
+        vec![delete(2_000, 3_000), Record { node, ..sent }]
+    };
     let in_fault = |mut records: Vec<Record>| {
         records.insert(0, fault(FaultPhase::Fired, 1_000));
-        records.push(fault(FaultPhase::Healed, 70 * SECOND));
+        records.push(fault(FaultPhase::Healed, 40 * SECOND));
+        records.push(fault(FaultPhase::Ready, 41 * SECOND));
         drained(records, 80 * SECOND)
     };
     let broken = |records: &[Record]| judge(records).broken();
-    assert_eq!(broken(&in_fault(sent_after(1))), []);
-    assert_eq!(broken(&in_fault(sent_after(61))), [Invariant::S1, Invariant::S14]);
-    let calm = drained(sent_after(1), 80 * SECOND);
+    for (node, seconds, wrong) in [(1, 1, false), (1, 49, false), (1, 51, true), (2, 1, true)] {
+        let expected: &[Invariant] = if wrong { &[Invariant::S1, Invariant::S14] } else { &[] };
+        assert_eq!(broken(&in_fault(through(node, seconds))), expected, "node {node}, {seconds} s");
+    }
+    let calm = drained(through(1, 1), 80 * SECOND);
     assert_eq!(broken(&calm), [Invariant::S1, Invariant::S14]);
+}
+
+/// A long poll of five seconds that ended empty.
+fn empty_poll(from: u64, to: u64, unheard: &[u32]) -> Record {
+    let receive = Receive {
+        queue: "q".to_owned(),
+        max: 1,
+        wait_ms: Some(5_000),
+        visibility_ms: Some(10_000),
+        attempt: None,
+        lost: false,
+        unheard: unheard.to_vec(),
+        result: Outcome::Ok(Vec::new()),
+    };
+    at(3, from, to, Op::Receive(receive))
+}
+
+fn s16(records: &[Record]) -> (u64, u64, u64) {
+    let verdict = judge(records);
+    let tally = verdict.tally(Invariant::S16);
+    (tally.found, tally.examined, tally.undecided)
+}
+
+#[test]
+fn an_empty_poll_is_judged_by_its_last_tenth_of_a_second() {
+    const POLL: (u64, u64) = (10 * SECOND, 15_010_000);
+    let sent_at = |us: u64| {
+        vec![
+            send(7, us - 1, us),
+            empty_poll(POLL.0, POLL.1, &[]),
+            receive(2, 7, 1, 20 * SECOND, 20_000_001),
+        ]
+    };
+    // It waits at the server for five seconds from its beginning at least.
+    assert_eq!(s16(&sent_at(14_900_000)), (1, 1, 0));
+    assert_eq!(s16(&sent_at(14_900_002)), (0, 1, 0));
+    let fault = |phase, now| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![1], phase };
+        at(0, now, now, Op::Fault(fault))
+    };
+    let in_fault = |us: u64| {
+        let mut records = sent_at(us);
+        records.insert(0, fault(FaultPhase::Fired, 9 * SECOND));
+        records.push(fault(FaultPhase::Healed, 9_500_000));
+        records.push(fault(FaultPhase::Ready, 10_500_000));
+        records
+    };
+    assert_eq!(s16(&in_fault(14_000_000)), (1, 1, 0));
+    assert_eq!(s16(&in_fault(14_000_002)), (0, 1, 0));
+}
+
+#[test]
+fn a_poll_answers_for_the_shards_that_it_heard() {
+    let records = |unheard: &[u32]| {
+        let poll = empty_poll(10 * SECOND, 15 * SECOND, unheard);
+        vec![send(7, 1, 2), poll, receive(2, 7, 1, 20 * SECOND, 20_000_001)]
+    };
+    assert_eq!(s16(&records(&[])), (1, 1, 0));
+    assert_eq!(s16(&records(&[3])), (1, 1, 0));
+    assert_eq!(s16(&records(&[4])), (0, 1, 0), "that is where it was");
+}
+
+#[test]
+fn a_count_tells_whether_somebody_else_had_a_message_meanwhile() {
+    let records = |count: u32, said: bool| {
+        let mut other = receive(4, 8, 1, 9 * SECOND, 9_000_001);
+        let Op::Receive(op) = &mut other.op else { unreachable!() };
+        op.result = Outcome::of_error(None, "reset");
+        op.lost = said;
+        let poll = empty_poll(10 * SECOND, 15 * SECOND, &[]);
+        vec![send(7, 1, 2), other, poll, receive(2, 7, count, 30 * SECOND, 30_000_001)]
+    };
+    assert_eq!(s16(&records(1, false)), (1, 1, 0), "nobody had it");
+    assert_eq!(s16(&records(2, false)), (0, 0, 1), "the lost receive had it");
+    // An answer that says so is as good as none.
+    let mut said = records(2, true);
+    let Op::Receive(op) = &mut said[1].op else { unreachable!() };
+    op.result = Outcome::Ok(Vec::new());
+    assert_eq!(s16(&said), (0, 0, 1));
+    let Op::Receive(op) = &mut said[1].op else { unreachable!() };
+    op.lost = false;
+    assert!(judge(&said).broken().contains(&Invariant::S8), "and one that does not is a lie");
+}
+
+#[test]
+fn a_lost_receive_explains_what_happens_soon_after_it_only() {
+    let records = |found: u64, again: bool| {
+        let mut lost = receive(4, 7, 1, 3, 5);
+        let Op::Receive(op) = &mut lost.op else { unreachable!() };
+        op.result = Outcome::of_error(None, "reset");
+        let mut records = vec![send(7, 1, 2), lost];
+        if again {
+            records.push(receive(2, 7, 1, 20 * SECOND, 20_000_001));
+        }
+        let count = if again { 3 } else { 2 };
+        records.push(receive(2, 7, count, found, found + 1));
+        records
+    };
+    assert_eq!(judge(&records(40 * SECOND, false)).broken(), []);
+    // Since the delivery before nobody can have had it.
+    assert_eq!(judge(&records(40 * SECOND, true)).broken(), [Invariant::S8]);
+}
+
+#[test]
+fn every_heal_is_judged_that_is_followed_by_calm() {
+    let fault = |phase, seconds: u64| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![1], phase };
+        at(0, seconds * SECOND, seconds * SECOND, Op::Fault(fault))
+    };
+    let failed = |seconds: u64| {
+        let mut record = send(seconds as u32, seconds * SECOND, seconds * SECOND + 1);
+        let Op::Send(op) = &mut record.op else { unreachable!() };
+        op.entries[0].result = Outcome::Fail("not sent".to_owned());
+        Record { status: None, ..record }
+    };
+    let records = |next: u64, works: bool| {
+        let mut records = vec![fault(FaultPhase::Fired, 10), fault(FaultPhase::Healed, 12)];
+        records.extend([13, 15, 17].map(failed));
+        records.push(if works { send(9, 19 * SECOND, 19_000_001) } else { failed(19) });
+        records.extend([fault(FaultPhase::Fired, next), fault(FaultPhase::Healed, next + 1)]);
+        records.push(send(10, (next + 2) * SECOND, (next + 2) * SECOND + 1));
+        records.push(mark((next + 40) * SECOND, Mark::Note("the end".to_owned())));
+        judge(&records).tally(Invariant::L1).found
+    };
+    assert_eq!(records(25, true), 0);
+    assert_eq!(records(25, false), 1);
+    assert_eq!(records(20, false), 0, "ten seconds were not over");
+}
+
+#[test]
+fn what_cannot_happen_sooner_is_expected_of_long_runs_only() {
+    let mut header = exact();
+    header.options.expect.later = vec![(Invariant::S10, 60 * SECOND)];
+    let run = |seconds: u64| {
+        let records = drained(vec![send(7, 1, 2), receive(2, 7, 1, 10, 20)], seconds * SECOND);
+        check(&header, &records).doubts
+    };
+    assert!(run(59).iter().all(|it| !it.contains("S10")), "{:?}", run(59));
+    assert!(run(61).iter().any(|it| it.contains("S10 was expected")), "{:?}", run(61));
 }

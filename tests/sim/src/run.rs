@@ -224,17 +224,24 @@ fn options(knobs: &Knobs) -> Options {
         fault_times_min: 1,
         fault_requests_min: 0,
         no_drain: false,
+        ..Expect::default()
     };
     let promises = Promises {
         // As for real clusters.
         fifo_delay_retroactive: true,
-        receives_lost_inside: true,
-        fifo_moves_repeat: true,
+        fifo_moves_hide_us: Some(60_000_000),
         ..Promises::default()
     };
     let jumps = knobs.faults.contains(&FaultKind::ClockJump);
     let off_ms = if jumps { knobs.skew_ms.max(300) } else { 0 };
     let bounds = Bounds::default();
-    let bounds = Bounds { clock_us: bounds.clock_us + 2_000 * off_ms, ..bounds };
+    // A wake-up is told and asked for over this network.
+    let told_us = 4_000 * knobs.latency_ms.1;
+    let bounds = Bounds {
+        clock_us: bounds.clock_us + 2_000 * off_ms,
+        wakeup_us: bounds.wakeup_us + told_us,
+        wakeup_faulty_us: bounds.wakeup_faulty_us + told_us,
+        ..bounds
+    };
     Options { bounds, promises, expect }
 }

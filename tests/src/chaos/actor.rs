@@ -34,7 +34,7 @@ struct Asked {
     request_id: Option<String>,
     /// The answer, or why there is none.
     result: Outcome<Value>,
-    /// Of an answered batch: a failed entry of it may have taken effect.
+    /// Of an answer: what failed of it may have taken effect.
     maybe_applied: bool,
 }
 
@@ -224,12 +224,15 @@ impl Actor {
         let asked = self.ask("ReceiveMessage", &input, patience).await;
         let result = asked.outcome(answer::delivered);
         let messages = result.ok().cloned();
+        let lost = messages.is_some() && asked.maybe_applied;
         let op = Receive {
             queue: queue.name.clone(),
             max: wish.max,
             wait_ms: Some(wish.wait_seconds * 1_000),
             visibility_ms: wish.visibility_seconds.map(|seconds| seconds * 1_000),
             attempt: wish.attempt.clone(),
+            lost,
+            unheard: Vec::new(),
             result,
         };
         self.record(asked, Op::Receive(op));

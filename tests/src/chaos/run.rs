@@ -51,6 +51,8 @@ const EXAMINED: [Invariant; 22] = [
     Invariant::F8,
     Invariant::L1,
 ];
+/// Faults between two long calms.
+const FAULTS_IN_A_ROW: usize = 3;
 
 /// What is to be done in a run.
 #[derive(Clone, Debug)]
@@ -210,15 +212,16 @@ async fn make_faults(
         has_fired: false,
     };
     let mut unclear = Vec::new();
-    for kind in nemesis.shuffled(&plan.faults, plan.times) {
-        nemesis.calm().await;
+    for (number, kind) in nemesis.shuffled(&plan.faults, plan.times).into_iter().enumerate() {
+        match number % FAULTS_IN_A_ROW {
+            0 if number > 0 => nemesis.long_calm().await,
+            _ => nemesis.calm().await,
+        }
         if let Struck::Indeterminate(why) = nemesis.strike(kind).await {
             unclear.push(format!("{kind}: {why}"));
         }
     }
-    nemesis.calm().await;
-    // Everything is tried through every node, for whether it works again.
-    nemesis.calm().await;
+    nemesis.long_calm().await;
     unclear
 }
 
@@ -234,11 +237,8 @@ fn options(plan: &Plan) -> Options {
     };
     let promises = Promises {
         fifo_delay_retroactive: true,
-        // What a shard leased for a poll whose node does not hear of it (it stands still, or is cut
-        // off) comes back after its visibility timeout; what other shards gave is answered.
-        receives_lost_inside: true,
         // They are received and sent again; the node that does it may be killed in between.
-        fifo_moves_repeat: true,
+        fifo_moves_hide_us: Some(60_000_000),
         ..Promises::default()
     };
     Options { bounds: Bounds::default(), promises, expect }

@@ -7,15 +7,19 @@ use crate::hash::{Id, IdMap, id};
 use crate::index::keys::KeyNumbers;
 use crate::index::queue::{Access, Clearing, Existence, Probe, Queue};
 use crate::index::rows::{
-    Attempt, Batch, Delivery, FAILURES_KEPT_MAX, FaultWindow, Group, Key, Known, Message, NONE,
-    Receive, Recovery, Touch, TouchKind,
+    Attempt, Batch, Delivery, FaultWindow, Group, Key, Known, LostSends, Message, NONE, Receive,
+    Recovery, Refusal, Touch, TouchKind,
 };
 use crate::index::{Graph, NEVER, Span};
-use crate::record::{self, FaultPhase, Mark, Op, Outcome, Record, WithAttributes};
+use crate::record::{self, Mark, Op, Outcome, Record, WithAttributes};
 use crate::verdict::Coverage;
 
 /// Codes that say that a queue is not there.
 const NO_QUEUE: [&str; 2] = ["AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"];
+
+/// Codes that say that a handle is not good any more.
+const EXPIRED: [&str; 3] =
+    ["InvalidParameterValue", "InvalidParameterValueException", "ReceiptHandleIsInvalid"];
 
 fn us(ms: u64) -> u64 {
     ms.saturating_mul(1_000)
@@ -42,8 +46,13 @@ pub(crate) struct Builder {
     pub(super) drained: Option<u64>,
     pub(super) graph: Graph,
     pub(super) by_handle: IdMap<Id, u32>,
-    pub(super) info_by_dedup: IdMap<(u32, Id), u64>,
+    pub(super) info_by_dedup: IdMap<(u32, Id), LostSends>,
+    /// Shards that receives say they did not hear, by receive.
+    pub(super) unheard: Vec<(u32, u32)>,
+    pub(super) refusals: Vec<Refusal>,
     pub(super) recovery: Option<Recovery>,
+    /// Those that were followed by a fault.
+    pub(super) recoveries: Vec<Recovery>,
     pub(super) last_us: u64,
     pub(super) open_faults: Vec<(String, Vec<u32>, u64)>,
     first_us: Option<u64>,
@@ -53,8 +62,8 @@ pub(crate) struct Builder {
     by_queue: BTreeMap<String, u32>,
     last_queue: u32,
     nodes: Vec<u32>,
-    moves: Vec<(u32, Option<u32>)>,
-    record: u32,
+    moves: Vec<(u32, Option<u32>, u64)>,
+    pub(super) record: u32,
 }
 
 impl Builder {
@@ -98,8 +107,9 @@ impl Builder {
                 self.note(record, at, queue, "GetQueueAttributes", &op.result);
                 if let Outcome::Ok(attributes) = &op.result {
                     let attributes = attributes.clone();
+                    let (writes, certain, node) = (false, true, record.node);
                     let record = self.record;
-                    let access = Access { record, at, writes: false, certain: true, attributes };
+                    let access = Access { record, node, at, writes, certain, attributes };
                     self.queues[queue as usize].accesses.push(access);
                 }
             }
@@ -107,7 +117,7 @@ impl Builder {
                 let queue = self.queue(&op.source);
                 let target = op.destination.as_ref().map(|name| self.queue(name));
                 if self.note(record, at, queue, "StartMessageMoveTask", &op.result) != Known::Fail {
-                    self.moves.push((queue, target));
+                    self.moves.push((queue, target, at.inv));
                 }
             }
             Op::ListMoves(op) => {
@@ -135,8 +145,8 @@ impl Builder {
                 self.graph.add_redrive(number, redrive.target);
             }
         }
-        for (from, to) in std::mem::take(&mut self.moves) {
-            self.graph.add_move(from, to);
+        for (from, to, at) in std::mem::take(&mut self.moves) {
+            self.graph.add_move(from, to, at);
         }
         self.coverage.nodes = self.nodes.len() as u64;
     }
@@ -165,21 +175,10 @@ impl Builder {
         }
         let gone = result.reason().is_some_and(|code| NO_QUEUE.contains(&code));
         if gone {
-            let probe = Probe { record: self.record, at, there: false };
+            let probe = Probe { record: self.record, node: record.node, at, there: false };
             self.queues[queue as usize].probes.push(probe);
         }
-        if let Some(recovery) = self.recovery.as_mut().filter(|it| at.inv >= it.since) {
-            let trials = recovery.trials.entry((record.node, kind)).or_default();
-            if known == Known::Ok || gone {
-                trials.first_ok = Some(trials.first_ok.map_or(at.ret, |ret| ret.min(at.ret)));
-            }
-            // A refusal that is the client's own fault is neither.
-            let fault = record.status.is_some_and(|status| status >= 500);
-            let failed = known == Known::Info || (known == Known::Fail && !gone && fault);
-            if failed && trials.failures.len() < FAILURES_KEPT_MAX {
-                trials.failures.push((at.ret, self.record));
-            }
-        }
+        self.note_trial(record, at, kind, known, gone);
         known
     }
 
@@ -212,8 +211,12 @@ impl Builder {
                 }
             }
             if outcome == Known::Info && dedup != 0 {
-                let first = self.info_by_dedup.entry((queue, dedup)).or_insert(at.inv);
-                *first = at.inv.min(*first);
+                let lost = LostSends { inv: at.inv, group };
+                let first = self.info_by_dedup.entry((queue, dedup)).or_insert(lost);
+                first.inv = at.inv.min(first.inv);
+                if first.group != group {
+                    first.group = NONE;
+                }
             }
             self.attempts.push(Attempt {
                 record: self.record,
@@ -242,9 +245,7 @@ impl Builder {
         if outcome == Known::Fail && !over_limit {
             return;
         }
-        if outcome == Known::Info {
-            self.queues[queue as usize].lost_receives.push(at.inv);
-        }
+        let lost = outcome == Known::Info || op.lost;
         let (first, receive) = (self.deliveries.len() as u32, self.receives.len() as u32);
         let delivered = op.result.ok().map_or(&[][..], Vec::as_slice);
         if outcome == Known::Ok && delivered.is_empty() {
@@ -262,6 +263,7 @@ impl Builder {
             count: self.deliveries.len() as u32 - first,
             max: op.max,
             outcome,
+            lost,
             over_limit,
             at: open_unless_known(at, outcome),
             gave_up: at.ret,
@@ -269,6 +271,7 @@ impl Builder {
             visibility_us: op.visibility_ms.map(us),
             attempt: op.attempt.as_deref().map_or(0, id),
         });
+        self.unheard.extend(op.unheard.iter().map(|shard| (receive, *shard)));
     }
 
     fn delivery(&mut self, queue: u32, receive: u32, delivered: &record::Delivered) {
@@ -315,11 +318,17 @@ impl Builder {
             };
             let outcome = self.note(record, at, queue, name, result);
             if outcome == Known::Fail {
+                let expired = result.reason().is_some_and(|code| EXPIRED.contains(&code));
+                if kind == TouchKind::Delete && expired {
+                    let (record, handle) = (self.record, id(handle));
+                    self.refusals.push(Refusal { record, queue, at, handle });
+                }
                 continue;
             }
             self.coverage.deletes += u64::from(kind == TouchKind::Delete && outcome == Known::Ok);
             self.touches.push(Touch {
                 record: self.record,
+                node: record.node,
                 queue,
                 delivery: NONE,
                 kind,
@@ -362,7 +371,8 @@ impl Builder {
         let at = open_unless_known(at, outcome);
         let queue = &mut self.queues[queue as usize];
         if outcome != Known::Fail {
-            queue.clearings.push(Clearing { record: self.record, at, deletes_queue });
+            let (record, late) = (self.record, Vec::new());
+            queue.clearings.push(Clearing { record, at, deletes_queue, late });
         }
         if deletes_queue {
             queue.existence.push(Existence {
@@ -406,30 +416,10 @@ impl Builder {
             queue.set(at, first, &missing.collect(), &mut |name| self.queue(name));
         }
         queue.set(at, certain, &op.attributes, &mut |name| self.queue(name));
-        let attributes = op.attributes.clone();
-        let access = Access { record: self.record, at, writes: true, certain, attributes };
+        let (attributes, node) = (op.attributes.clone(), record.node);
+        let access = Access { record: self.record, node, at, writes: true, certain, attributes };
         queue.accesses.push(access);
         self.queues[number as usize] = queue;
-    }
-
-    fn fault(&mut self, at: Span, fault: &record::Fault) {
-        let same = |it: &(String, Vec<u32>, u64)| it.0 == fault.name && it.1 == fault.nodes;
-        match fault.phase {
-            FaultPhase::Fired => {
-                self.coverage.faults += 1;
-                self.open_faults.push((fault.name.clone(), fault.nodes.clone(), at.inv));
-                self.recovery = None;
-            }
-            FaultPhase::Healed => {
-                if let Some(open) = self.open_faults.iter().position(same) {
-                    let (name, _, from) = self.open_faults.swap_remove(open);
-                    self.faults.push(FaultWindow { name, from, to: at.ret, requests: 0 });
-                }
-                if self.open_faults.is_empty() {
-                    self.recovery = Some(Recovery { since: at.ret, trials: BTreeMap::new() });
-                }
-            }
-        }
     }
 
     fn queue(&mut self, name: &str) -> u32 {

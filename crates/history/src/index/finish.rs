@@ -4,19 +4,13 @@ use crate::file::Tail;
 use crate::hash::IdMap;
 use crate::index::build::Builder;
 use crate::index::rows::{Groups, Known, NONE, Stay};
-use crate::index::{FaultWindow, Index, NEVER, Span, disturbed};
+use crate::index::{Index, NEVER, Span};
 
 impl Builder {
     /// The whole index.
     pub(crate) fn finish(mut self, tail: Tail) -> Index {
         self.close_graph();
-        self.close_queues();
-        let unhealed = self.open_faults.iter().map(|fault| fault.0.clone()).collect();
-        for (name, _, from) in std::mem::take(&mut self.open_faults) {
-            self.faults.push(FaultWindow { name, from, to: NEVER, requests: 0 });
-        }
-        self.count_requests_in_faults();
-        self.extend_deletions();
+        let unhealed = self.close_faults();
         for touch in &mut self.touches {
             touch.delivery = self.by_handle.get(&touch.handle).copied().unwrap_or(NONE);
         }
@@ -64,10 +58,14 @@ impl Builder {
             stays_of_group: Groups::default(),
             by_handle: self.by_handle,
             info_by_dedup: self.info_by_dedup,
-            lost_attempts: IdMap::default(),
-            recovery: self.recovery,
+            attempts_asked: IdMap::default(),
+            unheard: self.unheard,
+            refusals: self.refusals,
+            recoveries: self.recoveries,
+            came_out: Vec::new(),
             last_us: self.last_us,
         };
+        index.came_out = (0..index.queues.len() as u32).map(|it| index.comes_out(it)).collect();
         index.settle_attempts();
         for message in 0..messages as u32 {
             index.settle(message);
@@ -75,60 +73,22 @@ impl Builder {
         index.settle_stays();
         index
     }
-
-    fn count_requests_in_faults(&mut self) {
-        let (begins, ends) = &mut self.requests;
-        begins.sort_unstable();
-        ends.sort_unstable();
-        for fault in &mut self.faults {
-            let begun = begins.partition_point(|begin| *begin <= fault.to);
-            let over = ends.partition_point(|end| *end < fault.from);
-            fault.requests = begun.saturating_sub(over) as u64;
-        }
-    }
-
-    /// A deletion in a fault takes hold, for everybody, some time after its answer.
-    fn extend_deletions(&mut self) {
-        let bounds = &self.header.options.bounds;
-        let (slack, recovery) = (bounds.queue_slack_faulty_us, bounds.liveness_us);
-        for queue in &mut self.queues {
-            for clearing in queue.clearings.iter_mut().filter(|it| it.deletes_queue) {
-                if disturbed(&self.faults, clearing.at, recovery) {
-                    clearing.at.ret = clearing.at.ret.saturating_add(slack);
-                }
-            }
-        }
-    }
-
-    fn close_queues(&mut self) {
-        for queue in &mut self.queues {
-            queue.lost_receives.sort_unstable();
-        }
-        if self.header.options.promises.receives_lost_inside && !self.faults.is_empty() {
-            let recovery = self.header.options.bounds.liveness_us;
-            for receive in self.receives.iter().filter(|it| it.outcome == Known::Ok) {
-                let faulty = |it: &FaultWindow| {
-                    it.from <= receive.at.ret && receive.at.inv <= it.to.saturating_add(recovery)
-                };
-                if self.faults.iter().any(faulty) {
-                    let queue = &mut self.queues[receive.queue as usize];
-                    queue.lost_receives.push(receive.at.inv);
-                }
-            }
-            for queue in &mut self.queues {
-                queue.lost_receives.sort_unstable();
-            }
-        }
-    }
 }
 
 impl Index {
+    fn comes_out(&self, queue: u32) -> bool {
+        let Some(drained) = self.drained.filter(|_| self.whole()) else { return false };
+        self.graph.reachable(queue).into_iter().all(|queue| {
+            let queue = &self.queues[queue as usize];
+            let retention = queue.retention_us.min(Span { inv: 0, ret: drained });
+            queue.clearings.is_empty() && retention > drained
+        })
+    }
+
     fn settle_attempts(&mut self) {
-        for (number, receive) in (0u32..).zip(&self.receives) {
-            if receive.outcome == Known::Info && receive.attempt != 0 {
-                let attempt = (receive.queue, receive.attempt);
-                self.lost_attempts.entry(attempt).or_default().push(number);
-            }
+        for (number, receive) in (0u32..).zip(&self.receives).filter(|it| it.1.attempt != 0) {
+            let attempt = (receive.queue, receive.attempt);
+            self.attempts_asked.entry(attempt).or_default().push(number);
         }
     }
 
@@ -151,7 +111,9 @@ impl Index {
             groups_differ |= group != NONE && group != attempt.group;
             group = attempt.group;
             if let Some(lost) = self.info_by_dedup.get(&(attempt.queue, attempt.dedup)) {
-                entered.inv = entered.inv.min(*lost);
+                entered.inv = entered.inv.min(lost.inv);
+                // If one of those was accepted, this one is its duplicate: in that one's group.
+                groups_differ |= lost.group != attempt.group;
             }
         }
         if row.key != NONE {

@@ -1,6 +1,6 @@
 //! How messages get from one queue to another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Edges between queues. A queue is there once it was a row of the index.
 #[derive(Debug, Default)]
@@ -9,6 +9,8 @@ pub(crate) struct Graph {
     redrives: BTreeSet<(u32, u32)>,
     /// By a move task that may have run: messages get new ids.
     moves: BTreeSet<(u32, u32)>,
+    /// When the first task began that may take messages from a queue.
+    moved_from: BTreeMap<u32, u64>,
 }
 
 impl Graph {
@@ -16,7 +18,9 @@ impl Graph {
         self.redrives.insert((from, to));
     }
 
-    pub(crate) fn add_move(&mut self, from: u32, to: Option<u32>) {
+    pub(crate) fn add_move(&mut self, from: u32, to: Option<u32>, at: u64) {
+        let since = self.moved_from.entry(from).or_insert(at);
+        *since = at.min(*since);
         match to {
             Some(to) => {
                 self.moves.insert((from, to));
@@ -44,11 +48,23 @@ impl Graph {
     }
 
     pub(crate) fn is_move_source(&self, queue: u32) -> bool {
-        self.moves.range((queue, 0)..=(queue, u32::MAX)).next().is_some()
+        self.moved_from.contains_key(&queue)
+    }
+
+    /// From when on tasks may take messages from a queue.
+    pub(crate) fn moved_since(&self, queue: u32) -> Option<u64> {
+        self.moved_from.get(&queue).copied()
     }
 
     pub(crate) fn is_move_target(&self, queue: u32) -> bool {
         self.moves.iter().any(|edge| edge.1 == queue)
+    }
+
+    /// Whether tasks take messages from a queue or bring them there, or to one whose dead letters come
+    /// here.
+    pub(crate) fn touches_moves(&self, queue: u32) -> bool {
+        let moves = |queue: u32| self.is_move_source(queue) || self.is_move_target(queue);
+        moves(queue) || self.sources(queue).any(moves)
     }
 
     /// Whether messages only come by sends and only go by deletes, purges and age.

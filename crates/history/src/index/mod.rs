@@ -4,6 +4,7 @@
 //! whoever needs its text reads it again. So ten million requests fit into a few gigabytes.
 
 mod build;
+mod faults;
 mod finish;
 mod graph;
 mod keys;
@@ -15,8 +16,8 @@ pub(crate) use build::Builder;
 pub(crate) use graph::Graph;
 pub(crate) use queue::{Access, Clearing, Existence, Probe, Queue};
 pub(crate) use rows::{
-    Attempt, Batch, Delivery, FaultWindow, Group, Groups, Key, Known, Message, NONE, Receive,
-    Recovery, Stay, Touch, TouchKind,
+    Attempt, Batch, Delivery, FaultWindow, Group, Groups, Key, Known, Lost, LostSends, Message,
+    NONE, Receive, Recovery, Refusal, Stay, Touch, TouchKind,
 };
 pub(crate) use span::{NEVER, Span};
 
@@ -57,17 +58,18 @@ pub(crate) struct Index {
     /// Deliveries by handle; of several the first.
     pub(crate) by_handle: IdMap<Id, u32>,
     /// The earliest unknown send of a deduplication id.
-    pub(crate) info_by_dedup: IdMap<(u32, Id), u64>,
-    /// Receives of unknown outcome by queue and attempt id: each may have repeated another.
-    pub(crate) lost_attempts: IdMap<(u32, Id), Vec<u32>>,
-    /// What was tried after the last fault was healed.
-    pub(crate) recovery: Option<Recovery>,
+    pub(crate) info_by_dedup: IdMap<(u32, Id), LostSends>,
+    /// Receives by queue and attempt id.
+    pub(crate) attempts_asked: IdMap<(u32, Id), Vec<u32>>,
+    /// Shards that receives say they did not hear, in order of the receives.
+    pub(crate) unheard: Vec<(u32, u32)>,
+    /// Deletes that were refused because of their handles.
+    pub(crate) refusals: Vec<Refusal>,
+    /// What was tried after faults were healed.
+    pub(crate) recoveries: Vec<Recovery>,
+    /// By queue: what was in it and was not deleted came out in the drain, here or elsewhere.
+    pub(crate) came_out: Vec<bool>,
     pub(crate) last_us: u64,
-}
-
-/// Whether one of these faults was there at some moment of a span, or at most `recovery_us` before.
-fn disturbed(faults: &[FaultWindow], span: Span, recovery_us: u64) -> bool {
-    faults.iter().any(|it| it.from <= span.ret && span.inv <= it.to.saturating_add(recovery_us))
 }
 
 impl Index {
@@ -91,6 +93,11 @@ impl Index {
         self.graph.is_isolated(queue)
     }
 
+    /// Whether everything that was in a queue was seen sooner or later, if it was there.
+    pub(crate) fn came_out(&self, queue: u32) -> bool {
+        self.came_out[queue as usize]
+    }
+
     /// The wall clock of a moment, in milliseconds.
     pub(crate) fn wall_ms(&self, at_us: u64) -> Option<u64> {
         Some(self.header.wall_zero_ms?.saturating_add(at_us / 1_000))
@@ -99,7 +106,28 @@ impl Index {
     /// Whether a fault was there at some moment of a span, or so shortly before that not everything
     /// need have recovered.
     pub(crate) fn disturbed(&self, span: Span) -> bool {
-        disturbed(&self.faults, span, self.bounds().liveness_us)
+        faults::disturbed(&self.faults, span)
+    }
+
+    /// The receives that were asked under the attempt id of this one, this one included.
+    pub(crate) fn asked_again(&self, receive: &Receive) -> &[u32] {
+        let asked = self.attempts_asked.get(&(receive.queue, receive.attempt));
+        asked.filter(|_| receive.attempt != 0).map_or(&[], Vec::as_slice)
+    }
+
+    /// Shards that a receive says it did not hear.
+    pub(crate) fn unheard_by(&self, receive: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.unheard.partition_point(|it| it.0 < receive);
+        self.unheard[first..].iter().take_while(move |it| it.0 == receive).map(|it| it.1)
+    }
+
+    /// The shard that a message was sent to, or seen on.
+    pub(crate) fn shard_of(&self, message: u32) -> u32 {
+        let sends = self.attempts_of_message.of(message).iter();
+        let sent = sends.map(|it| self.attempts[*it as usize].shard).find(|it| *it != NONE);
+        let seen = self.deliveries_of_message.of(message).iter();
+        let mut seen = seen.map(|it| self.deliveries[*it as usize].shard).filter(|it| *it != NONE);
+        sent.or_else(|| seen.next()).unwrap_or(NONE)
     }
 
     /// A finding about nothing in particular yet.

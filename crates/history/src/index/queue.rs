@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::index::{Known, NEVER, Span};
+use crate::index::{Known, Lost, NEVER, Span};
 
 /// A value that is written now and then: which values it may have had.
 #[derive(Clone, Debug)]
@@ -66,22 +66,39 @@ pub(crate) struct Existence {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub(crate) record: u32,
+    pub(crate) node: u32,
     pub(crate) at: Span,
     pub(crate) there: bool,
 }
 
 /// An acknowledged or unknown purge or deletion of a queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clearing {
     pub(crate) record: u32,
     pub(crate) at: Span,
     pub(crate) deletes_queue: bool,
+    /// Nodes that may not have heard of the deletion, and until when.
+    pub(crate) late: Vec<(u32, u64)>,
+}
+
+impl Clearing {
+    /// When it was over for whoever asks this node.
+    pub(crate) fn over_at(&self, node: u32) -> u64 {
+        let late = self.late.iter().filter(|it| it.0 == node);
+        late.map(|it| it.1).max().unwrap_or(0).max(self.at.ret)
+    }
+
+    /// When it was over for everybody.
+    pub(crate) fn over(&self) -> u64 {
+        self.late.iter().map(|it| it.1).max().unwrap_or(0).max(self.at.ret)
+    }
 }
 
 /// Attributes that were written or read.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     pub(crate) record: u32,
+    pub(crate) node: u32,
     pub(crate) at: Span,
     pub(crate) writes: bool,
     /// Only of writes.
@@ -111,8 +128,8 @@ pub(crate) struct Queue {
     pub(crate) existence: Vec<Existence>,
     pub(crate) accesses: Vec<Access>,
     pub(crate) probes: Vec<Probe>,
-    /// Starts of receives of which nobody knows, in order.
-    pub(crate) lost_receives: Vec<u64>,
+    /// Receives that may have hidden messages that nobody got, in order of their starts.
+    pub(crate) lost_receives: Vec<Lost>,
     /// A creation was acknowledged.
     pub(crate) created: bool,
 }
@@ -154,9 +171,10 @@ impl Queue {
         defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
-    /// The receives of unknown outcome that may have taken effect up to a moment.
-    pub(crate) fn lost_receives_until(&self, at: u64) -> usize {
-        self.lost_receives.partition_point(|inv| *inv <= at)
+    /// The receives that may have hidden something unseen at some moment of a span.
+    pub(crate) fn lost_in(&self, during: Span) -> impl Iterator<Item = &Lost> {
+        let begun = self.lost_receives.partition_point(|it| it.inv <= during.ret);
+        self.lost_receives[..begun].iter().filter(move |it| it.until >= during.inv)
     }
 
     /// Takes attributes as they were set; `queue_of` numbers the queue of a dead letter ARN.

@@ -73,6 +73,8 @@ pub(crate) struct Receive {
     pub(crate) count: u32,
     pub(crate) max: u32,
     pub(crate) outcome: Known,
+    /// It may have hidden messages that it does not bring.
+    pub(crate) lost: bool,
     /// It was refused because too much is in flight.
     pub(crate) over_limit: bool,
     pub(crate) at: Span,
@@ -83,6 +85,25 @@ pub(crate) struct Receive {
     /// `None`: the queue's.
     pub(crate) visibility_us: Option<u64>,
     pub(crate) attempt: Id,
+}
+
+/// Sends of unknown outcome under one deduplication id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LostSends {
+    /// When the first began.
+    pub(crate) inv: u64,
+    /// Their group; [`NONE`] when it is not the same for all.
+    pub(crate) group: u32,
+}
+
+/// A receive that may have hidden messages that nobody got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) inv: u64,
+    /// Later it takes no effect any more.
+    pub(crate) until: u64,
+    /// Its row.
+    pub(crate) receive: u32,
 }
 
 /// A message in an answer.
@@ -116,11 +137,21 @@ pub(crate) enum TouchKind {
 #[derive(Debug)]
 pub(crate) struct Touch {
     pub(crate) record: u32,
+    pub(crate) node: u32,
     pub(crate) queue: u32,
     /// Whose handle it is; nobody's that the history knows: [`NONE`].
     pub(crate) delivery: u32,
     pub(crate) kind: TouchKind,
     pub(crate) outcome: Known,
+    pub(crate) at: Span,
+    pub(crate) handle: Id,
+}
+
+/// A delete that was refused because of its handle.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) record: u32,
+    pub(crate) queue: u32,
     pub(crate) at: Span,
     pub(crate) handle: Id,
 }
@@ -147,8 +178,12 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct FaultWindow {
     pub(crate) name: String,
+    /// Whom it is about.
+    pub(crate) nodes: Vec<u32>,
     pub(crate) from: u64,
     pub(crate) to: u64,
+    /// When every node could serve again.
+    pub(crate) ready: u64,
     /// Requests that overlap it.
     pub(crate) requests: u64,
 }
@@ -165,10 +200,12 @@ pub(crate) struct Stay {
     pub(crate) home: bool,
 }
 
-/// What was tried since all faults are healed, by node and kind of operation.
+/// What was tried since all faults were healed, until the next one, by node and kind of operation.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     pub(crate) since: u64,
+    /// When the next fault came.
+    pub(crate) until: u64,
     pub(crate) trials: BTreeMap<(u32, &'static str), Trials>,
 }
 
@@ -180,8 +217,8 @@ pub(crate) const FAILURES_KEPT_MAX: usize = 8;
 pub(crate) struct Trials {
     /// When the first success was answered.
     pub(crate) first_ok: Option<u64>,
-    /// When failures were answered, the first of them, and their records.
-    pub(crate) failures: Vec<(u64, u32)>,
+    /// The first failures: when they began and were answered, and their records.
+    pub(crate) failures: Vec<(Span, u32)>,
 }
 
 /// Rows of one table by number of a row of another, in order of their places.

@@ -1,6 +1,6 @@
 //! What a handle can do.
 
-use crate::index::{Index, Known, NONE, Touch};
+use crate::index::{Index, Known, NONE, Span, Touch};
 use crate::options::OldHandles;
 
 /// Whether a delete or change with a handle acts.
@@ -37,7 +37,8 @@ pub(super) fn age(index: &Index, touch: &Touch) -> Age {
         }
     }
     let queue = &index.queues[touch.queue as usize];
-    if age == Age::Newest && queue.lost_receives_until(touch.at.ret) > 0 {
+    let since = Span { inv: own_at.inv, ret: touch.at.ret };
+    if age == Age::Newest && queue.lost_in(since).next().is_some() {
         age = Age::Unknown;
     }
     age

@@ -3,8 +3,8 @@
 //! a later one is out; messages of one answer do not wait for each other.
 //!
 //! Source: "a message is deliverable iff it is visible and no earlier one of its group is invisible".
-//! Undecided: receives under an attempt id, which may repeat another; leases that an unknown delete
-//! or change may have ended. `e` is added to the delivery's end.
+//! Undecided: receives under an attempt id that was asked more than once, which may repeat another; leases
+//! that an unknown delete or change may have ended. `e` is added to the delivery's end.
 
 use super::groups::{deliveries, may_be_repeated, orders, response};
 use super::hiding::{certain_lease, setters};
@@ -38,6 +38,7 @@ fn check_group(index: &Index, tally: &mut Tally, stays: &[u32]) {
     }
     cases.sort_by_key(|it| index.at(it.0).inv);
     let e = index.bounds().clock_us;
+    let first = leases.iter().map(|it| it.sequence).min();
     let mut next = leases.iter().peekable();
     let mut active: Vec<&Lease> = Vec::new();
     for (delivery, sequence) in cases {
@@ -50,7 +51,8 @@ fn check_group(index: &Index, tally: &mut Tally, stays: &[u32]) {
             tally.undecided();
             continue;
         }
-        tally.saw();
+        // Where no earlier one ever certainly was out there is nothing to see.
+        tally.examined += u64::from(first.is_some_and(|first| first < sequence));
         let blocks = |it: &&&Lease| {
             it.sequence < sequence
                 && it.during.ret > at.ret.saturating_add(e)

@@ -1,6 +1,6 @@
-//! F4. Case: the first delivery of a message of a group. Each earlier message of the group comes in
-//! the same answer, or may have left the queue before: deleted, purged, expired, or moved to the
-//! dead-letter queue.
+//! F4. Case: the first delivery of a message of a group that was sent while an earlier one was certainly
+//! there. Each earlier message of the group comes in the same answer, or may have left the queue before:
+//! deleted, purged, expired, or moved to the dead-letter queue.
 //!
 //! Source: FIFO delivery. Undecided: as F2; a delete or purge of unknown outcome counts as if it had
 //! worked. `e` is in the retention.
@@ -28,7 +28,8 @@ fn check_order(index: &Index, tally: &mut Tally, stays: &[u32]) {
         let stay = &index.stays[row as usize];
         let queue = index.groups[stay.group as usize].queue;
         if let Some(first) = first_delivery(index, stay).filter(|_| number > 0) {
-            tally.saw();
+            let there = longest.first().is_some_and(|(gone, _)| *gone > stay.entered.ret);
+            tally.examined += u64::from(there);
             let at = index.at(first);
             let skipped =
                 longest.iter().take_while(|(gone, _)| *gone > at.ret).find(|(_, other)| {

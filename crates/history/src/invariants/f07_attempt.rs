@@ -3,7 +3,8 @@
 //! The second brings the same messages with the same handles.
 //!
 //! Source: ReceiveRequestAttemptId. Undecided: when something may have been deleted, changed, purged
-//! or received in between. `e` is taken off the lease and the five minutes.
+//! or received in between, and when either may have hidden more than it brought. `e` is taken off the
+//! lease and the five minutes.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ fn check_pair(index: &Index, tally: &mut Tally, first: u32, second: u32) {
     if first.count == 0 || !first.at.before(second.at) {
         return;
     }
-    if !untouched(index, first, second) {
+    if !untouched(index, first, second) || first.lost || second.lost {
         tally.undecided();
         return;
     }

@@ -34,7 +34,7 @@ pub(super) fn response(index: &Index, delivery: u32) -> u32 {
 /// A repetition of an earlier receive under its attempt id may have brought this.
 pub(super) fn may_be_repeated(index: &Index, delivery: u32) -> bool {
     let row: &Delivery = &index.deliveries[delivery as usize];
-    index.receives[row.receive as usize].attempt != 0
+    index.asked_again(&index.receives[row.receive as usize]).len() > 1
 }
 
 /// The stays of a group that are comparable with each other: those that were sent there, then those

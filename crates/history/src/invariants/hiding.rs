@@ -35,12 +35,11 @@ pub(super) fn setters(index: &Index, message: u32, found: &mut Vec<Setter>) {
         let delivery = found[number].delivery;
         let receive = &index.receives[index.deliveries[delivery as usize].receive as usize];
         // Those that perhaps repeated this one hid the message anew.
-        let attempt = (receive.queue, receive.attempt);
-        let lost = index.lost_attempts.get(&attempt).filter(|_| receive.attempt != 0);
-        for lost in lost.into_iter().flatten().map(|it| &index.receives[*it as usize]) {
+        let asked = index.asked_again(receive).iter().map(|it| &index.receives[*it as usize]);
+        for lost in asked.filter(|it| it.lost && it.record != receive.record) {
             let (shortest_us, longest_us) = visibility(index, lost);
             found.push(Setter {
-                at: lost.at,
+                at: Span { ret: NEVER, ..lost.at },
                 shortest_us,
                 longest_us,
                 certain: false,
@@ -92,7 +91,8 @@ pub(super) fn earliest_end(
         .min()
 }
 
-/// From when to when a message was certainly hidden because of a certain setter, if at all.
+/// From when to when a message was certainly hidden because of a certain setter, if at all. Nothing that
+/// is hidden is moved to another queue.
 pub(super) fn certain_lease(
     index: &Index,
     message: u32,
@@ -106,11 +106,6 @@ pub(super) fn certain_lease(
     let own_end = setter.at.inv.saturating_add(setter.shortest_us);
     let others = setters.iter().filter(|it| !it.at.before(setter.at));
     let mut end = others.map(|it| it.at.inv.saturating_add(it.shortest_us)).min()?.min(own_end);
-    end = end.min(super::leaving::earliest(index, message, queue, setter.at.inv));
+    end = end.min(super::leaving::removed(index, message, queue, setter.at.inv));
     (end > setter.at.ret).then_some(Span { inv: setter.at.ret, ret: end })
-}
-
-/// When the last of all leases and changes has certainly ended; [`NEVER`] when that is unknown.
-pub(super) fn latest_end(setters: &[Setter]) -> u64 {
-    setters.iter().map(|it| it.at.ret.saturating_add(it.longest_us)).max().unwrap_or(NEVER)
 }

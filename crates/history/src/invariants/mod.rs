@@ -7,8 +7,11 @@
 mod deleting;
 mod groups;
 mod hiding;
+mod in_flight;
 mod leaving;
+mod spans;
 mod visible;
+mod wakes;
 
 mod f01_sequence;
 mod f02_order;
@@ -46,19 +49,27 @@ mod s20_attributes;
 
 pub(crate) use s01_loss::losses_by_place;
 
+use std::cell::OnceCell;
+
 use crate::index::Index;
 use crate::invariant::Invariant;
-use crate::verdict::Tally;
+use crate::verdict::{Tally, Wakes};
 
-/// Looks at everything.
-pub(crate) fn check_all(index: &Index) -> Vec<Tally> {
+/// Looks at everything; also at how long long polls took, without faults and with.
+pub(crate) fn check_all(index: &Index) -> (Vec<Tally>, (Wakes, Wakes)) {
     let mut tallies = Vec::with_capacity(Invariant::ALL.len());
+    let views = OnceCell::new();
+    let views = || &**views.get_or_init(|| visible::views(index));
     for &invariant in Invariant::ALL {
         let mut tally = Tally::new(invariant);
-        check(index, invariant, &mut tally, &tallies);
+        match invariant {
+            Invariant::S16 => s16_long_poll::check(index, &mut tally, views()),
+            Invariant::S17 => s17_short_poll::check(index, &mut tally, &views),
+            _ => check(index, invariant, &mut tally, &tallies),
+        }
         tallies.push(tally);
     }
-    tallies
+    (tallies, wakes::wakes(index, views()))
 }
 
 fn check(index: &Index, invariant: Invariant, tally: &mut Tally, before: &[Tally]) {
@@ -79,8 +90,7 @@ fn check(index: &Index, invariant: Invariant, tally: &mut Tally, before: &[Tally
         Invariant::S13 => s13_purge::check(index, tally),
         Invariant::S14 => s14_queue::check(index, tally),
         Invariant::S15 => s15_counts::check(index, tally),
-        Invariant::S16 => s16_long_poll::check(index, tally),
-        Invariant::S17 => s17_short_poll::check(index, tally),
+        Invariant::S16 | Invariant::S17 => {}
         Invariant::S18 => s18_batch::check(index, tally),
         Invariant::S19 => s19_limit::check(index, tally),
         Invariant::S20 => s20_attributes::check(index, tally),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::deleting::{Acts, acts};
 use super::time;
-use crate::index::{Index, Known, NEVER, NONE, Span, TouchKind};
+use crate::index::{Clearing, Index, Known, NEVER, NONE, Span, TouchKind};
 use crate::verdict::Tally;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,9 +82,15 @@ fn fate(index: &Index, message: u32, reachable: &[u32], drain: u64, drained: u64
     }
     let entered = row.entered.inv;
     let mut fate = Fate::Lost;
+    let nodes = || {
+        let sends = index.attempts_of_message.of(message).iter();
+        sends.map(|it| index.attempts[*it as usize].node)
+    };
     for &queue in reachable {
         let queue = &index.queues[queue as usize];
-        for clearing in queue.clearings.iter().filter(|it| it.at.ret >= entered) {
+        // A node that had not heard of the deletion took it for the queue that was.
+        let over = |it: &Clearing| nodes().map(|node| it.over_at(node)).max().unwrap_or(it.at.ret);
+        for clearing in queue.clearings.iter().filter(|it| over(it) >= entered) {
             if clearing.at.ret != NEVER {
                 return Fate::Accounted;
             }
@@ -124,7 +130,10 @@ fn fate_of_id(index: &Index, message: u32, drain: u64) -> Fate {
 /// A move task may have given it another id.
 fn elsewhere(index: &Index, message: u32, drain: u64, mut fate: Fate) -> Fate {
     let attempts = index.attempts_of_message.of(message).iter();
-    for key in attempts.map(|it| index.attempts[*it as usize].key).filter(|key| *key != NONE) {
+    // Its own first send may not have been answered.
+    let own = index.messages[message as usize].key;
+    let keys = attempts.map(|it| index.attempts[*it as usize].key).chain([own]);
+    for key in keys.filter(|key| *key != NONE) {
         for &other in index.messages_of_key.of(key) {
             if other == message || index.messages[other as usize].acknowledged {
                 continue;

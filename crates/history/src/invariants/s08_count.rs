@@ -1,15 +1,17 @@
 //! S8. Case: a delivery. Receive counts of one message grow from delivery to delivery, no two are
-//! equal, and what is skipped is explained by receives of its queues of unknown outcome;
-//! `SentTimestamp` stays and lies inside the send, `ApproximateFirstReceiveTimestamp` stays and lies
-//! inside the first receive.
+//! equal, and what is skipped is explained by receives of its queues that may have hidden messages
+//! unseen since the delivery before; `SentTimestamp` stays and lies inside the send,
+//! `ApproximateFirstReceiveTimestamp` stays and lies inside the first receive.
 //!
 //! Source: system attributes; approximate in SQS, exact where one majority counts. A move to a
 //! dead-letter queue goes on counting and keeps the send's time, but for FIFO queues.
-//! Undecided: gaps when the end of the history is missing. `e`, and a millisecond for
-//! rounding, are allowed around timestamps; without a wall clock only their constancy is checked.
+//! Undecided: gaps when the end of the history is missing, and in FIFO queues whose messages are moved by
+//! receiving them. `e`, and a millisecond for rounding, are allowed around timestamps; without a wall
+//! clock only their constancy is checked.
 
+use super::leaving::unseen;
 use super::time;
-use crate::index::{Index, Span};
+use crate::index::{Index, Lost, Span};
 use crate::verdict::Tally;
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
@@ -49,16 +51,17 @@ fn counts(index: &Index, tally: &mut Tally, message: u32, order: &[u32]) {
                 return;
             }
         }
-        let skipped = u64::from(row.count) - (number as u64 + 1).min(u64::from(row.count));
+        let before = number.checked_sub(1).map(|before| order[before]);
+        let skipped = u64::from(unseen(index, before, delivery).unwrap_or(0));
         if skipped > 0 {
-            let lost = lost_receives(index, message, at);
-            if !index.whole() {
+            let lost = lost_receives(index, message, before, at);
+            if !index.whole() || moved_by_receives(index, message) {
                 tally.undecided();
             } else if skipped > lost {
                 tally.found(|| {
                     let what = format!(
                         "{} has receive count {} at its delivery number {}, and only {lost} \
-                         receives are of unknown outcome",
+                         receives since the one before may have had it unseen",
                         index.name_of(message),
                         row.count,
                         number + 1
@@ -74,14 +77,44 @@ fn counts(index: &Index, tally: &mut Tally, message: u32, order: &[u32]) {
     }
 }
 
-/// Receives of unknown outcome up to some delivery, of every queue that the message was in.
-fn lost_receives(index: &Index, message: u32, at: Span) -> u64 {
+/// The queues that a message was in, as far as it was seen.
+fn queues(index: &Index, message: u32) -> Vec<u32> {
     let mut queues = vec![index.messages[message as usize].queue];
     queues.extend(index.deliveries_of_message.of(message).iter().map(|it| index.queue_of(*it)));
     queues.sort_unstable();
     queues.dedup();
-    let lost = queues.into_iter().map(|it| index.queues[it as usize].lost_receives_until(at.ret));
-    lost.sum::<usize>() as u64
+    queues
+}
+
+/// Receives that may have had the message unseen between two of its deliveries.
+fn lost_receives(index: &Index, message: u32, before: Option<u32>, at: Span) -> u64 {
+    let entered = index.messages[message as usize].entered;
+    let since = before.map_or(entered.inv, |before| index.at(before).inv);
+    let during = Span { inv: since, ret: at.ret };
+    queues(index, message).into_iter().map(|queue| unseen_in(index, queue, during)).sum()
+}
+
+/// Receives that lost ones may have made of one message of a queue.
+pub(super) fn unseen_in(index: &Index, queue: u32, during: Span) -> u64 {
+    index.queues[queue as usize].lost_in(during).map(|it| times(index, it)).sum()
+}
+
+/// How often a lost receive may have had one message: a long poll that found it visible again, once more.
+pub(super) fn times(index: &Index, lost: &Lost) -> u64 {
+    let receive = &index.receives[lost.receive as usize];
+    let queue = &index.queues[receive.queue as usize];
+    let hidden = receive.visibility_us.unwrap_or_else(|| queue.visibility_us.min(receive.at));
+    let took = receive.gave_up - receive.at.inv;
+    1 + took.checked_div(hidden).unwrap_or(took)
+}
+
+/// Whether a task may have received the message to move it, and did not.
+pub(super) fn moved_by_receives(index: &Index, message: u32) -> bool {
+    let by_receives = |queue: u32| {
+        let fifo = index.queues[queue as usize].fifo;
+        fifo && index.promises().fifo_moves_hide_us.is_some() && index.graph.is_move_source(queue)
+    };
+    queues(index, message).into_iter().any(by_receives)
 }
 
 fn stamps(index: &Index, tally: &mut Tally, message: u32, order: &[u32]) {

@@ -1,5 +1,5 @@
-//! S10. Case: a delivery. It must not have begun later than the send's end plus the retention, the
-//! slack and `e`. (That nothing is gone sooner is S1's.)
+//! S10. Case: a message whose retention ended before the history did. No receive that brings it began
+//! later than its send's end plus the retention, the slack and `e`. (That nothing is gone sooner is S1's.)
 //!
 //! Source: `MessageRetentionPeriod`, counted from the send, also in a standard dead-letter queue; a
 //! FIFO dead-letter queue counts from the move. Undecided: messages whose send was never
@@ -12,6 +12,11 @@ use crate::verdict::Tally;
 pub(super) fn check(index: &Index, tally: &mut Tally) {
     let bounds = index.bounds();
     let slack = bounds.retention_slack_us.saturating_add(bounds.clock_us);
+    for row in index.messages.iter().filter(|it| it.acknowledged) {
+        let retention = index.queues[row.queue as usize].retention_us.max(row.entered);
+        let end = row.entered.ret.saturating_add(retention).saturating_add(slack);
+        tally.examined += u64::from(end < index.last_us);
+    }
     for (number, delivery) in (0u32..).zip(&index.deliveries) {
         let row = &index.messages[delivery.message as usize];
         let receive = &index.receives[delivery.receive as usize];
@@ -23,7 +28,6 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
             tally.undecided();
             continue;
         }
-        tally.saw();
         let during = Span { inv: row.entered.inv, ret: receive.at.ret };
         let end = row.entered.ret.saturating_add(queue.retention_us.max(during));
         if end.saturating_add(slack) < receive.at.inv {

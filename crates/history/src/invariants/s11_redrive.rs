@@ -1,11 +1,11 @@
 //! S11. Case: a message that was delivered from a queue with a redrive policy, or from its
 //! dead-letter queue. At most `maxReceiveCount` receives of the source bring it; it is in the
-//! dead-letter queue only after so many receives, seen or of unknown outcome; and after the
+//! dead-letter queue only after exactly so many, which its receive count tells; and after the
 //! dead-letter queue has delivered it the source does not. (Lost nowhere: S1. Twice in one: S4, S8.)
 //!
-//! Source: the move happens on a receive, atomically. Undecided: a policy that changed meanwhile, or
-//! that was not there for some of the time; too few receives when the history's end is missing.
-//! No clock.
+//! Source: the move happens on a receive, atomically, and the count goes on. Undecided: a policy that
+//! changed meanwhile, or that was not there for some of the time; numbers of receives when the history's
+//! end is missing. No clock.
 
 use super::time;
 use crate::index::{Index, Span};
@@ -118,6 +118,8 @@ fn check_both(index: &Index, tally: &mut Tally, message: u32, source: &Leg, targ
     }
 }
 
+/// How often the source handed it out, as its count in the dead-letter queue tells; where nobody asked
+/// for counts, as it was seen.
 fn check_enough(
     index: &Index,
     tally: &mut Tally,
@@ -131,22 +133,35 @@ fn check_enough(
     let Some(arrived) = arrived else { return };
     let at = index.at(arrived);
     let during = Span { inv: row.entered.inv, ret: at.ret };
-    let Some((least, _)) = limits(index, home, during).filter(|_| index.whole()) else {
+    let Some((least, most)) = limits(index, home, during).filter(|_| index.whole()) else {
         tally.undecided();
         return;
     };
-    let seen = source.map_or(&[][..], |leg| &leg.deliveries);
-    let seen = seen.iter().filter(|it| index.at(**it).inv <= at.ret).count();
-    let lost = index.queues[home as usize].lost_receives_until(at.ret);
     tally.saw();
-    if seen + lost < least as usize {
-        tally.found(|| {
-            let what = format!(
-                "{} came to its dead-letter queue after {seen} receives, {lost} more may have had \
-                 it, and {least} are needed",
-                index.name_of(message)
-            );
-            index.finding_of(what, message, &[arrived], &[])
-        });
-    }
+    let unseen_in = |queue: u32| super::s08_count::unseen_in(index, queue, during) as usize;
+    let counts = target.deliveries.iter().map(|it| index.deliveries[*it as usize].count);
+    let (fewest, mostly) = match counts.filter(|count| *count > 0).min() {
+        Some(count) => {
+            // Some of them may have been in the dead-letter queue, unseen.
+            let before = count as usize - 1;
+            let by_task = super::s08_count::moved_by_receives(index, message);
+            let there = if by_task { before } else { unseen_in(target.queue) };
+            (before.saturating_sub(there), before)
+        }
+        None => {
+            let seen = source.map_or(&[][..], |leg| &leg.deliveries);
+            let seen = seen.iter().filter(|it| index.at(**it).inv <= at.ret).count();
+            (seen, seen + unseen_in(home))
+        }
+    };
+    let wrong = match () {
+        () if mostly < least as usize => format!("{mostly} at most, and {least} are needed"),
+        () if fewest > most as usize => format!("{fewest} at least, and {most} are allowed"),
+        () => return,
+    };
+    tally.found(|| {
+        let name = index.name_of(message);
+        let what = format!("{name} came to its dead-letter queue after so many receives: {wrong}");
+        index.finding_of(what, message, &[arrived], &[])
+    });
 }

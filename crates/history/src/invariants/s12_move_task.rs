@@ -2,13 +2,18 @@
 //! task gives a message a new id, so each id that was in a task's source makes at most one more
 //! id; and once the new one was delivered, the old one is not.
 //!
-//! Source: StartMessageMoveTask; at least once in SQS, exactly once where the move is one command.
-//! (Lost: S1.) Undecided: keys that were sent more than once, and,
-//! where that is promised no better (`fifo_moves_repeat`), those of FIFO queues in runs with faults. No clock.
+//! Source: StartMessageMoveTask; at least once in SQS, exactly once where the move is one command. Where
+//! messages of FIFO queues are moved by receiving and sending them (`fifo_moves_hide_us`), a fault in
+//! between leaves the old one, too: it may come once more, not before it has been hidden for so long, and
+//! as its receive count tells; and what a later task sends again is a duplicate for five minutes, less
+//! `e`. (Lost: S1.) Undecided: keys that were sent more than once, and what lies further apart.
 
 use super::time;
 use crate::index::{Index, Known};
 use crate::verdict::Tally;
+
+/// For which a repeated send is a duplicate.
+const INTERVAL_US: u64 = 5 * 60 * 1_000_000;
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
     if !index.graph.has_moves() {
@@ -29,17 +34,15 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         let attempts = attempts.filter(|it| index.attempts[**it as usize].outcome != Known::Fail);
         let sent = attempts.count();
         let in_source = messages.iter().filter(|it| was_in_source(index, **it)).count();
-        let fifo = |it: &u32| index.queues[index.messages[*it as usize].queue as usize].fifo;
-        let repeats = index.promises().fifo_moves_repeat && !index.faults.is_empty();
-        if sent != 1 || (repeats && messages.iter().any(fifo)) {
+        let once = sent == 1 || (sent > 1 && is_one(index, key));
+        if !once || far_apart(index, messages) {
             tally.undecided();
             continue;
         }
         tally.saw();
         let mut ids: Vec<u32> = messages.to_vec();
         ids.retain(|it| !index.deliveries_of_message.of(*it).is_empty());
-        let unseen = messages.len() - ids.len();
-        if ids.len() + unseen > sent + in_source {
+        if messages.len() > 1 + in_source {
             tally.found(|| {
                 let what = format!(
                     "{} has {} message ids, and only {in_source} of them were where a task could \
@@ -55,6 +58,32 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
         }
         check_order(index, tally, &mut ids);
     }
+}
+
+/// Whether sends of a key that are repeated under one deduplication id make one message.
+fn is_one(index: &Index, key: u32) -> bool {
+    let attempts = index.attempts_of_key.of(key).iter().map(|it| &index.attempts[*it as usize]);
+    let times = || attempts.clone().map(|it| it.at.inv);
+    let (first, last) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    last - first + index.bounds().clock_us < INTERVAL_US
+        && attempts.clone().all(|it| {
+            let queue = &index.queues[it.queue as usize];
+            queue.fifo && it.dedup != 0 && queue.clearings.is_empty()
+        })
+}
+
+fn is_fifo(index: &Index, message: u32) -> bool {
+    index.queues[index.messages[message as usize].queue as usize].fifo
+}
+
+/// A second task may have sent a message again when nobody knew of the first time any more.
+fn far_apart(index: &Index, messages: &[u32]) -> bool {
+    let by_receives = index.promises().fifo_moves_hide_us.is_some();
+    messages.iter().filter(|it| by_receives && is_fifo(index, **it)).any(|it| {
+        let from = index.messages[*it as usize].entered.inv;
+        let last = index.deliveries_of_message.of(*it).iter().map(|it| index.at(*it).ret).max();
+        last.unwrap_or(from).saturating_sub(from) + index.bounds().clock_us > INTERVAL_US
+    })
 }
 
 /// Whether a message may have been in a queue that a task took messages from.
@@ -79,7 +108,7 @@ fn check_order(index: &Index, tally: &mut Tally, ids: &mut [u32]) {
         let Some(&new) = deliveries.min_by_key(|it| index.at(**it).ret) else { continue };
         let old = index.deliveries_of_message.of(pair[0]).iter();
         let late = old.copied().find(|it| index.at(new).before(index.at(*it)));
-        if let Some(late) = late {
+        if let Some(late) = late.filter(|late| !may_come_again(index, pair[0], *late)) {
             tally.found(|| {
                 let what = format!(
                     "{} was delivered at {} as what it was before a task moved it, and at {} as \
@@ -93,4 +122,26 @@ fn check_order(index: &Index, tally: &mut Tally, ids: &mut [u32]) {
             return;
         }
     }
+}
+
+/// Whether a task that was interrupted may have left this message of a FIFO queue: it was hidden for long
+/// before, and received once more than clients saw.
+fn may_come_again(index: &Index, message: u32, late: u32) -> bool {
+    let Some(hidden) = index.promises().fifo_moves_hide_us else { return false };
+    let at = index.at(late);
+    let queue = index.queue_of(late);
+    if !index.queues[queue as usize].fifo || index.faults.iter().all(|it| it.from > at.ret) {
+        return false;
+    }
+    let e = index.bounds().clock_us;
+    let mut before: Option<u32> = None;
+    // Between which two of its deliveries may the task have had it?
+    index.deliveries_of_message.of(message).iter().any(|&delivery| {
+        let entered = index.messages[message as usize].entered.inv;
+        let since = before.map_or(entered, |it| index.at(it).inv);
+        let unseen = super::leaving::unseen(index, before, delivery).is_none_or(|it| it > 0);
+        let hidden = index.at(delivery).ret.saturating_add(e) >= since.saturating_add(hidden);
+        before = Some(delivery);
+        unseen && hidden && index.at(delivery).inv <= at.inv
+    })
 }

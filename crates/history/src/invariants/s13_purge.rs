@@ -37,7 +37,8 @@ pub(super) fn check_clearings(index: &Index, tally: &mut Tally, deletes_queue: b
             }
         };
         let cleared = clearings.iter().filter(wanted);
-        let mut cleared = cleared.filter(|it| there_by < it.at.inv && it.at.before(receive.at));
+        let mut cleared =
+            cleared.filter(|it| there_by < it.at.inv && it.over_at(receive.node) < receive.at.inv);
         let Some(clearing) = cleared.next() else { continue };
         tally.found(|| {
             let what = format!(

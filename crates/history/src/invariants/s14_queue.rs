@@ -1,26 +1,56 @@
 //! S14. Cases: a deletion of a queue (nothing that was in it comes out of a queue of that name); a
 //! queue whose creations and deletions must have an order that explains their answers; and each
-//! request that begins after a deletion and ends before the next creation, or the other way round.
+//! request that begins after a deletion and ends before the next creation (it finds no queue), or that
+//! finds none (it does not begin after a creation and end before the next deletion); and each use of a
+//! handle from before a deletion.
 //!
 //! Source: CreateQueue, DeleteQueue; a minute's grace in SQS, at once here, with
-//! `queue_slack_us` for other nodes to hear of it (`queue_slack_faulty_us` of a deletion in a fault,
-//! also for what S1, S13 and others make of it). Undecided: what overlaps a creation or deletion of
+//! `queue_slack_us` for other nodes to hear of it (a node that a fault is about hears later: see there).
+//! Undecided: what overlaps a creation or deletion of
 //! unknown outcome, and histories with too many of those to search. `e` is not used: nothing here
 //! is a timer.
 
-use crate::index::{Existence, Index, Known, NEVER, Probe, Queue, Span};
+use crate::index::{Clearing, Existence, Index, Known, NEVER, NONE, Probe, Queue, Span};
 use crate::linear::{Call, Linear, linearize};
 use crate::verdict::Tally;
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
     super::s13_purge::check_clearings(index, tally, true);
-    for (number, queue) in (0u32..).zip(&index.queues) {
-        if queue.existence.is_empty() {
-            continue;
+    let mut absences = Vec::with_capacity(index.queues.len());
+    for queue in &index.queues {
+        absences.push(absences_of(index, queue));
+        if !queue.existence.is_empty() {
+            check_order(index, tally, queue);
+            check_presence(index, tally, queue);
         }
-        check_order(index, tally, queue);
-        check_absence(index, tally, number, queue);
-        check_presence(index, tally, queue);
+    }
+    check_absence(index, tally, &absences);
+    check_handles(index, tally);
+}
+
+/// Handles of a queue are good for nothing in the next one of its name.
+fn check_handles(index: &Index, tally: &mut Tally) {
+    let between = |delivery: u32, queue: u32, node: u32, at: Span| {
+        let mut deletions = index.queues[queue as usize].clearings.iter().filter(|it| {
+            it.deletes_queue && index.at(delivery).ret < it.at.inv && it.over_at(node) < at.inv
+        });
+        (index.queue_of(delivery) == queue).then(|| deletions.next())?
+    };
+    for touch in index.touches.iter().filter(|it| it.delivery != NONE && it.outcome == Known::Ok) {
+        let deletion = between(touch.delivery, touch.queue, touch.node, touch.at);
+        if let Some(deletion) = deletion {
+            tally.found(|| {
+                let message = index.deliveries[touch.delivery as usize].message;
+                let name = &index.queues[touch.queue as usize].name;
+                let what = format!("a handle from before the deletion of {name} is accepted");
+                index.finding_of(what, message, &[touch.delivery], &[deletion.record, touch.record])
+            });
+        }
+    }
+    for refusal in &index.refusals {
+        let delivery = index.by_handle.get(&refusal.handle);
+        let deletion = delivery.and_then(|it| between(*it, refusal.queue, NONE, refusal.at));
+        tally.examined += u64::from(deletion.is_some());
     }
 }
 
@@ -101,9 +131,7 @@ fn certain(index: &Index, queue: &Queue, created: bool) -> Vec<(Span, u32)> {
             .map(|other| other.at.inv)
             .min()
             .unwrap_or(NEVER);
-        let late = !created && index.disturbed(it.at);
-        let slack = if late { bounds.queue_slack_faulty_us } else { bounds.queue_slack_us };
-        let from = it.at.ret.saturating_add(slack);
+        let from = it.at.ret.saturating_add(bounds.queue_slack_us);
         if from < undone {
             spans.push((Span { inv: from, ret: undone }, it.record));
         }
@@ -116,29 +144,63 @@ fn within(spans: &[(Span, u32)], at: Span) -> Option<u32> {
     found.map(|(_, record)| *record)
 }
 
-fn check_absence(index: &Index, tally: &mut Tally, number: u32, queue: &Queue) {
-    let absent = certain(index, queue, false);
-    if absent.is_empty() {
-        return;
+/// A time in which a queue was certainly not there.
+struct Absence<'a> {
+    during: Span,
+    record: u32,
+    /// For who may have heard of it later.
+    deletion: Option<&'a Clearing>,
+}
+
+impl Absence<'_> {
+    /// Whether a request through this node must have found no queue.
+    fn covers(&self, node: u32, at: Span) -> bool {
+        let known = self.deletion.map_or(0, |it| it.over_at(node)).max(self.during.inv);
+        known < at.inv && at.ret < self.during.ret
     }
-    let sends = index.attempts.iter().filter(|it| it.queue == number && it.outcome == Known::Ok);
-    let sends = sends.map(|it| (it.at, it.record));
-    let receives = index.receives.iter().filter(|it| it.queue == number);
-    let receives = receives.filter(|it| it.outcome == Known::Ok).map(|it| (it.at, it.record));
-    let touches = index.touches.iter().filter(|it| it.queue == number);
-    let touches = touches.filter(|it| it.outcome == Known::Ok).map(|it| (it.at, it.record));
-    let reads = queue.accesses.iter().filter(|it| !it.writes).map(|it| (it.at, it.record));
-    for (at, record) in sends.chain(receives).chain(touches).chain(reads) {
+}
+
+fn absences_of<'a>(index: &Index, queue: &'a Queue) -> Vec<Absence<'a>> {
+    let absence = |(during, record): (Span, u32)| Absence {
+        during,
+        record,
+        deletion: queue.clearings.iter().find(|it| it.record == record),
+    };
+    certain(index, queue, false).into_iter().map(absence).collect()
+}
+
+fn check_absence(index: &Index, tally: &mut Tally, absences: &[Vec<Absence<'_>>]) {
+    let mut check = |queue: u32, at: Span, record: u32, node: u32, worked: bool| {
+        let absence = absences[queue as usize].iter().find(|it| it.covers(node, at));
+        let Some(absence) = absence else { return };
         tally.saw();
-        if let Some(deletion) = within(&absent, at) {
-            contradiction(index, tally, queue, at, &[deletion, record], "works after its deletion");
+        if worked {
+            let (queue, records) = (&index.queues[queue as usize], [absence.record, record]);
+            contradiction(index, tally, queue, at, &records, "works after its deletion");
+        }
+    };
+    for it in index.attempts.iter().filter(|it| it.outcome == Known::Ok) {
+        check(it.queue, it.at, it.record, it.node, true);
+    }
+    for it in index.receives.iter().filter(|it| it.outcome == Known::Ok) {
+        check(it.queue, it.at, it.record, it.node, true);
+    }
+    for it in index.touches.iter().filter(|it| it.outcome == Known::Ok) {
+        check(it.queue, it.at, it.record, it.node, true);
+    }
+    for (number, queue) in (0u32..).zip(&index.queues) {
+        for it in queue.accesses.iter().filter(|it| !it.writes) {
+            check(number, it.at, it.record, it.node, true);
+        }
+        for it in queue.probes.iter().filter(|it| !it.there) {
+            check(number, it.at, it.record, it.node, false);
         }
     }
 }
 
 fn check_presence(index: &Index, tally: &mut Tally, queue: &Queue) {
     let there = certain(index, queue, true);
-    for Probe { record, at, there: seen } in &queue.probes {
+    for Probe { record, at, there: seen, .. } in &queue.probes {
         tally.saw();
         if let Some(creation) = within(&there, *at).filter(|_| !seen) {
             let records = [creation, *record];

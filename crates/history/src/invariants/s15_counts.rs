@@ -1,74 +1,80 @@
-//! S15. Case: an answer with all three approximate counts of a queue that no redrive policy or move
-//! task touches. Their sum must lie between what certainly was in the queue for all of the last
-//! `counts_us` and what may have been in it at some moment of them; where counts may leave something
-//! out, there is no least number with a fault in the request or not long before.
+//! S15. Case: an answer with all three approximate counts of a queue. Each of them, and their sum, must
+//! lie between what certainly was so (visible, in flight, delayed, in the queue) from `counts_us`
+//! before the request to its end, and what may have been at some moment of that. At rest, when nothing
+//! is unknown, the two are the same.
 //!
-//! Source: GetQueueAttributes; a minute's lag in SQS. Undecided: queues with redrive or moves, and
-//! everything after a purge of unknown outcome is only bounded from one side. `e` is in the
-//! retention.
+//! Source: GetQueueAttributes; a minute's lag in SQS. Undecided: histories whose end is missing, and the
+//! largest numbers where tasks move messages, whose next ids nobody need have seen. `e` shortens and
+//! lengthens leases and delays.
 
-use super::leaving;
-use super::time;
-use crate::index::{Access, Index, Known, NEVER, NONE};
+use super::hiding::{Setter, certain_lease, setters};
+use super::in_flight::{InFlight, in_flight};
+use super::spans::Spans;
+use super::{leaving, s09_delay, time, visible};
+use crate::index::{Access, Index, Known, NEVER, NONE, Span};
 use crate::verdict::Tally;
 
-const COUNTS: [&str; 3] = [
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-];
+const NAMES: [&str; 3] = ["", "NotVisible", "Delayed"];
 
-/// Ends of intervals in which messages were there, sorted.
+/// What of one queue there certainly was and may have been.
 #[derive(Default)]
-struct Ends {
-    from: Vec<u64>,
-    to: Vec<u64>,
+struct Contents {
+    certain: Spans,
+    possible: Spans,
+    visible: Spans,
+    delayed_certain: Spans,
+    delayed_possible: Spans,
+    in_flight: InFlight,
 }
 
-impl Ends {
-    fn add(&mut self, from: u64, to: u64) {
-        if from < to {
-            self.from.push(from);
-            self.to.push(to);
-        }
-    }
-
-    fn sort(&mut self) {
-        self.from.sort_unstable();
-        self.to.sort_unstable();
-    }
-
-    /// Intervals that began by one time, less those that ended by another.
-    fn between(&self, began_by: u64, ended_by: u64) -> usize {
-        let began = self.from.partition_point(|it| *it <= began_by);
-        began.saturating_sub(self.to.partition_point(|it| *it <= ended_by))
+impl Contents {
+    /// Least and most of visible, in flight, delayed and all of them.
+    fn bounds(&self, during: Span) -> [(usize, usize); 4] {
+        let most = self.possible.at_most(during);
+        let (flying, delayed) =
+            (self.in_flight.at_least(during), self.delayed_certain.at_least(during));
+        let visible = most.saturating_sub(flying + delayed);
+        [
+            (self.visible.at_least(during), visible),
+            (flying, self.in_flight.at_most(during)),
+            (delayed, self.delayed_possible.at_most(during)),
+            (self.certain.at_least(during), most),
+        ]
     }
 }
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
-    for (number, queue) in (0u32..).zip(&index.queues) {
-        let counted = queue.accesses.iter().filter_map(|it| Some((it, sum(it)?)));
-        let counted: Vec<_> = counted.collect();
-        if counted.is_empty() {
-            continue;
-        }
-        if !index.is_isolated(number) || !index.whole() {
-            tally.undecided += counted.len() as u64;
-            continue;
-        }
-        let (certain, possible) = presence(index, number);
-        for (access, sum) in counted {
-            let from = access.at.inv.saturating_sub(index.bounds().counts_us);
-            let least = certain.between(from, access.at.ret);
-            let most = possible.between(access.at.ret, from.saturating_sub(1));
-            tally.saw();
-            if (least..=most).contains(&sum) {
+    let counted =
+        |queue: &crate::index::Queue| queue.accesses.iter().any(|it| counts(it).is_some());
+    let asked: Vec<bool> = index.queues.iter().map(counted).collect();
+    if !asked.contains(&true) {
+        return;
+    }
+    let contents = contents(index, &asked);
+    for ((number, queue), contents) in (0u32..).zip(&index.queues).zip(contents) {
+        let moved = index.graph.touches_moves(number);
+        for access in &queue.accesses {
+            let Some(counts) = counts(access) else { continue };
+            if !index.whole() {
+                tally.undecided();
                 continue;
             }
+            tally.saw();
+            let from = access.at.inv.saturating_sub(index.bounds().counts_us);
+            let bounds = contents.bounds(Span { inv: from, ret: access.at.ret });
+            let within = |place: usize, count: usize| {
+                let (least, most) = bounds[place];
+                least <= count && (count <= most || moved)
+            };
+            let all = [counts[0], counts[1], counts[2], counts.iter().sum()];
+            let Some(wrong) = (0..4).find(|place| !within(*place, all[*place])) else { continue };
             tally.found(|| {
+                let name = ["visible", "in flight", "delayed", "in the queue"][wrong];
+                let (least, most) = bounds[wrong];
                 let what = format!(
-                    "{} counts {sum} messages at {}, and there were {least} to {most}",
+                    "{} counts {} {name} at {}, and there were {least} to {most}",
                     queue.name,
+                    all[wrong],
                     time(access.at.ret)
                 );
                 let mut finding = index.finding(what, access.at.inv);
@@ -80,37 +86,98 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
     }
 }
 
-fn sum(access: &Access) -> Option<usize> {
+fn counts(access: &Access) -> Option<[usize; 3]> {
     if access.writes {
         return None;
     }
-    let count = |name: &&str| access.attributes.get(*name)?.parse::<usize>().ok();
-    COUNTS.iter().map(count).sum()
+    let count = |name: &str| {
+        let name = format!("ApproximateNumberOfMessages{name}");
+        access.attributes.get(&name)?.parse::<usize>().ok()
+    };
+    Some([count(NAMES[0])?, count(NAMES[1])?, count(NAMES[2])?])
 }
 
-/// When messages certainly were in a queue, and when they may have been.
-fn presence(index: &Index, queue: u32) -> (Ends, Ends) {
-    let (mut certain, mut possible) = (Ends::default(), Ends::default());
+fn contents(index: &Index, asked: &[bool]) -> Vec<Contents> {
+    let mut all: Vec<Contents> = (0u32..)
+        .zip(asked)
+        .map(|(queue, asked)| match asked {
+            true => Contents { in_flight: in_flight(index, queue), ..Contents::default() },
+            false => Contents::default(),
+        })
+        .collect();
     let mut explained = vec![false; index.keys.len()];
+    let mut found = Vec::new();
     for message in 0..index.messages.len() as u32 {
         let row = &index.messages[message as usize];
-        if row.queue != queue {
-            continue;
-        }
-        let gone = leaving::earliest(index, message, queue, row.entered.inv);
-        certain.add(row.entered.ret, gone);
-        possible.add(row.entered.inv, leaving::latest(index, message, queue));
+        setters(index, message, &mut found);
+        at_home(index, message, &mut all[row.queue as usize]);
+        elsewhere(index, message, &found, &mut all);
         if !row.acknowledged && row.key != NONE {
             explained[row.key as usize] = true;
         }
     }
-    for attempt in index.attempts.iter().filter(|it| it.queue == queue) {
+    for attempt in index.attempts.iter().filter(|it| it.outcome == Known::Info) {
         let seen = attempt.key != NONE && explained[attempt.key as usize];
-        if attempt.outcome == Known::Info && !seen {
-            possible.add(attempt.at.inv, NEVER);
+        if !seen && !index.came_out(attempt.queue) {
+            let contents = &mut all[attempt.queue as usize];
+            contents.possible.add(attempt.at.inv, NEVER);
+            contents.delayed_possible.add(attempt.at.inv, NEVER);
         }
     }
-    certain.sort();
-    possible.sort();
-    (certain, possible)
+    visible::pieces(index, |queue, _, span| all[queue as usize].visible.add(span.inv, span.ret));
+    for contents in &mut all {
+        contents.certain.sort();
+        contents.possible.sort();
+        contents.visible.sort();
+        contents.delayed_certain.sort();
+        contents.delayed_possible.sort();
+    }
+    all
+}
+
+/// In the queue that it was sent to.
+fn at_home(index: &Index, message: u32, contents: &mut Contents) {
+    let row = &index.messages[message as usize];
+    let gone = leaving::earliest(index, message, row.queue, row.entered.inv);
+    contents.certain.add(row.entered.ret, gone);
+    contents.possible.add(row.entered.inv, leaving::latest(index, message, row.queue));
+    if row.entered.ret == NEVER {
+        return;
+    }
+    let e = index.bounds().clock_us;
+    let (shortest, longest) = s09_delay::range(index, message, row.entered.ret);
+    if longest == 0 {
+        return;
+    }
+    let certain = row.entered.inv.saturating_add(shortest).saturating_sub(e);
+    contents.delayed_certain.add(row.entered.ret, certain.min(gone));
+    let possible = row.entered.ret.saturating_add(longest).saturating_add(e);
+    contents.delayed_possible.add(row.entered.inv, possible);
+}
+
+/// In the dead-letter queues that it may have come to.
+fn elsewhere(index: &Index, message: u32, found: &[Setter], all: &mut [Contents]) {
+    let home = index.messages[message as usize].queue;
+    for target in index.graph.targets(home).filter(|it| *it != home) {
+        let there = index.deliveries_of_message.of(message).iter();
+        let first =
+            there.filter(|it| index.queue_of(**it) == target).min_by_key(|it| index.at(**it).ret);
+        let arrives = leaving::redriven(index, message, home);
+        let contents = &mut all[target as usize];
+        match first {
+            Some(&first) => {
+                let at = index.at(first);
+                let gone = leaving::earliest(index, message, target, at.inv);
+                // It was leased there, whatever else is known.
+                let own = found.iter().find(|it| it.is_delivery && it.delivery == first);
+                let lease = own.and_then(|own| certain_lease(index, message, found, own));
+                let held =
+                    lease.map_or(0, |lease| lease.ret.saturating_sub(index.bounds().clock_us));
+                contents.certain.add(at.ret, gone.max(held));
+                contents.possible.add(arrives.min(at.inv), leaving::latest(index, message, target));
+            }
+            None if arrives != NEVER => contents.possible.add(arrives, NEVER),
+            None => {}
+        }
+    }
 }

@@ -103,6 +103,8 @@ impl Client {
                     wait_ms: Some(if self.waits && dice.percent(50) { 2_000 } else { 0 }),
                     visibility_ms: dice.percent(60).then(|| dice.between(400, 3_000)),
                     attempt: attempt.clone(),
+                    lost: false,
+                    unheard: Vec::new(),
                     result: pending(),
                 })
             }

@@ -42,7 +42,7 @@ impl Service {
         let mut queue = self.queues.remove(&op.queue).unwrap();
         let room = self.limit.saturating_sub(in_flight).max(1);
         let max = (op.max as usize + usize::from(self.strikes(Bug::TooMany, 50)) * 2).min(room);
-        let chosen = self.choose(&op.queue, &mut queue, max);
+        let chosen = self.choose(&op.queue, &mut queue, max, short);
         let mut delivered = Vec::new();
         for at in &chosen {
             let stuck = self.strikes(Bug::CountStands, 30);
@@ -94,7 +94,7 @@ impl Service {
     }
 
     /// Places of what can be handed out; what was received too often is moved away.
-    fn choose(&mut self, name: &str, queue: &mut Queue, max: usize) -> Vec<usize> {
+    fn choose(&mut self, name: &str, queue: &mut Queue, max: usize, short: bool) -> Vec<usize> {
         let (now, fifo) = (self.now, queue.fifo);
         if self.bug != Some(Bug::RetentionIgnored) {
             let retention = queue.retention_us;
@@ -105,11 +105,15 @@ impl Service {
         let mut dead = Vec::new();
         let unlocked = self.strikes(Bug::GroupUnlocked, 50);
         let skips = self.strikes(Bug::Skips, 30);
+        let forgotten = short && self.strikes(Bug::ShardForgotten, 100);
         for at in 0..queue.messages.len() {
             if chosen.len() == max {
                 break;
             }
             let message = &queue.messages[at];
+            if forgotten && message.seq % 3 == 1 {
+                continue;
+            }
             if fifo && blocked.contains(&message.group) {
                 continue;
             }
@@ -190,7 +194,7 @@ impl Service {
         Delivered {
             content: Some(content),
             message_id: message.id.clone(),
-            handle: format!("{name}|{}|{count}", message.id),
+            handle: format!("{name}|{}|{count}|{}", message.id, queue.life),
             wrong_digests,
             receive_count: Some(message.count),
             sent_ms: Some(if restamped { self.ms() + 5 } else { message.sent_ms }),

@@ -49,6 +49,7 @@ pub enum Bug {
     MovedAndKept,
     LostInMove,
     MovedTwice,
+    FifoMovedTwice,
     PurgeKeeps,
     OldMessagesInNewQueue,
     WorksAfterDeletion,
@@ -71,4 +72,15 @@ pub enum Bug {
     LateDelete,
     DeadLettersTurned,
     NeverRecovers,
+    RecoversLate,
+    /// A receive hides messages that it does not bring, and does not say so.
+    LossNotSaid,
+    /// A lease is taken for a message that can be received.
+    CountedTwice,
+    IdsOutlivePurge,
+    IdsOutliveDeletion,
+    OldHandleInNewQueue,
+    RefusedInTime,
+    /// Short polls see all but one shard.
+    ShardForgotten,
 }

@@ -11,6 +11,8 @@ use super::dice::Dice;
 pub const WALL_ZERO_MS: u64 = 1_700_000_000_000;
 pub(super) const NO_QUEUE: &str = "AWS.SimpleQueueService.NonExistentQueue";
 pub(super) const INTERVAL_US: u64 = 300_000_000;
+/// How long a message of a FIFO queue is hidden while a task moves it.
+pub const MOVE_HIDES_US: u64 = 4_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Msg {
@@ -32,6 +34,8 @@ pub struct Msg {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     pub(super) there: bool,
+    /// Counts its creations.
+    pub(super) life: u64,
     pub(super) fifo: bool,
     pub(super) visibility_us: u64,
     pub(super) delay_us: u64,
@@ -52,6 +56,10 @@ pub struct Service {
     pub bug: Option<Bug>,
     pub fired: u32,
     pub limit: usize,
+    /// Chance in percent that a receive hides more than it brings.
+    pub lost: u64,
+    /// A fault is there.
+    pub fault: bool,
     pub(super) dice: Dice,
     pub(super) queues: BTreeMap<String, Queue>,
     pub(super) next: u64,
@@ -62,9 +70,9 @@ pub(super) fn fail<T>(code: &str) -> Outcome<T> {
 }
 
 impl Service {
-    pub fn new(seed: u64, bug: Option<Bug>, limit: usize) -> Self {
+    pub fn new(seed: u64, bug: Option<Bug>, limit: usize, lost: u64) -> Self {
         let (queues, dice) = (BTreeMap::new(), Dice::new(seed));
-        Self { now: 0, bug, fired: 0, limit, dice, queues, next: 1 }
+        Self { now: 0, bug, fired: 0, limit, lost, fault: false, dice, queues, next: 1 }
     }
 
     /// Whether the fault shows now.
@@ -91,7 +99,10 @@ impl Service {
     pub fn serve(&mut self, op: &mut Op) {
         match op {
             Op::Send(op) => self.send(op),
-            Op::Receive(op) => op.result = self.receive(op),
+            Op::Receive(op) => {
+                op.result = self.receive(op);
+                self.lose_some(op);
+            }
             Op::Delete(op) => {
                 for entry in &mut op.entries {
                     entry.result = self.delete(&op.queue, &entry.handle);
@@ -114,6 +125,20 @@ impl Service {
         }
     }
 
+    /// An answer inside the service was lost: what it would have brought stays hidden.
+    fn lose_some(&mut self, op: &mut Receive) {
+        let Outcome::Ok(delivered) = &mut op.result else { return };
+        if delivered.is_empty() {
+            return;
+        }
+        if self.strikes(Bug::LossNotSaid, 20) {
+            delivered.pop();
+        } else if self.dice.percent(self.lost) {
+            delivered.pop();
+            op.lost = true;
+        }
+    }
+
     pub(super) fn is_there(&mut self, queue: &str) -> bool {
         let there = self.queues.get(queue).is_some_and(|it| it.there);
         there || (self.queues.contains_key(queue) && self.strikes(Bug::WorksAfterDeletion, 100))
@@ -125,10 +150,14 @@ impl Service {
             return if same { Outcome::Ok(()) } else { fail("QueueAlreadyExists") };
         }
         let keep = self.strikes(Bug::OldMessagesInNewQueue, 100);
+        let keep_ids = self.strikes(Bug::IdsOutliveDeletion, 100);
         let queue = self.queues.entry(name.to_owned()).or_default();
         let messages = if keep { std::mem::take(&mut queue.messages) } else { Vec::new() };
+        let dedup = if keep_ids { std::mem::take(&mut queue.dedup) } else { HashMap::new() };
         *queue = Queue {
             there: true,
+            life: queue.life + 1,
+            dedup,
             fifo: name.ends_with(".fifo"),
             visibility_us: 30_000_000,
             retention_us: 345_600_000_000,
@@ -169,15 +198,20 @@ impl Service {
         }
         let stale = self.strikes(Bug::StaleAttributes, 50);
         let leak = self.strikes(Bug::CounterLeak, 50);
+        let twice = self.strikes(Bug::CountedTwice, 50);
         let (now, queue) = (self.now, &self.queues[name]);
         let mut attributes = if stale { queue.before.clone() } else { queue.attributes.clone() };
         let messages = queue.messages.iter().filter(|it| now < it.sent_us + queue.retention_us);
         let visible = messages.clone().filter(|it| it.visible_us <= now).count();
-        let hidden = messages.count() - visible;
+        let hidden = messages.filter(|it| it.visible_us > now);
+        let received = |it: &&Msg| it.count > it.count_before;
+        let flying = hidden.clone().filter(received).count();
+        let delayed = hidden.count() - flying;
         let visible = if leak { visible + 50 } else { visible };
-        attributes.insert("ApproximateNumberOfMessages".to_owned(), visible.to_string());
-        attributes.insert("ApproximateNumberOfMessagesNotVisible".to_owned(), hidden.to_string());
-        attributes.insert("ApproximateNumberOfMessagesDelayed".to_owned(), "0".to_owned());
+        let (visible, flying) = if twice { (visible + flying, 0) } else { (visible, flying) };
+        for (name, count) in [("", visible), ("NotVisible", flying), ("Delayed", delayed)] {
+            attributes.insert(format!("ApproximateNumberOfMessages{name}"), count.to_string());
+        }
         Outcome::Ok(attributes)
     }
 
@@ -189,9 +223,15 @@ impl Service {
             true => self.bug == Some(Bug::OldMessagesInNewQueue),
             false => self.strikes(Bug::PurgeKeeps, 100),
         };
+        let keep_ids = match deletes {
+            true => self.bug == Some(Bug::IdsOutliveDeletion),
+            false => self.strikes(Bug::IdsOutlivePurge, 100),
+        };
         let queue = self.queues.get_mut(name).unwrap();
         queue.there = !deletes;
-        queue.dedup.clear();
+        if !keep_ids {
+            queue.dedup.clear();
+        }
         queue.attempts.clear();
         if !keep {
             queue.messages.clear();
@@ -272,9 +312,13 @@ impl Service {
     }
 
     /// The message of a handle, if it is in this queue, and the receive's number.
-    fn find(&self, name: &str, handle: &str) -> Result<Option<(usize, u32)>, &'static str> {
+    fn find(&mut self, name: &str, handle: &str) -> Result<Option<(usize, u32)>, &'static str> {
         let parts: Vec<&str> = handle.split('|').collect();
         if parts[0] != name && self.bug != Some(Bug::ForeignHandle) {
+            return Err("ReceiptHandleIsInvalid");
+        }
+        let old = parts[3] != self.queues[name].life.to_string();
+        if old && parts[0] == name && !self.strikes(Bug::OldHandleInNewQueue, 100) {
             return Err("ReceiptHandleIsInvalid");
         }
         let messages = &self.queues[name].messages;
@@ -295,6 +339,9 @@ impl Service {
         let (now, newest) = (self.now, message.count == found.1);
         let expired = self.queues[name].fifo && (!newest || message.visible_us <= now);
         if expired && !self.strikes(Bug::LateDelete, 100) {
+            return fail("InvalidParameterValue");
+        }
+        if self.queues[name].fifo && !expired && self.strikes(Bug::RefusedInTime, 10) {
             return fail("InvalidParameterValue");
         }
         let ignored = match newest {
@@ -331,32 +378,64 @@ impl Service {
     }
 
     fn start_move(&mut self, op: &StartMove) -> Outcome<String> {
-        let queue = self.queues.get_mut(&op.source).unwrap();
         let now = self.now;
-        let (moved, kept): (Vec<Msg>, Vec<Msg>) =
-            queue.messages.drain(..).partition(|it| it.visible_us <= now);
+        let fifo = op.source.ends_with(".fifo");
+        let queue = self.queues.get_mut(&op.source).unwrap();
+        let mut kept = Vec::new();
+        let mut blocked: Vec<Option<String>> = Vec::new();
+        let mut moved = Vec::new();
+        for message in std::mem::take(&mut queue.messages) {
+            let waits = fifo && blocked.contains(&message.group);
+            if message.visible_us > now || waits {
+                blocked.push(message.group.clone());
+                kept.push(message);
+            } else {
+                moved.push(message);
+            }
+        }
         queue.messages = kept;
-        for message in moved {
-            let source = message.source.clone().expect("only dead letters are in it");
-            let to = op.destination.clone().unwrap_or(source);
-            let copies = 1 + u32::from(self.strikes(Bug::MovedTwice, 50));
-            for _ in 0..copies {
-                let number = self.name();
-                let sent_ms = self.ms();
-                let message = Msg {
-                    id: format!("00000000-0000-4000-8000-{number:012x}"),
-                    seq: 1_000_000 + number,
-                    sent_us: now,
-                    sent_ms,
-                    count: 0,
-                    count_before: 0,
-                    source: None,
-                    ..message.clone()
-                };
-                self.queues.get_mut(&to).unwrap().messages.push(message);
+        for mut message in moved {
+            self.move_one(op, &message);
+            // Received and sent, and then the task ended.
+            if fifo && self.fault && self.dice.percent(50) {
+                message.visible_us = now + MOVE_HIDES_US;
+                message.count += 1;
+                message.revision += 1;
+                let queue = self.queues.get_mut(&op.source).unwrap();
+                queue.messages.push(message);
+                queue.messages.sort_by_key(|it| it.seq);
             }
         }
         Outcome::Ok("task".to_owned())
+    }
+
+    fn move_one(&mut self, op: &StartMove, message: &Msg) {
+        let source = message.source.clone().expect("only dead letters are in it");
+        let to = op.destination.clone().unwrap_or(source);
+        let fifo = to.ends_with(".fifo");
+        let key = format!("move {}", message.id);
+        let known = fifo && self.queues[&to].dedup.contains_key(&key);
+        let bug = if fifo { Bug::FifoMovedTwice } else { Bug::MovedTwice };
+        let copies = u64::from(!known) + u64::from(self.strikes(bug, 50));
+        for _ in 0..copies {
+            let (number, now, sent_ms) = (self.name(), self.now, self.ms());
+            let (id, seq) = (format!("00000000-0000-4000-8000-{number:012x}"), 1_000_000 + number);
+            let queue = self.queues.get_mut(&to).unwrap();
+            if fifo {
+                queue.dedup.insert(key.clone(), (id.clone(), seq, now));
+            }
+            queue.messages.push(Msg {
+                id,
+                seq,
+                sent_us: now,
+                sent_ms,
+                visible_us: now,
+                count: 0,
+                count_before: 0,
+                source: None,
+                ..message.clone()
+            });
+        }
     }
 }
 

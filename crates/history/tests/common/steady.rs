@@ -52,6 +52,8 @@ fn life(number: u64, digests: Digests, mut emit: impl FnMut(Record)) {
             wait_ms: Some(20_000),
             visibility_ms: Some(LEASE_MS),
             attempt: None,
+            lost: false,
+            unheard: Vec::new(),
             result: Outcome::Ok(vec![delivered]),
         };
         emit(record(100 + key.writer, at, 2_000, Op::Receive(asked)));

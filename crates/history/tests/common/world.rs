@@ -9,12 +9,14 @@ use flotilla_history::{Bounds, Header, Op, Options, Outcome, Promises, Record};
 use super::Bug;
 use super::client::{Client, Role, on_queue, pending};
 use super::dice::Dice;
-use super::service::{Service, WALL_ZERO_MS};
+use super::service::{MOVE_HIDES_US, Service, WALL_ZERO_MS};
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 /// A long poll looks again after this.
 const LOOK_US: u64 = 5 * MS;
+/// Everything works again so soon after a fault.
+const LIVENESS_US: u64 = 2 * SECOND;
 
 /// What a world is like.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Plan {
     /// Chances in percent that an answer is lost, and that a request is refused.
     pub info: u64,
     pub fail: u64,
+    /// Chance in percent that a receive hides messages that it does not bring, and says so.
+    pub lost: u64,
     pub redrive: bool,
     pub moves: bool,
     pub retention_s: u64,
@@ -42,6 +46,7 @@ impl Plan {
             seconds: 20,
             info: 8,
             fail: 3,
+            lost: 3,
             redrive: true,
             moves: true,
             retention_s: 345_600,
@@ -74,7 +79,10 @@ pub struct World {
     pub header: Header,
     pub records: Vec<Record>,
     pub fired: u32,
-    healed: bool,
+    /// The fault that is there, and when one was healed last.
+    fault: bool,
+    healed: Option<u64>,
+    heals: u32,
     plan: Plan,
     dice: Dice,
     service: Service,
@@ -90,18 +98,22 @@ impl World {
     pub fn run(plan: Plan) -> Self {
         let promises = Promises {
             short_polls_for_all: Some(2),
+            fifo_moves_hide_us: Some(MOVE_HIDES_US),
             in_flight_max: Some(plan.limit as u64),
             ..Promises::default()
         };
-        let options = Options { bounds: Bounds::exact(), promises, ..Options::default() };
+        let bounds = Bounds { liveness_us: LIVENESS_US, counts_us: 0, ..Bounds::exact() };
+        let options = Options { bounds, promises, ..Options::default() };
         let header = Header { wall_zero_ms: Some(WALL_ZERO_MS), options, ..Header::default() };
-        let service = Service::new(plan.seed, plan.bug, plan.limit);
+        let service = Service::new(plan.seed, plan.bug, plan.limit, plan.lost);
         let dice = Dice::new(plan.seed.wrapping_mul(31));
         let mut world = Self {
             header,
             records: Vec::new(),
             fired: 0,
-            healed: false,
+            fault: false,
+            healed: None,
+            heals: 0,
             plan,
             dice,
             service,
@@ -155,6 +167,7 @@ impl World {
             "lines.fifo",
             "lines-dead.fifo",
             "steps.fifo",
+            "turns.fifo",
         ];
         for queue in names {
             let attributes = self.attributes(queue);
@@ -165,7 +178,8 @@ impl World {
     }
 
     fn add_clients(&mut self) {
-        for queue in ["orders", "plain", "tidy", "temp", "lines.fifo", "steps.fifo"] {
+        let fifo = ["lines.fifo", "steps.fifo", "turns.fifo"];
+        for queue in ["orders", "plain", "tidy", "temp"].into_iter().chain(fifo) {
             for _ in 0..2 {
                 let role = Role::Producer { last: None, dedups: Vec::new() };
                 self.add_client(queue, role, 400 * MS, true);
@@ -178,10 +192,13 @@ impl World {
         self.add_consumer("lines-dead.fifo", 400 * MS, true);
         self.add_client("tidy", Role::Purger, 5 * SECOND, false);
         self.add_client("temp", Role::Recreator, 2 * SECOND, false);
+        self.add_client("turns.fifo", Role::Purger, 5 * SECOND, false);
+        self.add_client("turns.fifo", Role::Recreator, 3 * SECOND, false);
         self.add_client("plain", Role::Reader, 600 * MS, false);
         self.add_client("plain", Role::Stranger { handles: Vec::new() }, SECOND, false);
         if self.plan.moves && self.plan.redrive {
             self.add_client("orders-dead", Role::Mover, 4 * SECOND, false);
+            self.add_client("lines-dead.fifo", Role::Mover, 3 * SECOND, false);
         }
     }
 
@@ -208,15 +225,19 @@ impl World {
 
     fn run_events(&mut self) {
         let end = self.now + self.plan.seconds * SECOND;
-        let fault = Fault { name: "kill".to_owned(), nodes: vec![2], phase: FaultPhase::Fired };
-        let mut faults = vec![(end, FaultPhase::Healed), (end / 4 * 3, FaultPhase::Fired)];
-        faults[0].0 = end / 4 * 3 + (end / 20).min(3 * SECOND);
+        // At a quarter, and at three quarters: a node is gone, comes back, and is well again.
+        let mut phases: Vec<(u64, FaultPhase)> = Vec::new();
+        for from in [end / 4, end / 4 * 3] {
+            let healed = from + (end / 20).min(3 * SECOND);
+            phases.push((from, FaultPhase::Fired));
+            phases.push((healed, FaultPhase::Healed));
+            phases.push((healed + 200 * MS, FaultPhase::Ready));
+        }
+        phases.reverse();
         while let Some(Reverse((at, event))) = self.events.pop() {
             self.now = at;
-            if let Some((_, phase)) = faults.pop_if(|fault| fault.0 <= at) {
-                self.healed = phase == FaultPhase::Healed;
-                let op = Op::Fault(Fault { phase, ..fault.clone() });
-                self.record(0, 0, at, at, op);
+            while let Some((_, phase)) = phases.pop_if(|phase| phase.0 <= at) {
+                self.enter(phase);
             }
             match self.table[event] {
                 Event::Wake(client) if at < end => self.wake(client),
@@ -228,6 +249,17 @@ impl World {
         }
     }
 
+    fn enter(&mut self, phase: FaultPhase) {
+        self.fault = phase == FaultPhase::Fired;
+        self.service.fault = self.fault;
+        if phase == FaultPhase::Healed {
+            self.healed = Some(self.now);
+            self.heals += 1;
+        }
+        let op = Op::Fault(Fault { name: "kill".to_owned(), nodes: vec![2], phase });
+        self.record(0, 0, self.now, self.now, op);
+    }
+
     fn wake(&mut self, client: usize) {
         let inv = self.now;
         let node = self.clients[client].node;
@@ -236,10 +268,16 @@ impl World {
             Op::Receive(receive) => inv + receive.wait_ms.unwrap_or(0) * MS,
             _ => inv,
         };
-        let stuck = self.plan.bug == Some(Bug::NeverRecovers) && self.healed && node == 2;
+        let stuck = node == 2
+            && match self.plan.bug {
+                Some(Bug::NeverRecovers) => self.heals > 1,
+                Some(Bug::RecoversLate) => self.heals == 1 && !self.fault,
+                _ => false,
+            };
         self.fired += u32::from(stuck);
         // What fails although everything is healed would be a finding.
-        let lost = stuck || (!self.healed && self.dice.percent(self.plan.info));
+        let recovers = self.healed.is_some_and(|healed| inv < healed + LIVENESS_US);
+        let lost = stuck || (!recovers && self.dice.percent(self.plan.info));
         let number = self.pending.len();
         let effect = inv + self.dice.between(200, 5 * MS);
         if self.dice.percent(self.plan.fail) && !stuck {
@@ -275,17 +313,25 @@ impl World {
         self.service.now = self.now;
         let mut op = self.pending[number].op.clone();
         self.service.serve(&mut op);
-        let pending = &mut self.pending[number];
-        if pending.lost {
+        let row = &mut self.pending[number];
+        if row.lost {
             return;
         }
+        // What an earlier look hid is still hidden.
+        if let (Op::Receive(before), Op::Receive(now)) = (&mut row.op, &mut op) {
+            before.lost |= now.lost;
+            now.lost = before.lost;
+            if now.lost && matches!(now.result, Outcome::Fail(_)) {
+                now.result = pending();
+            }
+        }
         let empty = matches!(&op, Op::Receive(it) if matches!(&it.result, Outcome::Ok(it) if it.is_empty()));
-        if empty && self.now < pending.until {
+        if empty && self.now < row.until {
             return self.at(self.now + LOOK_US, Event::Effect(number));
         }
-        pending.op = op;
-        pending.done = true;
-        let waited = self.now - pending.inv > SECOND;
+        row.op = op;
+        row.done = true;
+        let waited = self.now - row.inv > SECOND;
         let mut back = self.now + self.dice.between(200, 5 * MS);
         if waited && self.service.strikes(Bug::PollTooLong, 100) {
             back += 20 * SECOND;
@@ -319,7 +365,8 @@ impl World {
     }
 
     fn record(&mut self, process: u32, node: u32, invoked_us: u64, returned_us: u64, op: Op) {
-        let (status, request_id) = (None, None);
+        // Of refusals all are the client's own fault.
+        let (status, request_id) = (Some(400), None);
         self.records.push(Record {
             process,
             node,
@@ -343,10 +390,11 @@ impl World {
 
     fn drain(&mut self) {
         self.now += 30 * SECOND;
+        self.service.lost = 0;
         let now = self.now;
         self.record(0, 0, now, now, Op::Mark(Mark::DrainBegan));
         // A queue before that of its dead letters.
-        let queues = ["orders", "plain", "tidy", "temp", "lines.fifo", "steps.fifo"];
+        let queues = ["orders", "plain", "tidy", "temp", "lines.fifo", "steps.fifo", "turns.fifo"];
         for queue in queues.into_iter().chain(["orders-dead", "lines-dead.fifo"]) {
             self.drain_queue(queue);
         }
@@ -363,6 +411,8 @@ impl World {
                 wait_ms: Some(0),
                 visibility_ms: None,
                 attempt: None,
+                lost: false,
+                unheard: Vec::new(),
                 result: pending(),
             };
             let Op::Receive(receive) = self.at_once(900, Op::Receive(receive)) else { return };

@@ -59,8 +59,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> Struck
         nemesis.book.fault(name, &nodes, FaultPhase::Fired, from_us);
     }
     nodes.iter().for_each(|id| bring_back(nemesis.fleet, *id));
-    nemesis.fleet.ready().await;
-    nemesis.book.fault(name, &nodes, FaultPhase::Healed, nemesis.book.now_us());
+    nemesis.well_again(name, &nodes).await;
     match struck {
         Ok(()) => Struck::Installed,
         Err(why) => Struck::Indeterminate(format!("nodes {nodes:?}: {why}")),

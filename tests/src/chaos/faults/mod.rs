@@ -46,6 +46,8 @@ use crate::links::Break;
 use crate::{Fleet, PATIENCE};
 
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// More than what a cluster may take to recover, and the shortest time that judges count as calm.
+const LONG_CALM: Duration = Duration::from_secs(12);
 
 /// What became of a fault that was to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,11 +149,15 @@ impl Nemesis<'_> {
         self.hold(hold).await;
     }
 
-    /// Writes down that a fault is gone. A node that is started again is one that can serve.
+    /// Writes down that a fault is undone, and when every node can serve again.
     pub(in crate::chaos) async fn healed(&mut self, kind: FaultKind, nodes: &[u64]) {
+        self.well_again(kind.name(), nodes).await;
+    }
+
+    async fn well_again(&mut self, name: &str, nodes: &[u64]) {
+        self.book.fault(name, nodes, FaultPhase::Healed, self.book.now_us());
         self.fleet.ready().await;
-        let now_us = self.book.now_us();
-        self.book.fault(kind.name(), nodes, FaultPhase::Healed, now_us);
+        self.book.fault(name, nodes, FaultPhase::Ready, self.book.now_us());
     }
 
     pub(in crate::chaos) async fn hold(&self, at_least: Duration) {
@@ -167,5 +173,11 @@ impl Nemesis<'_> {
     pub(super) async fn calm(&mut self) {
         self.fleet.whole().await;
         self.hold(self.hold / 2).await;
+    }
+
+    /// The same for so long that everything must work again, through every node, and does for a while.
+    pub(super) async fn long_calm(&mut self) {
+        self.fleet.whole().await;
+        self.hold(LONG_CALM).await;
     }
 }

@@ -25,8 +25,9 @@ fn plan(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> (Vec<u64>, Vec<Way>) {
             (few.to_vec(), between(few, many))
         }
         FaultKind::Bridge => {
+            // Each half is cut off from something.
             let half = ids.len() / 2;
-            (ids[half..=half].to_vec(), between(&ids[..half], &ids[half + 1..]))
+            (ids.clone(), between(&ids[..half], &ids[half + 1..]))
         }
         FaultKind::Ring => (ids.clone(), ring(&ids)),
         _ => (ids[..1].to_vec(), between(&ids[..1], &ids[1..])),
