@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_probe::point::Stage;
 use flotilla_probe::{Point, Sight};
+use flotilla_tests::Fleet;
 use flotilla_tests::chaos::{FaultKind, Ground, Plan, Totals, found, run};
-use flotilla_tests::{Fleet, Settings};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -59,7 +59,9 @@ async fn crash_all(points: &[Point], seed: u64) -> Result<bool, String> {
     let dir = setting("FLOTILLA_CHAOS_DIR")
         .map_or_else(|| std::env::temp_dir().join("flotilla-chaos"), PathBuf::from);
     let begin = Instant::now();
-    let mut fleet = Fleet::start_with(3, &Settings::lines(LINES)).await;
+    let mut settings = FaultKind::settings(&[], Ground::Loopback);
+    settings.lines.push_str(LINES);
+    let mut fleet = Fleet::start_with(3, &settings).await;
     let founds = |point: &Point| matches!(point.stage(), Stage::Formation | Stage::Founder);
     let (at_first, later): (Vec<_>, Vec<_>) = points.iter().copied().partition(founds);
     for point in &at_first {

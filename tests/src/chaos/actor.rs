@@ -14,10 +14,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::chaos::answer::{self, Draft};
+use crate::chaos::answer::{self, Applied, Draft};
 use crate::chaos::book::Book;
 use crate::chaos::queues::Place;
-use crate::http::{Connection, HttpError};
+use crate::http::{Answer, Connection, HttpError};
 
 /// A request whose answer takes longer, beyond the wait of a long poll, is given up. Longer than an
 /// election, so that what is merely slow is not called unknown.
@@ -34,8 +34,32 @@ struct Asked {
     request_id: Option<String>,
     /// The answer, or why there is none.
     result: Outcome<Value>,
-    /// Of an answer: what failed of it may have taken effect.
-    maybe_applied: bool,
+    /// What the answer says beside itself.
+    aside: Aside,
+}
+
+/// What the product's headers say of what failed, and of where messages are.
+#[derive(Debug, Default)]
+struct Aside {
+    /// Of a success: what failed of it certainly was not applied, or may have been.
+    applied: Option<Applied>,
+    /// Of the answer's messages, in order.
+    shards: Vec<u32>,
+    /// Of those that a receive could not ask.
+    unheard: Vec<u32>,
+}
+
+impl Aside {
+    fn of(answer: &Answer) -> Self {
+        let applied = answer.header("x-flotilla-outcome").map(|text| match text {
+            "not-applied" => Applied::No,
+            _ => Applied::Perhaps,
+        });
+        let shards = answer.header("x-flotilla-shards").unwrap_or_default();
+        let shards = shards.split(',').filter_map(|shard| shard.parse().ok());
+        let polled = answer.header("x-flotilla-polled").unwrap_or_default();
+        Self { applied, shards: shards.collect(), unheard: answer::unheard(polled) }
+    }
 }
 
 impl Asked {
@@ -101,20 +125,20 @@ impl Actor {
         }
         let head = format!(
             "POST / HTTP/1.1\r\ncontent-type: application/x-amz-json-1.0\r\n\
-             x-amz-target: AmazonSQS.{action}"
+             x-flotilla-explain: 1\r\nx-amz-target: AmazonSQS.{action}"
         );
         let (node, connection) = &mut self.connections[self.at];
         let node = *node;
         let invoked_us = self.book.now_us();
         let reply = connection.request(&head, &input.to_string(), patience).await;
         let returned_us = self.book.now_us();
-        let (mut status, mut request_id, mut maybe_applied) = (None, None, false);
+        let (mut status, mut request_id, mut aside) = (None, None, Aside::default());
         let result = match reply {
             Err(HttpError::NotSent(why)) => Outcome::Fail(format!("not sent: {why}")),
             Err(HttpError::NoAnswer(why)) => Outcome::Info(why),
             Ok(reply) => {
                 let outcome = reply.header("x-flotilla-outcome");
-                maybe_applied = outcome == Some("unknown");
+                aside = Aside::of(&reply);
                 status = Some(reply.status);
                 request_id = reply.header("x-amzn-requestid").map(str::to_owned);
                 let empty = reply.body.is_empty();
@@ -134,7 +158,7 @@ impl Actor {
             self.move_on();
             sleep(PAUSE).await;
         }
-        Asked { node, invoked_us, returned_us, status, request_id, result, maybe_applied }
+        Asked { node, invoked_us, returned_us, status, request_id, result, aside }
     }
 
     fn record(&self, asked: Asked, op: Op) {
@@ -160,11 +184,12 @@ impl Actor {
                 let mut input = drafts[0].fields();
                 input["QueueUrl"] = json!(queue.url);
                 let asked = self.ask("SendMessage", &input, PATIENCE).await;
-                let result = asked.outcome(|answer| drafts[0].sent(answer));
+                let shard = asked.aside.shards.first().copied();
+                let result = asked.outcome(|answer| drafts[0].sent(answer, shard));
                 (asked, (vec![result], None))
             }
             false => {
-                let made = |place: usize, answer: &Value| drafts[place].sent(answer);
+                let made = |place: usize, answer: &Value, shard| drafts[place].sent(answer, shard);
                 self.batch("SendMessageBatch", queue, fields, drafts.len(), made).await
             }
         };
@@ -186,7 +211,7 @@ impl Actor {
         queue: &Place,
         fields: impl Iterator<Item = Value>,
         count: usize,
-        made: impl Fn(usize, &Value) -> T,
+        made: impl Fn(usize, &Value, Option<u32>) -> T,
     ) -> (Asked, (Vec<Outcome<T>>, Option<Vec<u32>>)) {
         let entries: Vec<Value> = fields
             .enumerate()
@@ -198,7 +223,10 @@ impl Actor {
         let input = json!({ "QueueUrl": queue.url, "Entries": entries });
         let asked = self.ask(action, &input, PATIENCE).await;
         let results = match &asked.result {
-            Outcome::Ok(answer) => answer::entries(answer, count, asked.maybe_applied, made),
+            Outcome::Ok(answer) => {
+                let Aside { applied, shards, .. } = &asked.aside;
+                answer::entries(answer, count, *applied, shards, made)
+            }
             Outcome::Fail(why) => ((0..count).map(|_| Outcome::Fail(why.clone())).collect(), None),
             Outcome::Info(why) => ((0..count).map(|_| Outcome::Info(why.clone())).collect(), None),
         };
@@ -222,9 +250,9 @@ impl Actor {
         }
         let patience = wish.patience.unwrap_or(PATIENCE + Duration::from_secs(wish.wait_seconds));
         let asked = self.ask("ReceiveMessage", &input, patience).await;
-        let result = asked.outcome(answer::delivered);
+        let result = asked.outcome(|answer| answer::delivered(answer, &asked.aside.shards));
         let messages = result.ok().cloned();
-        let lost = messages.is_some() && asked.maybe_applied;
+        let lost = messages.is_some() && asked.aside.applied.is_some();
         let op = Receive {
             queue: queue.name.clone(),
             max: wish.max,
@@ -232,7 +260,7 @@ impl Actor {
             visibility_ms: wish.visibility_seconds.map(|seconds| seconds * 1_000),
             attempt: wish.attempt.clone(),
             lost,
-            unheard: Vec::new(),
+            unheard: asked.aside.unheard.clone(),
             result,
         };
         self.record(asked, Op::Receive(op));
@@ -250,7 +278,7 @@ impl Actor {
             }
             _ => {
                 let fields = handles.iter().map(|handle| json!({ "ReceiptHandle": handle }));
-                self.batch("DeleteMessageBatch", queue, fields, handles.len(), |_, _| ()).await
+                self.batch("DeleteMessageBatch", queue, fields, handles.len(), |_, _, _| ()).await
             }
         };
         let entries = handles.iter().zip(results);
@@ -260,18 +288,33 @@ impl Actor {
         self.record(asked, Op::Delete(op));
     }
 
-    /// Changes a visibility timeout.
-    pub(super) async fn change(&mut self, queue: &Place, handle: &str, seconds: u64) {
-        let input = json!({
-            "QueueUrl": queue.url,
-            "ReceiptHandle": handle,
-            "VisibilityTimeout": seconds,
-        });
-        let asked = self.ask("ChangeMessageVisibility", &input, PATIENCE).await;
-        let result = asked.outcome(|_| ());
-        let entry =
-            ChangeEntry { handle: handle.to_owned(), visibility_ms: seconds * 1_000, result };
-        let op = Change { queue: queue.name.clone(), entries: vec![entry], answered: None };
+    /// Changes a visibility timeout, or several as a batch.
+    pub(super) async fn change(&mut self, queue: &Place, changes: &[(String, u64)]) {
+        let fields = |change: &(String, u64)| {
+            let (handle, seconds) = change;
+            json!({ "ReceiptHandle": handle, "VisibilityTimeout": seconds })
+        };
+        let (asked, (results, answered)) = match changes {
+            [change] => {
+                let mut input = fields(change);
+                input["QueueUrl"] = json!(queue.url);
+                let asked = self.ask("ChangeMessageVisibility", &input, PATIENCE).await;
+                let result = asked.outcome(|_| ());
+                (asked, (vec![result], None))
+            }
+            _ => {
+                let action = "ChangeMessageVisibilityBatch";
+                let count = changes.len();
+                self.batch(action, queue, changes.iter().map(fields), count, |_, _, _| ()).await
+            }
+        };
+        let entry = |((handle, seconds), result): (&(String, u64), _)| ChangeEntry {
+            handle: handle.clone(),
+            visibility_ms: seconds * 1_000,
+            result,
+        };
+        let entries = changes.iter().zip(results).map(entry).collect();
+        let op = Change { queue: queue.name.clone(), entries, answered };
         self.record(asked, Op::Change(op));
     }
 
@@ -337,13 +380,32 @@ impl Actor {
         result
     }
 
-    /// Starts to move dead letters back to where they came from.
-    pub(super) async fn start_move(&mut self, source: &Place) {
-        let input = json!({ "SourceArn": source.arn });
+    /// Starts to move dead letters, back to where they came from or elsewhere; the task's handle.
+    pub(super) async fn start_move(
+        &mut self,
+        source: &Place,
+        to: Option<&Place>,
+    ) -> Option<String> {
+        let mut input = json!({ "SourceArn": source.arn });
+        if let Some(to) = to {
+            input["DestinationArn"] = json!(to.arn);
+        }
         let asked = self.ask("StartMessageMoveTask", &input, PATIENCE).await;
         let result = asked.outcome(|answer| answer["TaskHandle"].as_str().unwrap_or("").to_owned());
-        let op = StartMove { source: source.name.clone(), destination: None, result };
+        let task = result.ok().cloned();
+        let destination = to.map(|to| to.name.clone());
+        let op = StartMove { source: source.name.clone(), destination, result };
         self.record(asked, Op::StartMove(op));
+        task
+    }
+
+    /// Ends a task.
+    pub(super) async fn cancel_move(&mut self, source: &Place, task: &str) {
+        let input = json!({ "TaskHandle": task });
+        let asked = self.ask("CancelMessageMoveTask", &input, PATIENCE).await;
+        let moved = |answer: &Value| answer["ApproximateNumberOfMessagesMoved"].as_u64();
+        let result = asked.outcome(|answer| moved(answer).unwrap_or(0));
+        self.record(asked, Op::CancelMove(OnQueue { queue: source.name.clone(), result }));
     }
 
     /// Asks how far the newest move task is.

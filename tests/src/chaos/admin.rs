@@ -11,6 +11,8 @@ use crate::chaos::clients::Pen;
 use crate::chaos::queues::{self, BRIEF, Place};
 
 const PAUSE: Duration = Duration::from_millis(300);
+/// SQS wants a minute between a queue and the next one of its name.
+pub(super) const DELETED: Duration = Duration::from_secs(61);
 /// As every SDK of AWS, and the code of the newer protocol.
 const NO_QUEUE: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
 
@@ -53,7 +55,7 @@ pub(super) async fn come_and_go(mut actor: Actor, suffix: String) {
             actor.receive(&queue, &wish).await;
         }
         if actor.once_in(3) {
-            // SQS wants a minute between a queue and the next one of its name.
+            // Too soon: see `DELETED`.
             actor.create(&queue.name, &attributes).await;
             remove(&mut actor, &queue).await;
         }
@@ -61,7 +63,7 @@ pub(super) async fn come_and_go(mut actor: Actor, suffix: String) {
 }
 
 /// Until it is certainly gone.
-async fn remove(actor: &mut Actor, queue: &Place) {
+pub(super) async fn remove(actor: &mut Actor, queue: &Place) {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
         match actor.delete_queue(queue).await {

@@ -57,14 +57,14 @@ impl Draft {
         fields
     }
 
-    /// What an answer says of it.
-    pub(super) fn sent(&self, answer: &Value) -> Sent {
+    /// What an answer says of it, and of where it is.
+    pub(super) fn sent(&self, answer: &Value, shard: Option<u32>) -> Sent {
         let claimed = digests(&answer["MD5OfMessageBody"], &answer["MD5OfMessageAttributes"]);
         Sent {
             message_id: text(&answer["MessageId"]).unwrap_or_default(),
             sequence: text(&answer["SequenceNumber"]),
             wrong_digests: self.content().digests.unless_same(claimed),
-            shard: None,
+            shard,
         }
     }
 }
@@ -81,12 +81,20 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// The messages of a receive's answer.
-pub(super) fn delivered(answer: &Value) -> Vec<Delivered> {
-    answer["Messages"].as_array().into_iter().flatten().map(message).collect()
+/// The messages of a receive's answer, and their shards.
+pub(super) fn delivered(answer: &Value, shards: &[u32]) -> Vec<Delivered> {
+    let messages = answer["Messages"].as_array().into_iter().flatten();
+    messages.enumerate().map(|(place, it)| message(it, shards.get(place).copied())).collect()
 }
 
-fn message(message: &Value) -> Delivered {
+/// The shards that a receive says it could not ask: `shards=8; asked=3:2,7:unreachable`.
+pub(super) fn unheard(polled: &str) -> Vec<u32> {
+    let asked = polled.split_once("asked=").map_or("", |(_, asked)| asked);
+    let shards = asked.split(',').filter_map(|shard| shard.trim().strip_suffix(":unreachable"));
+    shards.filter_map(|shard| shard.parse().ok()).collect()
+}
+
+fn message(message: &Value, shard: Option<u32>) -> Delivered {
     let body = message["Body"].as_str().unwrap_or_default();
     let user = message["MessageAttributes"].as_object();
     let user = user.into_iter().flatten().map(|(name, value)| Attribute {
@@ -112,7 +120,7 @@ fn message(message: &Value) -> Delivered {
         sequence: attribute("SequenceNumber"),
         source: attribute("DeadLetterQueueSourceArn")
             .map(|arn| arn.rsplit(':').next().unwrap_or_default().to_owned()),
-        shard: None,
+        shard,
     }
 }
 
@@ -121,13 +129,22 @@ pub(super) fn entry_id(place: usize) -> String {
     format!("e{place}")
 }
 
+/// What is known of what failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    No,
+    Perhaps,
+}
+
 /// What a batch's answer says of each of its entries, and the places that it speaks of. An entry
-/// that it is silent about is left open.
+/// that it is silent about is left open, and one that failed unless it is proven that it did nothing.
+/// `shards` are those of the messages that were stored.
 pub(super) fn entries<T>(
     answer: &Value,
     count: usize,
-    maybe_applied: bool,
-    made: impl Fn(usize, &Value) -> T,
+    applied: Option<Applied>,
+    shards: &[u32],
+    made: impl Fn(usize, &Value, Option<u32>) -> T,
 ) -> (Vec<Outcome<T>>, Answered) {
     let mut outcomes: Vec<_> = (0..count).map(|_| Outcome::Info("unanswered".to_owned())).collect();
     let mut answered = Vec::new();
@@ -135,18 +152,18 @@ pub(super) fn entries<T>(
         let id = entry["Id"].as_str().unwrap_or_default();
         (0..count).find(|place| entry_id(*place) == id)
     };
-    for entry in answer["Successful"].as_array().into_iter().flatten() {
+    for (number, entry) in answer["Successful"].as_array().into_iter().flatten().enumerate() {
         let place = place_of(entry);
         answered.push(place.map_or(STRANGER, |place| place as u32));
         if let Some(place) = place {
-            outcomes[place] = Outcome::Ok(made(place, entry));
+            outcomes[place] = Outcome::Ok(made(place, entry, shards.get(number).copied()));
         }
     }
     for entry in answer["Failed"].as_array().into_iter().flatten() {
         let place = place_of(entry);
         answered.push(place.map_or(STRANGER, |place| place as u32));
         let code = text(&entry["Code"]).unwrap_or_default();
-        let proven = entry["SenderFault"] == true || !maybe_applied;
+        let proven = entry["SenderFault"] == true || applied == Some(Applied::No);
         if let Some(place) = place {
             outcomes[place] = if proven { Outcome::Fail(code) } else { Outcome::Info(code) };
         }
@@ -180,10 +197,10 @@ mod tests {
                 "DeadLetterQueueSourceArn": "arn:aws:sqs:r:1:flaky",
             },
         }] });
-        let got = &delivered(&answer)[0];
+        let got = &delivered(&answer, &[6])[0];
         assert_eq!(got.content, Some(draft.content()));
         assert_eq!((got.wrong_digests, got.receive_count), (None, Some(2)));
-        assert_eq!(got.source.as_deref(), Some("flaky"));
+        assert_eq!((got.source.as_deref(), got.shard), (Some("flaky"), Some(6)));
     }
 
     #[test]
@@ -192,11 +209,11 @@ mod tests {
             "MD5OfMessageBody": draft().content().digests.body.to_string(),
             "MD5OfMessageAttributes": draft().content().digests.attributes.unwrap().to_string(),
         });
-        assert_eq!(draft().sent(&right).wrong_digests, None);
+        assert_eq!(draft().sent(&right, None).wrong_digests, None);
         let mut wrong = right;
         wrong["MD5OfMessageBody"] = json!("nonsense");
-        assert!(draft().sent(&wrong).wrong_digests.is_some());
-        assert!(draft().sent(&json!({})).wrong_digests.is_some());
+        assert!(draft().sent(&wrong, None).wrong_digests.is_some());
+        assert!(draft().sent(&json!({}), None).wrong_digests.is_some());
     }
 
     #[test]
@@ -208,18 +225,27 @@ mod tests {
                 { "Id": "e3", "Code": "Yours", "SenderFault": false },
             ],
         });
-        let (outcomes, answered) = entries(&answer, 4, true, |place, _| place);
+        let told =
+            |applied| entries(&answer, 4, applied, &[8, 9], |place, _, shard| (place, shard));
+        let (outcomes, answered) = told(Some(Applied::Perhaps));
         assert_eq!(
             outcomes,
             [
                 Outcome::Fail("Mine".to_owned()),
-                Outcome::Ok(1),
+                Outcome::Ok((1, Some(8))),
                 Outcome::Info("unanswered".to_owned()),
                 Outcome::Info("Yours".to_owned()),
             ]
         );
         assert_eq!(answered, Some(vec![1, STRANGER, 0, 3]));
-        let (outcomes, _) = entries(&answer, 4, false, |place, _| place);
-        assert_eq!(outcomes[3], Outcome::Fail("Yours".to_owned()));
+        assert_eq!(told(Some(Applied::No)).0[3], Outcome::Fail("Yours".to_owned()));
+        assert_eq!(told(None).0[3], Outcome::Info("Yours".to_owned()), "nothing is proven");
+    }
+
+    #[test]
+    fn a_receive_tells_whom_it_could_not_ask() {
+        assert_eq!(unheard("shards=8; asked=3:2,5:0,7:unreachable,1:unreachable"), [7, 1]);
+        assert!(unheard("shards=8; asked=").is_empty());
+        assert!(unheard("").is_empty());
     }
 }

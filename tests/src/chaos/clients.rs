@@ -1,5 +1,6 @@
 //! What the clients of a run do until it ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const BETWEEN_MOVES: Duration = Duration::from_millis(700);
 const PADDING_MAX: usize = 600;
 /// SQS allows one purge of a queue in a minute.
 const BETWEEN_PURGES: Duration = Duration::from_secs(61);
+/// Handles that are kept until most of their receives are over.
+const OLD_HANDLES: usize = 12;
 /// More than a lease and what the checker allows clocks.
 const PAST_THE_LEASE: Duration = Duration::from_secs(VISIBILITY_SECONDS + 1);
 
@@ -171,9 +174,11 @@ pub(super) async fn consume(mut actor: Actor, queue: Place) {
     }
 }
 
-/// Does a bit of everything: sends, short polls, other visibility timeouts, deletes.
+/// Does a bit of everything: sends, short polls, other visibility timeouts, deletes, also with the handles
+/// of receives that are long over.
 pub(super) async fn mix(mut actor: Actor, queue: Place) {
     let mut pen = Pen::of(&actor);
+    let mut old: VecDeque<String> = VecDeque::new();
     while actor.book.is_loading() {
         let drafts = pen.drafts(&mut actor, &queue);
         actor.send(&queue, &drafts).await;
@@ -181,16 +186,29 @@ pub(super) async fn mix(mut actor: Actor, queue: Place) {
         let max = actor.dice.random_range(1..=4);
         let wish = Wish { max, visibility_seconds, ..Wish::default() };
         let messages = actor.receive(&queue, &wish).await.unwrap_or_default();
+        if messages.len() > 1 && actor.once_in(6) {
+            let mut change = |message: &Delivered| {
+                (message.handle.clone(), actor.dice.random_range(0..=HIDDEN_MAX.as_secs()))
+            };
+            let changes: Vec<(String, u64)> = messages.iter().map(&mut change).collect();
+            actor.change(&queue, &changes).await;
+            continue;
+        }
         for message in messages {
             match actor.dice.random_range(0..10) {
-                0 => actor.change(&queue, &message.handle, 0).await,
+                0 => actor.change(&queue, &[(message.handle, 0)]).await,
                 1 => {
                     let seconds = actor.dice.random_range(1..=HIDDEN_MAX.as_secs());
-                    actor.change(&queue, &message.handle, seconds).await;
+                    actor.change(&queue, &[(message.handle, seconds)]).await;
                 }
-                2 => {}
+                2 => old.push_back(message.handle),
                 _ => actor.delete(&queue, &[message.handle]).await,
             }
+        }
+        if old.len() > OLD_HANDLES
+            && let Some(handle) = old.pop_front()
+        {
+            actor.delete(&queue, &[handle]).await;
         }
         sleep(PACE).await;
     }
@@ -203,10 +221,10 @@ pub(super) async fn fumble(mut actor: Actor, queue: Place) {
         let messages = actor.receive(&queue, &wish).await.unwrap_or_default();
         for message in messages {
             match actor.dice.random_range(0..4) {
-                0 => actor.change(&queue, &message.handle, 0).await,
+                0 => actor.change(&queue, &[(message.handle, 0)]).await,
                 // A group waits for what nobody gives back.
                 1 if queue.fifo && !actor.once_in(8) => {
-                    actor.change(&queue, &message.handle, 0).await;
+                    actor.change(&queue, &[(message.handle, 0)]).await;
                 }
                 1 => {}
                 _ => actor.delete(&queue, &[message.handle]).await,
@@ -215,14 +233,21 @@ pub(super) async fn fumble(mut actor: Actor, queue: Place) {
     }
 }
 
-/// Moves dead letters back, and asks how that goes.
-pub(super) async fn revive(mut actor: Actor, source: Place) {
+/// Moves dead letters back to `home`, where all come from, named or not, asks how that goes, and ends
+/// some tasks.
+pub(super) async fn revive(mut actor: Actor, source: Place, home: Place) {
+    let mut task = None;
     while actor.book.is_loading() {
         sleep(BETWEEN_MOVES).await;
-        if actor.once_in(2) {
-            actor.start_move(&source).await;
-        } else {
-            actor.list_moves(&source).await;
+        match actor.dice.random_range(0..5) {
+            0 => task = actor.start_move(&source, None).await.or(task),
+            1 => task = actor.start_move(&source, Some(&home)).await.or(task),
+            2 => {
+                if let Some(task) = task.take() {
+                    actor.cancel_move(&source, &task).await;
+                }
+            }
+            _ => actor.list_moves(&source).await,
         }
     }
 }

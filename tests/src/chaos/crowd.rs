@@ -8,6 +8,7 @@ use crate::PATIENCE;
 use crate::chaos::actor::Actor;
 use crate::chaos::book::Book;
 use crate::chaos::clients::{self, PACE};
+use crate::chaos::corners::{self, Corners};
 use crate::chaos::queues::{HIDDEN_MAX, Place, Queues};
 use crate::chaos::run::MARGIN;
 use crate::chaos::{admin, waiting};
@@ -19,13 +20,14 @@ pub(super) struct Crowd {
     book: Arc<Book>,
     processes: u32,
     queues: Option<Queues>,
+    corners: Option<Corners>,
 }
 
 impl Crowd {
     /// Of these nodes.
     pub(super) fn new(seed: u64, nodes: Vec<(u64, String)>, book: Arc<Book>) -> Self {
         // 0 is the harness.
-        Self { seed, nodes, book, processes: 0, queues: None }
+        Self { seed, nodes, book, processes: 0, queues: None, corners: None }
     }
 
     pub(super) fn actor(&mut self) -> Actor {
@@ -36,7 +38,19 @@ impl Crowd {
     /// Makes the queues, before anything else.
     pub(super) async fn create(&mut self) {
         let suffix = format!("{:x}", self.seed);
-        self.queues = Some(Queues::create(&mut self.actor(), &suffix).await);
+        let mut actor = self.actor();
+        self.queues = Some(Queues::create(&mut actor, &suffix).await);
+        self.corners = Some(Corners::create(&mut actor, &suffix).await);
+    }
+
+    fn corners(&self) -> Corners {
+        self.corners.clone().expect("queues are created first")
+    }
+
+    /// Those that outlive the load.
+    fn places(&self) -> Vec<Place> {
+        let (queues, corners) = (self.queues(), self.corners());
+        queues.all().into_iter().chain(corners.all()).cloned().collect()
     }
 
     pub(super) fn queues(&self) -> Queues {
@@ -77,22 +91,39 @@ impl Crowd {
         for _ in 0..3 {
             tasks.spawn(waiting::wait(self.actor(), waited.clone()));
         }
-        for queue in [parked, strayed] {
-            tasks.spawn(clients::revive(self.actor(), queue.clone()));
+        for (queue, home) in [(parked, wandering), (strayed, straying)] {
+            tasks.spawn(clients::revive(self.actor(), queue.clone(), home.clone()));
         }
         tasks.spawn(clients::purge(self.actor(), purged.clone()));
-        let every = all.all().into_iter().cloned().collect();
-        tasks.spawn(clients::look(self.actor(), every));
+        tasks.spawn(corners::let_go(self.actor(), waited.clone()));
+        self.load_corners(&mut tasks);
+        tasks.spawn(clients::look(self.actor(), self.places()));
         tasks
+    }
+
+    fn load_corners(&mut self, tasks: &mut JoinSet<()>) {
+        let all = self.corners();
+        for queue in all.late() {
+            tasks.spawn(clients::produce(self.actor(), queue.clone(), 8 * PACE));
+            tasks.spawn(clients::consume(self.actor(), queue.clone()));
+        }
+        tasks.spawn(corners::twin(self.actor(), all.twins().clone()));
+        tasks.spawn(corners::echo(self.actor(), all.echoes().clone()));
+        for queue in [all.twins(), all.echoes()] {
+            tasks.spawn(clients::consume(self.actor(), queue.clone()));
+        }
+        tasks.spawn(corners::linger(self.actor(), all.fleeting().clone()));
+        tasks.spawn(corners::hoard(self.actor(), all.hoarded().clone()));
+        tasks.spawn(waiting::trickle(self.actor(), all.glanced().clone()));
+        tasks.spawn(corners::glance(self.actor(), all.glanced().clone()));
+        tasks.spawn(corners::come_back(self.actor(), all.suffix().to_owned()));
     }
 
     /// Takes everything out; whether all is empty then.
     pub(super) async fn drain(&mut self) -> bool {
-        let queues = self.queues();
         let mut tasks = JoinSet::new();
-        let twice = queues.all().into_iter().chain(queues.all());
-        let places: Vec<Place> = twice.cloned().collect();
-        for queue in places {
+        let twice = [self.places(), self.places()].concat();
+        for queue in twice {
             tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, 3 * PATIENCE));
         }
         let mut complete = true;

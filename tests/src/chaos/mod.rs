@@ -27,6 +27,7 @@ mod admin;
 mod answer;
 mod book;
 mod clients;
+mod corners;
 mod crash;
 mod crowd;
 mod dense;

@@ -27,9 +27,9 @@ pub enum Work {
     FifoRetry,
     /// Dead letters of both kinds of queues, and tasks that bring them back.
     DeadLetters,
-    /// Delays, and visibility timeouts that are changed.
+    /// Delays, visibility timeouts that are changed, messages that are too old or too many in flight.
     Timers,
-    /// A queue that is nearly always empty, under long and short polls.
+    /// Queues that are nearly always empty, under long and short polls.
     Polls,
     /// Queues that come and go, are purged and get other attributes.
     Admin,
@@ -68,11 +68,11 @@ impl Work {
     pub(super) fn of(queue: &str) -> Self {
         match queue.split('-').next().unwrap_or_default() {
             "lines" | "lanes" => Self::FifoGroups,
-            "retried" => Self::FifoRetry,
+            "retried" | "twins" | "echoes" => Self::FifoRetry,
             "flaky" | "dead" | "stumbling" | "fallen" | "wandering" | "parked" | "straying"
             | "strayed" => Self::DeadLetters,
-            "timed" => Self::Timers,
-            "waited" => Self::Polls,
+            "timed" | "late" | "fleeting" | "hoarded" => Self::Timers,
+            "waited" | "glanced" => Self::Polls,
             "purged" | "tuned" | BRIEF => Self::Admin,
             "cartons" => Self::Batches,
             _ => Self::Standard,
@@ -205,7 +205,11 @@ pub(super) fn attributes(special: &[(&str, &str)]) -> BTreeMap<String, String> {
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-async fn create(actor: &mut Actor, name: String, special: &[(&str, &str)]) -> Place {
+/// Creates a queue, however often that fails.
+///
+/// # Panics
+/// When it fails for long.
+pub(super) async fn create(actor: &mut Actor, name: String, special: &[(&str, &str)]) -> Place {
     let attributes = attributes(special);
     let created = async {
         loop {

@@ -219,6 +219,11 @@ impl Fleet {
         self.nodes.iter().filter(|node| node.is_up()).map(|node| node.id).collect()
     }
 
+    /// How many shards the cluster has.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards
+    }
+
     /// How many a node has: the catalog's, and those of the shards that its place in the ring gives
     /// it.
     fn replicas(&self, id: u64) -> usize {

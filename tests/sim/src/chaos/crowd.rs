@@ -148,7 +148,7 @@ impl Crowd {
                 }
                 Work::Wandering => {
                     tasks.spawn(clients::fumble(self.actor(), source.clone()));
-                    tasks.spawn(clients::revive(self.actor(), sink.clone()));
+                    tasks.spawn(clients::revive(self.actor(), sink.clone(), source.clone()));
                 }
                 Work::Purged => {
                     tasks.spawn(clients::purge(self.actor(), source.clone()));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{FaultKind, away, mix, resources, syscalls, torn};
+use crate::chaos::corners;
 use crate::{Fleet, LoopDisk, Settings, Throttle};
 
 /// Faults of one ground can be made in the same fleet.
@@ -132,9 +133,9 @@ impl FaultKind {
     pub fn settings(kinds: &[Self], ground: Ground) -> Settings {
         let any = |is: fn(Self) -> bool| kinds.iter().any(|kind| is(*kind));
         let apart = matches!(ground, Ground::Namespaces | Ground::Apart);
-        let away = kinds.contains(&Self::StayAway);
+        let away = if kinds.contains(&Self::StayAway) { away::LINES } else { "" };
         Settings {
-            lines: if away { away::LINES.to_owned() } else { String::new() },
+            lines: format!("{}{away}", corners::LINES),
             links: any(Self::needs_wires) && matches!(ground, Ground::Loopback | Ground::Machines),
             namespaces: apart,
             loop_disks: ground == Ground::Apart

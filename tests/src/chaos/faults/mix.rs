@@ -84,8 +84,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>) -> Struck {
     }
     nemesis.fleet.rejoin();
     nodes.iter().for_each(|id| bring_back(nemesis.fleet, *id));
-    nemesis.fleet.ready().await;
-    nemesis.book.fault(name, &nodes, FaultPhase::Healed, nemesis.book.now_us());
+    nemesis.well_again(name, &nodes).await;
     nemesis.fleet.whole().await;
     nemesis.hold(nemesis.hold * CALM_HOLDS).await;
     match failed {
