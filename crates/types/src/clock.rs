@@ -44,13 +44,39 @@ impl Clock for SystemClock {
 /// than either goes away. On a machine that was suspended this clock stood still, too, and is pulled
 /// forward.
 #[derive(Debug)]
-pub struct SteadyClock {
+pub struct SteadyClock<S = MachineTime> {
+    source: S,
     last: Mutex<Reading>,
+}
+
+/// What a [`SteadyClock`] looks at.
+pub trait TimeSource: Send + Sync + 'static {
+    /// Since any moment that stays the same; never goes back.
+    fn elapsed(&self) -> Duration;
+
+    /// Since the epoch. It may be set, forward and back.
+    fn time_of_day(&self) -> Duration;
+}
+
+/// The machine's own two clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineTime {
+    began: Instant,
+}
+
+impl TimeSource for MachineTime {
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn time_of_day(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Reading {
-    at: Instant,
+    at: Duration,
     since_epoch: Duration,
     /// What is left of [`Clock::steer`], in milliseconds.
     ahead_ms: i64,
@@ -60,10 +86,6 @@ struct Reading {
 const SLEW_DIVISOR: u32 = 200;
 /// By one part in so many while it is told that it is wrong.
 const STEER_DIVISOR: u32 = 10;
-
-fn time_of_day() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
 
 /// The same with a clock that is ahead, as others say: where it is, and what is left of that.
 fn steered(before: Duration, elapsed: Duration, ahead_ms: i64) -> (Duration, i64) {
@@ -90,17 +112,24 @@ fn follow(before: Duration, elapsed: Duration, time_of_day: Duration) -> Duratio
 impl SteadyClock {
     /// Begins with the time of day.
     pub fn start() -> Self {
-        let now = Reading { at: Instant::now(), since_epoch: time_of_day(), ahead_ms: 0 };
-        Self { last: Mutex::new(now) }
+        Self::over(MachineTime { began: Instant::now() })
+    }
+}
+
+impl<S: TimeSource> SteadyClock<S> {
+    /// The same on other clocks than the machine's.
+    pub fn over(source: S) -> Self {
+        let now = Reading { at: source.elapsed(), since_epoch: source.time_of_day(), ahead_ms: 0 };
+        Self { source, last: Mutex::new(now) }
     }
 
     fn read(&self, at_least: Duration) -> Duration {
         // Whoever panicked with the lock left a reading in it.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = Instant::now();
-        let elapsed = at.saturating_duration_since(last.at);
+        let at = self.source.elapsed();
+        let elapsed = at.saturating_sub(last.at);
         let (since_epoch, ahead_ms) = match last.ahead_ms {
-            0 => (follow(last.since_epoch, elapsed, time_of_day()), 0),
+            0 => (follow(last.since_epoch, elapsed, self.source.time_of_day()), 0),
             ahead_ms => steered(last.since_epoch, elapsed, ahead_ms),
         };
         let since_epoch = since_epoch.max(at_least);
@@ -109,7 +138,7 @@ impl SteadyClock {
     }
 }
 
-impl Clock for SteadyClock {
+impl<S: TimeSource> Clock for SteadyClock<S> {
     fn now_ms(&self) -> u64 {
         self.read(Duration::ZERO).as_millis() as u64
     }
@@ -120,7 +149,7 @@ impl Clock for SteadyClock {
 
     fn begin_at(&self, ms: u64) {
         let since_epoch = Duration::from_millis(ms);
-        let begin = Reading { at: Instant::now(), since_epoch, ahead_ms: 0 };
+        let begin = Reading { at: self.source.elapsed(), since_epoch, ahead_ms: 0 };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = begin;
     }
 
