@@ -43,6 +43,7 @@ mod status;
 
 pub use counters::NodeCounters;
 pub use flotilla_consensus::digest::Digest;
+pub use flotilla_consensus::group::Standpoint;
 pub use gauges::{AllGauges, QueueGauges};
 pub use polling::deck::{SampleSize, Weights};
 pub use status::{GroupStatus, Status};

@@ -1,8 +1,10 @@
 //! What a node tells of itself.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use flotilla_consensus::digest::Digest;
+use flotilla_consensus::group::Standpoint;
 use flotilla_storage::log::LogMetrics;
 use flotilla_types::ids::{GroupId, NodeId};
 
@@ -65,6 +67,26 @@ pub struct GroupStatus {
 }
 
 impl Node {
+    /// Where its replicas stand, for who watches the cluster from outside.
+    pub fn standpoints(&self) -> Vec<(GroupId, Standpoint)> {
+        let groups = self.host.groups().into_iter();
+        groups.map(|group| (group.id(), group.standpoint())).collect()
+    }
+
+    /// What its shards keep in memory that does not follow from their rows; `None` when all of it
+    /// does. For who watches the cluster from outside: reads everything.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn check(&self) -> io::Result<Option<String>> {
+        for shard in self.router.all_here() {
+            if let Some(what) = shard.check()? {
+                return Ok(Some(format!("shard {}: {what}", shard.group().id())));
+            }
+        }
+        Ok(None)
+    }
+
     /// What the metrics page shows of this node.
     pub fn status(&self) -> Status {
         let groups = self.host.groups().into_iter().map(|group| {

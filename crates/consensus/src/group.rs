@@ -17,7 +17,7 @@ use openraft::raft::ClientWriteResult;
 use tokio::sync::{oneshot, watch};
 
 use crate::state_machine::StateMachine;
-use crate::types::{Answer, Callback, Commands, TypeConfig};
+use crate::types::{Answer, Callback, Commands, LogId, TypeConfig};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -42,6 +42,21 @@ pub enum ProposeError {
     /// It was appended, and then another leader took over: it may be applied or not.
     #[error("the outcome is unknown")]
     Unknown,
+}
+
+/// What the library says of a replica, for who watches it from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standpoint {
+    /// It leads, whether it is ready to decide or not.
+    pub leads: bool,
+    /// Its vote: term, node, and whether a majority has granted it.
+    pub vote: (u64, u64, bool),
+    /// The last entry that it holds; 0 for none.
+    pub last_log: u64,
+    /// The last that it knows to be committed, and holds; 0 for none.
+    pub committed: u64,
+    /// The last that it has applied; 0 for none.
+    pub applied: u64,
 }
 
 /// Counters of one replica, for the metrics.
@@ -128,6 +143,21 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let applied = metrics.last_applied.as_ref().map_or(0, |last| last.index);
         (metrics.last_log_index.unwrap_or(0), applied)
+    }
+
+    /// Where it stands.
+    pub fn standpoint(&self) -> Standpoint {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.vote.leader_id;
+        let index = |id: &Option<LogId>| id.map_or(0, |id| id.index);
+        Standpoint {
+            leads: metrics.state.is_leader(),
+            vote: (leader.term, leader.node_id, metrics.vote.committed),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: index(&metrics.local_committed),
+            applied: index(&metrics.last_applied),
+        }
     }
 
     /// Counters for the metrics.

@@ -21,6 +21,7 @@
 //! Not here: Raft, encoding, which shard a message goes to, who may do what, what a client sees.
 
 mod apply;
+mod check;
 pub mod command;
 mod dedup;
 pub mod effect;

@@ -222,6 +222,48 @@ impl QueueState {
         self.tenants().is_some_and(|tenants| !tenants.is_over(now_ms))
     }
 
+    /// Which of the indexes does not follow from the hidden messages, if one does not.
+    pub(crate) fn check(&self) -> Option<String> {
+        let keys = self.hidden.iter().map(|(seq, row)| (row.visible_at_ms, *seq));
+        let (later, due): (BTreeSet<DueKey>, BTreeSet<DueKey>) =
+            keys.partition(|key| key.0 > self.promoted_ms);
+        let received = |key: &&DueKey| self.hidden.get(&key.1).map(kind) == Some(Kind::InFlight);
+        let in_flight = later.iter().filter(received).count() as u64;
+        let delayed = later.len() as u64 - in_flight;
+        let mut groups: BTreeMap<GroupKey, BTreeSet<Seq>> = BTreeMap::new();
+        for (seq, row) in self.hidden.iter().filter(|_| self.row.fifo) {
+            if let Some(group) = row.group {
+                groups.entry(group).or_default().insert(*seq);
+            }
+        }
+        let mut of_tenants: BTreeMap<GroupKey, (u64, u64)> = BTreeMap::new();
+        for (_, seq) in &later {
+            let Some(row) = self.hidden.get(seq) else { continue };
+            let Some(group) = row.group else { continue };
+            let counted = of_tenants.entry(group).or_default();
+            match kind(row) {
+                Kind::InFlight => counted.0 += 1,
+                Kind::Delayed => counted.1 += 1,
+            }
+        }
+        let knows = |tenants: &Tenants| {
+            of_tenants.iter().all(|(group, counted)| {
+                let in_flight = tenants.share(*group, self.promoted_ms).in_flight;
+                (in_flight, tenants.delayed(*group)) == *counted
+            })
+        };
+        let wrong = match () {
+            () if later != self.waiting => "who waits",
+            () if due != self.returned => "who came back",
+            () if in_flight != self.in_flight => "the number in flight",
+            () if delayed != self.delayed => "the number delayed",
+            () if groups != self.groups => "which group has which",
+            () if !self.tenants().is_none_or(knows) => "what tenants have in flight",
+            () => return None,
+        };
+        Some(format!("{wrong} does not follow from the hidden messages: {self:?}"))
+    }
+
     /// The first end of a delay or lease after `after_ms`.
     pub(crate) fn next_visible_at_ms(&self, after_ms: u64) -> Option<u64> {
         let after = (Bound::Excluded((after_ms, Seq(u64::MAX))), Bound::Unbounded);

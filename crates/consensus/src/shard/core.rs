@@ -298,6 +298,12 @@ impl Core {
         machine.may_expire(queue, retention_ms, now_ms, state)
     }
 
+    pub(crate) fn check(&self, state: &GroupState) -> io::Result<Option<String>> {
+        let inner = self.inner.lock();
+        let Some(machine) = &inner.machine else { return Ok(None) };
+        machine.check(state)
+    }
+
     fn announce(&self, inner: &mut Inner, queue: QueueId, now_ms: u64) {
         let visible = inner.machine().counts(queue, now_ms).visible as usize;
         if visible > 0 {

@@ -300,6 +300,15 @@ impl Shard {
         self.core.oldest_entered_ms(self.group.state(), queue)
     }
 
+    /// What this replica keeps in memory that does not follow from its rows; `None` when all of it
+    /// does. For who looks from outside: reads everything.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn check(&self) -> io::Result<Option<String>> {
+        self.core.check(self.group.state())
+    }
+
     /// Whether the queue may have messages in this shard that are past its retention.
     ///
     /// # Errors
