@@ -3,8 +3,14 @@
 
 use std::path::Path;
 
+use flotilla_probe::skip;
+use loop_disk::Disk;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
+
+mod loop_disk;
 
 const FAMILIES: [&str; 2] = ["meta", "message"];
 /// Few keys, so that operations meet.
@@ -191,4 +197,53 @@ proptest! {
         drop((real, model));
         rocksdb_model::model::lose_disk(&name);
     }
+}
+
+/// Power cuts in a run of the test below.
+const CUTS: usize = 10;
+
+/// The same with power cuts for crashes: not what a copy of the files shows, but what a file system gives
+/// back that lost all that was not synced.
+#[test]
+fn the_model_does_what_a_power_cut_does_to_rocksdb() {
+    let mut disk = match Disk::make() {
+        Ok(disk) => disk,
+        Err(why) => return skip("power cuts of RocksDB and its model", &why),
+    };
+    let dir = disk.mount_point.join("state");
+    let name = tempfile::tempdir().unwrap().path().to_owned();
+    let mut runner = TestRunner::deterministic();
+    let (mut real, mut model) = (real::open(&dir), modelled::open(&name));
+    let mut cuts = 0;
+    while cuts < CUTS {
+        match step().new_tree(&mut runner).unwrap().current() {
+            Step::Write(changes) => {
+                real::write(&real, &changes);
+                modelled::write(&model, &changes);
+            }
+            Step::Flush => {
+                real::flush(&real);
+                modelled::flush(&model);
+            }
+            Step::Crash => {
+                if let Err(why) = disk.cut_power() {
+                    return skip("power cuts of RocksDB and its model", &why);
+                }
+                drop(real);
+                disk.unmount().expect("unmounts");
+                disk.mount().expect("mounts again");
+                real = real::open(&dir);
+                rocksdb_model::model::power_cut(&name);
+                model = modelled::open(&name);
+                cuts += 1;
+            }
+            Step::Reopen => {
+                drop((real, model));
+                (real, model) = (real::open(&dir), modelled::open(&name));
+            }
+        }
+        assert_eq!(real::look(&real), modelled::look(&model), "after {cuts} cuts");
+    }
+    drop((real, model));
+    rocksdb_model::model::lose_disk(&name);
 }
