@@ -39,7 +39,7 @@ pub use sight::Sight;
 pub use skip::skip;
 
 #[cfg(feature = "probes")]
-pub use active::{begin, is_planted, may_fail, reach, report, saw, set};
+pub use active::{Decide, begin, decide_with, is_planted, may_fail, reach, report, saw, set};
 
 /// Whether this is a build in which anything here does anything.
 pub const ENABLED: bool = cfg!(feature = "probes");
@@ -103,6 +103,12 @@ mod inert {
         Ok(())
     }
 
+    /// See [`decide_with`].
+    pub type Decide = Box<dyn Fn(Point) -> std::io::Result<()> + Send + Sync>;
+
+    /// Decides what happens at every point. There are none in this build.
+    pub fn decide_with(_: Decide) {}
+
     /// For [`crate::sometimes!`].
     #[inline(always)]
     pub const fn saw(_: Sight) {}
@@ -121,4 +127,4 @@ mod inert {
     }
 }
 #[cfg(not(feature = "probes"))]
-pub use inert::{begin, is_planted, may_fail, reach, report, saw, set};
+pub use inert::{Decide, begin, decide_with, is_planted, may_fail, reach, report, saw, set};

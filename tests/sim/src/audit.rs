@@ -1,161 +1,126 @@
-//! What the disks of all nodes would give back if the power were cut at this moment, held against what
-//! replicas have applied: asked of the disks, not of the code that wrote to them.
-//!
-//! - What any replica has applied is durable on a majority.
-//! - What a replica has applied is the same entry in every log, for ever.
+//! What the log's own recovery finds on every disk: as much as was seen to become durable there, and
+//! the entries that replicas have applied.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Weak};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use flotilla_cluster::node::Node;
-use flotilla_storage::log::{Engine, GroupLog, LogOptions};
+use flotilla_storage::log::{Damage, Engine, LogOptions};
 use flotilla_types::ids::GroupId;
 
 use crate::cluster::SimCluster;
+use crate::disk::{Held, Shadow, fingerprint};
 use crate::node::Member;
+use crate::oracle::Oracle;
 
-/// How many looks ago a replica must have applied what its log is compared for: that was written
-/// meanwhile, however slow its disk is.
-const LOOKS_BACK: usize = 2;
-
-/// Remembers what it has seen.
+/// Remembers what replicas had applied at the last look.
 #[derive(Default)]
 pub(crate) struct Audit {
-    /// Hashes of entries that were applied.
-    entries: BTreeMap<(GroupId, u64), u64>,
-    /// Where replicas are.
-    homes: BTreeMap<GroupId, BTreeSet<u64>>,
-    /// What replicas had applied at the last looks, in the life that their nodes are in.
-    lives: BTreeMap<u64, Life>,
-    /// Nodes whose disk was damaged, until they hold everything again.
-    excused: BTreeSet<(u64, GroupId)>,
-    damaged: BTreeSet<u64>,
-    /// Entries that were found where they must be.
-    pub(crate) audited: u64,
-}
-
-#[derive(Default)]
-struct Life {
-    node: Weak<Node>,
-    applied: Vec<BTreeMap<GroupId, u64>>,
-    /// Up to where logs were compared.
-    compared: BTreeMap<GroupId, u64>,
+    /// With the life that the node was in.
+    applied: BTreeMap<(u64, GroupId), (u64, u64)>,
+    /// Entries that were found to be those that were applied.
+    pub(crate) entries: u64,
 }
 
 impl Audit {
-    /// The disk of this node is damaged.
-    pub(crate) fn excuse(&mut self, node: u64) {
-        self.damaged.insert(node);
-    }
-
-    /// Looks at every disk. `applied`: the last entry that any replica has applied.
+    /// Opens the log of every node that runs as a power cut at this moment would leave it.
     ///
     /// # Errors
     /// What is not there, or not the same.
-    pub(crate) fn look(
-        &mut self,
-        cluster: &SimCluster<'_>,
-        applied: &BTreeMap<GroupId, u64>,
-    ) -> Result<(), String> {
-        for node in std::mem::take(&mut self.damaged) {
-            let here = self.homes.iter().filter(|(_, homes)| homes.contains(&node));
-            self.excused.extend(here.map(|(group, _)| (node, *group)));
-        }
-        let mut holders: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
+    pub(crate) fn look(&mut self, cluster: &SimCluster<'_>) -> Result<(), String> {
         for member in &cluster.members {
-            let log = open(member)?;
-            for (group, applied) in applied {
-                let group_log = log.group(*group);
-                if holds(&group_log, *applied) {
-                    holders.entry(*group).or_default().push(member.id);
-                    self.excused.remove(&(member.id, *group));
-                }
-            }
-            self.compare(member, &log)?;
-        }
-        for (group, applied) in applied.iter().filter(|(_, applied)| **applied > 0) {
-            let on = holders.remove(group).unwrap_or_default();
-            let homes = self.homes.get(group).map_or(0, BTreeSet::len);
-            let excused = self.excused.iter().filter(|(_, of)| of == group).count();
-            if 2 * (on.len() + excused) <= homes {
-                return Err(format!(
-                    "group {group}: entry {applied} was applied and is durable on nodes {on:?} only"
-                ));
-            }
-            self.audited += 1;
-        }
-        Ok(())
-    }
-
-    /// Remembers where replicas are: called often, or a disk is lost before it is known what was on it.
-    pub(crate) fn note_homes(&mut self, cluster: &SimCluster<'_>) {
-        for member in &cluster.members {
-            let Some(node) = member.running.lock().clone() else { continue };
-            for group in node.status().groups {
-                self.homes.entry(group.group).or_default().insert(member.id);
-            }
-        }
-    }
-
-    /// Compares the applied part of a node's logs with what others have applied.
-    fn compare(&mut self, member: &Member, log: &Engine) -> Result<(), String> {
-        let life = self.lives.entry(member.id).or_default();
-        let Some(node) = member.running.lock().clone() else {
-            *life = Life::default();
-            return Ok(());
-        };
-        if !Weak::ptr_eq(&life.node, &Arc::downgrade(&node)) {
-            *life = Life { node: Arc::downgrade(&node), ..Life::default() };
-        }
-        let groups = node.status().groups;
-        life.applied.push(groups.iter().map(|it| (it.group, it.applied)).collect());
-        if life.applied.len() <= LOOKS_BACK {
-            return Ok(());
-        }
-        for (group, applied) in life.applied.remove(0) {
-            let log = log.group(group);
-            let state = log.state();
-            let compared = life.compared.entry(group).or_insert(0);
-            let from = state.first.max(*compared);
-            let to = state.next.min(applied + 1);
-            if state.damaged || from >= to {
+            let is_off = cluster.is_down(member.id) || member.disk.is_off();
+            if is_off || cluster.oracle.is_excused(member.id) {
                 continue;
             }
-            let entries = log.read(from, to, usize::MAX).map_err(|error| error.to_string())?;
-            for (index, entry) in (from..to).zip(entries) {
-                let mut hasher = DefaultHasher::new();
-                entry.hash(&mut hasher);
-                let hash = hasher.finish();
-                if *self.entries.entry((group, index)).or_insert(hash) != hash {
+            let (found, damage) = recovered(member)?;
+            if let Some(damage) = damage.first() {
+                return Err(format!("node {}: its log is damaged: {}", member.id, damage.what));
+            }
+            let seen = member.disk.with_shadow(|shadow| held(&shadow.groups));
+            if seen != held(&found.groups) {
+                return Err(difference(member.id, &seen, &found.groups));
+            }
+            self.compare(member.id, cluster.life(member.id), &found, &cluster.oracle)?;
+        }
+        Ok(())
+    }
+
+    /// Holds a log against what its replicas had applied at the last look: by now that is written, however
+    /// slow the disk is. What is behind that may be replaced yet.
+    fn compare(
+        &mut self,
+        node: u64,
+        life: u64,
+        found: &Shadow,
+        oracle: &Oracle,
+    ) -> Result<(), String> {
+        for (group, held) in &found.groups {
+            let group = GroupId(*group);
+            let now = (life, oracle.applied_by(node, group));
+            let before = self.applied.insert((node, group), now);
+            let Some((_, applied)) = before.filter(|before| before.0 == life) else { continue };
+            for (index, entry) in held.entries.range(..=applied) {
+                // Nobody's log was seen to hold it when it was first applied.
+                let Some(known) = oracle.fingerprint(group, *index) else { continue };
+                if known != *entry {
                     return Err(format!(
-                        "group {group}: node {} has another entry {index} than what was applied",
-                        member.id
+                        "group {group}: node {node} has another entry {index} than what was applied"
                     ));
                 }
+                self.entries += 1;
             }
-            *compared = to;
         }
         Ok(())
     }
 }
 
-fn holds(log: &GroupLog, index: u64) -> bool {
-    let state = log.state();
-    let purged = state.purged.is_some_and(|(purged, _)| purged >= index);
-    !state.damaged && (state.next > index || purged)
-}
-
-/// A node's log as it would be found.
-fn open(member: &Member) -> Result<Engine, String> {
+/// A node's log as it would be found, and what of it is damaged.
+pub(crate) fn recovered(member: &Member) -> Result<(Shadow, Vec<Damage>), String> {
     let options = LogOptions {
         segment_bytes: member.knobs.segment_bytes,
         segments_max: member.knobs.segments_max,
         cache_bytes: 0,
     };
+    let failed = |error: std::io::Error| format!("node {}: its log: {error}", member.id);
     let disk = Arc::new(member.disk.image());
     let opened = Engine::open_on(disk, &member.log_dir(), options, Box::new(|_| {}));
-    opened
-        .map(|(engine, _)| engine)
-        .map_err(|error| format!("node {}: its log cannot be opened: {error}", member.id))
+    let (log, damage) = opened.map_err(failed)?;
+    let mut shadow = Shadow::default();
+    for group in log.groups() {
+        let group_log = log.group(group);
+        let state = group_log.state();
+        let mut found = Held {
+            purged: state.purged.map(|(purged, _)| purged),
+            vote: state.vote.map(|vote| vote.to_vec()),
+            ..Held::default()
+        };
+        if !state.damaged && state.next > state.first {
+            let entries = group_log.read(state.first, state.next, usize::MAX).map_err(failed)?;
+            found.entries = (state.first..).zip(entries.iter().map(|it| fingerprint(it))).collect();
+        }
+        shadow.groups.insert(group.0, found);
+    }
+    Ok((shadow, damage))
+}
+
+/// Without groups of which there is nothing.
+fn held(groups: &BTreeMap<u32, Held>) -> BTreeMap<u32, Held> {
+    let all = groups.iter().filter(|(_, held)| **held != Held::default());
+    all.map(|(group, held)| (*group, held.clone())).collect()
+}
+
+fn difference(node: u64, seen: &BTreeMap<u32, Held>, found: &BTreeMap<u32, Held>) -> String {
+    let ends = |held: Option<&Held>| {
+        held.map(|held| {
+            let first = held.entries.first_key_value().map(|(first, _)| *first);
+            (held.purged, first, held.last(), held.entries.len(), held.vote.clone())
+        })
+    };
+    let groups = seen.keys().chain(found.keys());
+    let differ = groups.copied().find(|group| seen.get(group) != found.get(group)).unwrap_or(0);
+    format!(
+        "node {node}: of group {differ} a power cut would leave {:?}, and {:?} became durable",
+        ends(found.get(&differ)),
+        ends(seen.get(&differ))
+    )
 }

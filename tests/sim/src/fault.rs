@@ -3,51 +3,65 @@
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FaultKind {
-    /// The process of one node is killed.
-    KillOne,
-    /// The power of one node is cut.
-    CutOne,
-    /// That of a majority, at the same moment.
-    CutMajority,
-    /// That of all.
-    CutAll,
-    /// The power of one node is cut in the middle of a write.
-    TearOne,
-    /// Nothing comes from or to one node, and everything arrives later.
-    Pause,
-    /// Nothing comes from or to one node, and it is lost.
-    Isolate,
-    /// Nothing comes from one node.
-    Mute,
-    /// Every node hears two neighbours only (of three nodes: one link is cut).
-    Ring,
-    /// Some messages are lost.
-    Loss,
-    /// Messages take long.
-    Delay,
-    /// A node's clock jumps.
-    ClockJump,
-    /// A write of the log fails; the node ends itself.
-    WriteError,
-    /// A disk is slow.
-    SlowDisk,
-    /// A disk is full.
-    FullDisk,
-    /// A bit of the log flips while the node is away. Once in a run: damage on a minority.
-    FlipBit,
-    /// A node comes back with an empty disk. Once in a run.
-    LoseDisk,
+macro_rules! faults {
+    ($($kind:ident $name:literal $what:literal;)*) => {
+        /// Kinds of faults.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum FaultKind {
+            $(#[doc = $what] $kind,)*
+        }
+
+        impl FaultKind {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
 }
 
-const MANY: [FaultKind; 15] = [
+faults! {
+    KillOne "kill-one" "The process of one node is killed.";
+    CutOne "cut-one" "The power of one node is cut.";
+    CutMajority "cut-majority" "That of a majority, at the same moment.";
+    CutAll "cut-all" "That of all.";
+    TearOne "tear-one" "The power of one node is cut in the middle of a write.";
+    Crash "crash" "A node ends at a step of its own: a failpoint.";
+    Fail "fail" "A step fails: a failpoint.";
+    Pause "pause" "Nothing comes from or to one node, and everything arrives later.";
+    Isolate "isolate" "Nothing comes from or to one node, and it is lost.";
+    Mute "mute" "Nothing comes from one node.";
+    Ring "ring" "Every node hears two neighbours only (of three nodes: one link is cut).";
+    Loss "loss" "Some messages are lost.";
+    Delay "delay" "Messages take long.";
+    ClockJump "clock-jump" "A node's time of day jumps.";
+    WriteError "write-error" "A write of the log fails; the node ends itself.";
+    ReadError "read-error" "A read of the log or of the state fails; the node ends itself.";
+    FlushError "flush-error" "The state cannot be made durable; the node ends itself.";
+    SlowDisk "slow-disk" "A disk is slow.";
+    FullDisk "full-disk" "There is little room on a disk.";
+    NoRoom "no-room" "There is no room: writes that need any fail.";
+    FlipBit "flip-bit" "A bit of a segment of the log flips while the node is away.";
+    Shorten "shorten" "The end of a segment is missing.";
+    LoseSegment "lose-segment" "A segment is missing.";
+    SmallFile "small-file" "A file beside the log, or what a node remembers of its peers, is damaged or missing.";
+    LoseDisk "lose-disk" "A node comes back with an empty disk.";
+    Rollback "rollback" "A node comes back with its disk as it was some time ago.";
+    DamageAway "damage-away" "A node's log is damaged, and so many others are down that no majority is whole.";
+    LoseMajority "lose-majority" "A majority of disks is lost, until the old ones are put back.";
+}
+
+/// What comes in any order and any number.
+const MANY: [FaultKind; 20] = [
     FaultKind::KillOne,
     FaultKind::CutOne,
     FaultKind::CutMajority,
     FaultKind::CutAll,
     FaultKind::TearOne,
+    FaultKind::Crash,
+    FaultKind::Fail,
     FaultKind::Pause,
     FaultKind::Isolate,
     FaultKind::Mute,
@@ -56,8 +70,22 @@ const MANY: [FaultKind; 15] = [
     FaultKind::Delay,
     FaultKind::ClockJump,
     FaultKind::WriteError,
+    FaultKind::ReadError,
+    FaultKind::FlushError,
     FaultKind::SlowDisk,
     FaultKind::FullDisk,
+    FaultKind::NoRoom,
+];
+
+const DAMAGES: [FaultKind; 8] = [
+    FaultKind::FlipBit,
+    FaultKind::Shorten,
+    FaultKind::LoseSegment,
+    FaultKind::SmallFile,
+    FaultKind::LoseDisk,
+    FaultKind::Rollback,
+    FaultKind::DamageAway,
+    FaultKind::LoseMajority,
 ];
 
 impl FaultKind {
@@ -67,41 +95,29 @@ impl FaultKind {
         for _ in 0..dice.random_range(1..=4) {
             favourites.push(MANY[dice.random_range(0..MANY.len())]);
         }
-        let count = dice.random_range(2..=7);
+        let count = dice.random_range(3..=8);
         let mut faults: Vec<Self> =
             (0..count).map(|_| favourites[dice.random_range(0..favourites.len())]).collect();
-        // More than one replica that may have forgotten something is more than is promised.
-        if dice.random_range(0..4) == 0 {
-            let kind = if dice.random_range(0..2) == 0 { Self::FlipBit } else { Self::LoseDisk };
+        let damages = [0, 0, 0, 1, 1, 2][dice.random_range(0..6)];
+        for _ in 0..damages {
+            let kind = DAMAGES[dice.random_range(0..DAMAGES.len())];
             faults.insert(dice.random_range(0..=faults.len()), kind);
         }
         faults
     }
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::KillOne => "kill-one",
-            Self::CutOne => "cut-one",
-            Self::CutMajority => "cut-majority",
-            Self::CutAll => "cut-all",
-            Self::TearOne => "tear-one",
-            Self::Pause => "pause",
-            Self::Isolate => "isolate",
-            Self::Mute => "mute",
-            Self::Ring => "ring",
-            Self::Loss => "loss",
-            Self::Delay => "delay",
-            Self::ClockJump => "clock-jump",
-            Self::WriteError => "write-error",
-            Self::SlowDisk => "slow-disk",
-            Self::FullDisk => "full-disk",
-            Self::FlipBit => "flip-bit",
-            Self::LoseDisk => "lose-disk",
-        }
+    /// Whether a node may come back from it without what its replicas knew. Then these are rebuilt
+    /// before anything else is done: more than one that may have forgotten something is more than is
+    /// promised.
+    pub(crate) fn loses(self) -> bool {
+        DAMAGES.contains(&self)
     }
 
-    /// Whether a node may come back from it without what its replicas knew.
-    pub(crate) fn loses(self) -> bool {
-        matches!(self, Self::FlipBit | Self::LoseDisk)
+    /// Whether a node may end itself over it.
+    pub(crate) fn ends_nodes(self) -> bool {
+        matches!(
+            self,
+            Self::TearOne | Self::WriteError | Self::ReadError | Self::FlushError | Self::NoRoom
+        )
     }
 }

@@ -1,11 +1,15 @@
 //! Everything that a run leaves to chance, drawn from its seed.
 
 use std::fmt;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::fault::FaultKind;
+
+/// Clocks jump by as much at least, when they jump.
+pub(crate) const JUMP_MS: i64 = 300;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -26,8 +30,10 @@ pub(crate) struct Knobs {
     pub(crate) keep_entries: u64,
     /// One write of the state store in so many is followed by a flush; 0 for none.
     pub(crate) flush_once_in: u64,
-    /// Most that a node's clock is wrong by.
-    pub(crate) skew_ms: u64,
+    /// By how much the time of day of each node is wrong when it starts.
+    pub(crate) skews_ms: Vec<i64>,
+    /// How often each node's other clock jumps over a few milliseconds; 0 for never.
+    pub(crate) hurries_ms: Vec<u64>,
     /// Between two sends of one producer.
     pub(crate) pace_ms: u64,
     pub(crate) work: Vec<Work>,
@@ -36,35 +42,58 @@ pub(crate) struct Knobs {
     pub(crate) hold_ms: (u64, u64),
     /// How long it is calm between two.
     pub(crate) calm_ms: (u64, u64),
+    /// Whether nothing is done for so long, at the end, that all that may be forgotten is.
+    pub(crate) rests: bool,
 }
 
 /// What clients do, on queues of their own kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Standard queue: sends, delays, batches, long polls, visibility changes.
+    /// Standard queue: sends, delays, batches, long polls.
     Orders,
     /// FIFO, all groups in one line.
     Lines,
     /// FIFO with high throughput.
     Lanes,
+    /// FIFO, each send repeated until it succeeds.
+    Retried,
     /// Dead letters, standard.
     Flaky,
     /// Dead letters, FIFO.
     Stumbling,
     /// Dead letters and tasks that move them back.
     Wandering,
+    /// The same in FIFO.
+    Straying,
+    /// Delays, and visibility timeouts that are changed.
+    Timed,
+    /// A queue that is nearly always empty, under long and short polls.
+    Waited,
+    /// Queues that come and go.
+    Brief,
+    /// Attributes that change.
+    Tuned,
     /// Purges.
     Purged,
+    /// Everything in batches.
+    Cartons,
 }
 
-const ALL_WORK: [Work; 7] = [
+const ALL_WORK: [Work; 14] = [
     Work::Orders,
     Work::Lines,
     Work::Lanes,
+    Work::Retried,
     Work::Flaky,
     Work::Stumbling,
     Work::Wandering,
+    Work::Straying,
+    Work::Timed,
+    Work::Waited,
+    Work::Brief,
+    Work::Tuned,
     Work::Purged,
+    Work::Cartons,
 ];
 
 impl Knobs {
@@ -74,11 +103,12 @@ impl Knobs {
         let latency = *pick(dice, &[1, 1, 2, 5, 20]);
         let disk = *pick(dice, &[1, 1, 2, 10]);
         let mut work: Vec<Work> =
-            ALL_WORK.into_iter().filter(|_| dice.random_range(0..3) == 0).collect();
+            ALL_WORK.into_iter().filter(|_| dice.random_range(0..4) == 0).collect();
         if work.is_empty() {
             work.push(*pick(dice, &ALL_WORK));
         }
-        let faults = FaultKind::draw(dice);
+        let skew_ms = *pick(dice, &[0, 0, 0, 20, 300]);
+        let hurries = [0, 0, 2_500, 6_000];
         Self {
             seed,
             nodes,
@@ -92,13 +122,35 @@ impl Knobs {
             cut_after_bytes: *pick(dice, &[4 << 10, 32 << 10, 256 << 10, 8 << 20]),
             keep_entries: *pick(dice, &[1, 10, 100, 2_000]),
             flush_once_in: *pick(dice, &[0, 0, 20, 200]),
-            skew_ms: *pick(dice, &[0, 0, 20, 300]),
-            pace_ms: *pick(dice, &[40, 80, 160]),
+            skews_ms: (0..nodes).map(|_| dice.random_range(-skew_ms..=skew_ms)).collect(),
+            hurries_ms: match dice.random_range(0..3) {
+                0 => (0..nodes).map(|_| *pick(dice, &hurries)).collect(),
+                _ => vec![0; nodes as usize],
+            },
+            pace_ms: *pick(dice, &[60, 120, 240]),
             work,
-            faults,
+            faults: FaultKind::draw(dice),
             hold_ms: *pick(dice, &[(50, 500), (500, 2_000), (1_000, 4_000)]),
-            calm_ms: *pick(dice, &[(0, 300), (500, 1_500)]),
+            calm_ms: *pick(dice, &[(0, 300), (1_000, 3_000), (2_000, 6_000)]),
+            rests: dice.random_range(0..12) == 0,
         }
+    }
+
+    /// Most that a node's time of day is wrong by, and with it that of a leader.
+    fn skew_ms(&self) -> u64 {
+        let jumps = self.faults.contains(&FaultKind::ClockJump);
+        let at_first = self.skews_ms.iter().map(|skew| skew.unsigned_abs()).max().unwrap_or(0);
+        if jumps { at_first.max(JUMP_MS as u64) } else { at_first }
+    }
+
+    /// How far a server's clocks may be from those of clients: `e`.
+    pub(crate) fn clock_bound(&self) -> Duration {
+        // Nodes read the time of day of the step that they are in, in whole milliseconds.
+        let step_ms = self.tick_ms + 2;
+        // Over a lease, and over the longest time that a clock needs to come back to the time of day.
+        let hurry_ms = if self.hurries_ms.iter().any(|every| *every > 0) { 60 } else { 0 };
+        // One leader may be as much behind as the next is ahead.
+        Duration::from_millis(step_ms + hurry_ms + 2 * self.skew_ms())
     }
 }
 

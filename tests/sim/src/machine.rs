@@ -8,6 +8,8 @@
 //! Invariants:
 //! - On the simulation's thread random numbers come from the seed, and clocks show simulated time. A
 //!   thread that a library starts gets numbers of its own and a clock that stands still.
+//! - No two looks of clients at the clock show the same: what one does after the other is seen to be so,
+//!   although it takes no simulated time.
 //! - Both are deterministic only in a process of its own: each seed runs in one.
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::runtime::{Handle, Id};
 
 /// Where both simulated clocks begin: any moment long after the epoch.
 const ORIGIN: Duration = Duration::from_secs(1_800_000_000);
@@ -36,6 +39,10 @@ thread_local! {
     static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
     static IS_SIMULATION: Cell<bool> = const { Cell::new(false) };
     static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+    /// The runtime of all clients.
+    static CLIENTS: Cell<Option<Id>> = const { Cell::new(None) };
+    /// What they saw last.
+    static SEEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Takes clocks and random numbers over, for good; and ends this process if it hangs.
@@ -73,15 +80,33 @@ pub(crate) fn set_now(since_begin: Duration) {
     NOW_NS.store(since_begin.as_nanos() as u64, Ordering::Relaxed);
 }
 
-/// Milliseconds since the epoch that a clock without faults shows.
-pub(crate) fn unix_ms() -> u64 {
-    (ORIGIN + now()).as_millis() as u64
+/// Since the epoch, as a time of day without faults shows it: that of the step's beginning, so that it
+/// is the same on all nodes, however fast their other clock is.
+pub(crate) fn time_of_day() -> Duration {
+    ORIGIN + Duration::from_nanos(NOW_NS.load(Ordering::Relaxed))
+}
+
+/// The runtime that runs is that of all clients.
+pub(crate) fn these_are_clients() {
+    CLIENTS.set(Some(Handle::current().id()));
+}
+
+/// What the C library's clocks show: to clients, and to who makes faults, never the same twice.
+fn shown() -> Duration {
+    let now = now();
+    let runtime = Handle::try_current().map(|handle| handle.id()).ok();
+    if runtime.is_some() && runtime != CLIENTS.get() {
+        return now;
+    }
+    let shown = now.max(SEEN.get() + Duration::from_micros(1));
+    SEEN.set(shown);
+    shown
 }
 
 /// Simulated time since the begin: of the node that runs, else of the whole.
 pub(crate) fn now() -> Duration {
     // Making a runtime reads the clock before there is one, and must not ask it.
-    let in_node = tokio::runtime::Handle::try_current().is_ok() && !IS_ASKING.replace(true);
+    let in_node = Handle::try_current().is_ok() && !IS_ASKING.replace(true);
     if in_node {
         let now = tokio::time::Instant::now().into_std();
         IS_ASKING.set(false);
@@ -112,7 +137,7 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
         // SAFETY: passed on as it came.
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
     }
-    let now = if IS_SIMULATION.get() { ORIGIN + now() } else { ORIGIN };
+    let now = if IS_SIMULATION.get() { ORIGIN + shown() } else { ORIGIN };
     // SAFETY: the caller promises that it may be written.
     unsafe {
         (*time).tv_sec = now.as_secs() as libc::time_t;

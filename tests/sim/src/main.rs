@@ -2,13 +2,14 @@
 //! seed decides everything: a seed and a commit are a whole bug report.
 //!
 //! Start with [`run`] (one seed from the empty cluster to the verdict), then [`knobs`] (what a seed
-//! decides), [`nemesis`] (what is done to the cluster), [`watch`] (what must hold of replicas at
-//! every moment) and [`audit`] (what must be on their disks; what clients see is judged by `flotilla-history`). [`machine`], [`net`] and
-//! [`disk`] are what the product's code runs on here.
+//! decides), [`nemesis`] (what is done to the cluster), [`oracle`] (what must hold of every entry that is
+//! applied), [`watch`] (what must hold of replicas at every tick), [`audit`] (what must be on their disks)
+//! and [`growth`] (what must be gone after a rest); what clients see is judged by `flotilla-history`.
+//! [`machine`], [`net`] and [`disk`] are what the product's code runs on here.
 //!
 //! Invariants:
-//! - The same seed gives the same history, byte for byte. [`seeds`] runs each seed in a process of
-//!   its own, and this is tested before anything else.
+//! - The same seed gives the same history, the same log lines and the same applied entries, byte for
+//!   byte. Each seed runs in a process of its own, and this is tested before anything else ([`twice`]).
 //! - Nodes run the product's code down to the calls of the operating system; of the state store, RocksDB
 //!   alone is replaced.
 //!
@@ -19,6 +20,7 @@ mod chaos;
 mod cluster;
 mod disk;
 mod fault;
+mod growth;
 #[allow(dead_code, unreachable_pub, reason = "it is a part of a library there")]
 #[path = "../../src/http.rs"]
 mod http;
@@ -27,8 +29,17 @@ mod machine;
 mod nemesis;
 mod net;
 mod node;
+mod oracle;
+mod probes;
 mod run;
 mod seeds;
+#[cfg(test)]
+#[allow(dead_code, reason = "it is a part of a library there")]
+#[path = "../../src/tool.rs"]
+mod tool;
+mod totals;
+mod trace;
+mod twice;
 mod watch;
 
 use std::path::PathBuf;
@@ -52,13 +63,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// One seed, in this process; says what was done, and what was wrong.
+    /// One seed, in this process; says what was done, and what was wrong. `RUST_LOG` (error to trace):
+    /// what nodes say is shown up to this level.
     One {
         /// Which.
         seed: u64,
         /// Keep the history of a good run too.
         #[arg(long)]
         keep: bool,
+        /// Write every line that is logged into this file.
+        #[arg(long)]
+        trace: Option<PathBuf>,
     },
     /// Many seeds, one after the other, in processes of their own; a running total.
     Many(seeds::Args),
@@ -66,15 +81,23 @@ enum What {
     Twice(seeds::Args),
 }
 
+fn kept(trace: Option<PathBuf>) -> anyhow::Result<trace::Keep> {
+    Ok(match (trace, std::env::var("RUST_LOG")) {
+        (Some(path), _) => trace::Keep::All(path),
+        (None, Ok(level)) if !level.is_empty() => trace::Keep::Told(level.parse()?),
+        (None, _) => trace::Keep::Nothing,
+    })
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.what {
-        What::One { seed, keep } => {
-            let outcome = run::run(knobs::Knobs::draw(seed), &args.dir)?;
+        What::One { seed, keep, trace } => {
+            let outcome = run::run(knobs::Knobs::draw(seed), &args.dir, &kept(trace)?)?;
             seeds::tell(&outcome, keep)?;
             Ok(if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::from(seeds::BAD) })
         }
         What::Many(what) => seeds::many(&what, &args.dir),
-        What::Twice(what) => seeds::twice(&what, &args.dir),
+        What::Twice(what) => twice::twice(&what, &args.dir),
     }
 }

@@ -5,13 +5,14 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_gateway::{Config, Gateway};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
-use flotilla_types::clock::Clock;
+use flotilla_types::clock::{SteadyClock, TimeSource};
 use flotilla_types::ids::NodeId;
 use flotilla_types::limits;
 use flotilla_types::names::AccountId;
@@ -21,12 +22,14 @@ use tokio::sync::watch;
 
 use crate::disk::SimDisk;
 use crate::knobs::Knobs;
-use crate::machine;
 use crate::net::{SimListener, SimNet};
+use crate::{machine, probes};
 
 /// Where clients come in.
 pub(crate) const API_PORT: u16 = 9324;
 const PEER_PORT: u16 = 9325;
+/// With less room than this a node takes no messages.
+pub(crate) const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// A node's host name.
 pub(crate) fn host(id: u64) -> String {
@@ -38,7 +41,7 @@ pub(crate) fn host(id: u64) -> String {
 pub(crate) struct Member {
     pub(crate) id: u64,
     pub(crate) disk: SimDisk,
-    /// How far its clock is off, in milliseconds.
+    /// How far its time of day is off, in milliseconds.
     pub(crate) skew_ms: Arc<AtomicI64>,
     /// Why it ended itself, since it was last looked at.
     pub(crate) ended: Arc<Mutex<Option<String>>>,
@@ -47,11 +50,21 @@ pub(crate) struct Member {
     pub(crate) knobs: Arc<Knobs>,
 }
 
-struct SkewedClock(Arc<AtomicI64>);
+/// A node's two clocks: one that goes at a speed of its own, and one that may be set.
+struct NodeTime(Arc<AtomicI64>);
 
-impl Clock for SkewedClock {
-    fn now_ms(&self) -> u64 {
-        machine::unix_ms().saturating_add_signed(self.0.load(Ordering::Relaxed))
+impl TimeSource for NodeTime {
+    fn elapsed(&self) -> Duration {
+        machine::now()
+    }
+
+    fn time_of_day(&self) -> Duration {
+        let off_ms = self.0.load(Ordering::Relaxed);
+        let off = Duration::from_millis(off_ms.unsigned_abs());
+        match off_ms < 0 {
+            true => machine::time_of_day() - off,
+            false => machine::time_of_day() + off,
+        }
     }
 }
 
@@ -61,10 +74,11 @@ struct Ended;
 impl Member {
     pub(crate) fn new(id: u64, knobs: &Arc<Knobs>) -> Self {
         let state_dir = Self::dir_of(id).join("state");
+        let skew_ms = knobs.skews_ms[id as usize - 1];
         Self {
             id,
             disk: SimDisk::new(knobs.seed ^ (id << 48), state_dir, knobs.disk_ms),
-            skew_ms: Arc::default(),
+            skew_ms: Arc::new(AtomicI64::new(skew_ms)),
             ended: Arc::default(),
             running: Arc::default(),
             knobs: knobs.clone(),
@@ -85,8 +99,15 @@ impl Member {
         Self::dir_of(self.id).join("state")
     }
 
+    /// Where it notes what it heard from its peers.
+    pub(crate) fn memory_dir(&self) -> PathBuf {
+        Self::dir_of(self.id).join("memory")
+    }
+
     /// Runs until it is killed.
     pub(crate) async fn run(self) -> turmoil::Result {
+        probes::this_is(&self);
+        tokio::spawn(hurry(self.knobs.hurries_ms[self.id as usize - 1], self.knobs.tick_ms));
         let peers = SimListener::bind(PEER_PORT).await?;
         let api = SimListener::bind(API_PORT).await?;
         let node = match Node::start(self.options(), SimNet, peers) {
@@ -120,6 +141,14 @@ impl Member {
         first
     }
 
+    /// The process would be gone here: whoever says it goes no further, and everybody else of this node
+    /// is stopped before simulated time goes on.
+    pub(crate) fn end(&self, reason: String) {
+        if self.note_end(reason) && !std::thread::panicking() {
+            resume_unwind(Box::new(Ended));
+        }
+    }
+
     fn options(&self) -> NodeOptions {
         let knobs = &self.knobs;
         let address = |id: u64| (NodeId(id), format!("{}:{PEER_PORT}", host(id)));
@@ -144,16 +173,23 @@ impl Member {
                 keep_entries: knobs.keep_entries,
             },
             state: StateOptions::default(),
-            free_bytes_min: 1 << 30,
+            free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: limits::IN_FLIGHT_MAX,
-            clock: Arc::new(SkewedClock(self.skew_ms.clone())),
-            // The process would be gone here: whoever says it goes no further, and everybody else of
-            // this node is stopped before simulated time goes on.
-            on_fatal: Arc::new(move |reason| {
-                if member.note_end(reason) && !std::thread::panicking() {
-                    resume_unwind(Box::new(Ended));
-                }
-            }),
+            clock: Arc::new(SteadyClock::over(NodeTime(self.skew_ms.clone()))),
+            on_fatal: Arc::new(move |reason| member.end(reason)),
         }
+    }
+}
+
+/// Makes a node's clocks but for the time of day go faster than those of the others: they jump over a
+/// few milliseconds, so often. 0: never.
+async fn hurry(every_ms: u64, tick_ms: u64) {
+    if every_ms == 0 {
+        return;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(every_ms)).await;
+        // What lies in the tick that the simulation gives to this node anyway is not won.
+        tokio::time::advance(Duration::from_millis(2 * tick_ms)).await;
     }
 }

@@ -1,8 +1,8 @@
-//! Seeds in processes of their own, and what they say together.
+//! Seeds in processes of their own, one after the other.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::probes;
 use crate::run::Outcome;
+use crate::totals::{Minimum, Totals};
 
 /// Exit code of a seed that found something.
 pub(crate) const BAD: u8 = 3;
@@ -24,37 +26,67 @@ const TOTAL_EVERY: u64 = 20;
 pub(crate) struct Args {
     /// The first.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// How many.
     #[arg(long, default_value_t = 100)]
-    seeds: u64,
+    pub(crate) seeds: u64,
+    /// A file with a seed in each line, to be run before all others; what follows the number says why.
+    #[arg(long)]
+    also: Option<std::path::PathBuf>,
     /// No seed begins later than this.
     #[arg(long)]
     minutes: Option<u64>,
     /// Processes at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Ends with the first seed that finds something.
+    #[arg(long)]
+    until_bad: bool,
+    /// Fails when fewer cluster-hours were simulated, rests not counted.
+    #[arg(long)]
+    hours_min: Option<f64>,
+    /// Fails when a rule, a kind of fault or a state that must be reached was not seen in any seed.
+    #[arg(long)]
+    everything: bool,
 }
 
 /// Says what became of a seed: to people and, in one line, to the process that started this one.
 pub(crate) fn tell(outcome: &Outcome, keep: bool) -> anyhow::Result<()> {
     print!("{outcome}");
-    let coverage = outcome.verdict().map(|verdict| &verdict.coverage);
-    let hash = match outcome.verdict() {
+    let verdict = outcome.verdict();
+    let coverage = verdict.map(|verdict| &verdict.coverage);
+    let hash = match verdict {
         Some(_) => format!("{:016x}", hash(&std::fs::read(&outcome.history)?)),
         None => String::new(),
     };
+    let examined: serde_json::Map<String, Value> = verdict
+        .into_iter()
+        .flat_map(|verdict| &verdict.tallies)
+        .map(|tally| (tally.invariant.id().to_owned(), json!(tally.examined)))
+        .collect();
+    let faults: serde_json::Map<String, Value> = outcome
+        .times
+        .iter()
+        .map(|(kind, times)| (kind.name().to_owned(), json!([times.asked, times.fired])))
+        .collect();
     let summary = json!({
         "seed": outcome.knobs.seed,
         "good": outcome.is_good(),
         "simulated_ms": outcome.simulated.as_millis() as u64,
+        "rested_ms": outcome.rested.as_millis() as u64,
         "real_ms": outcome.real.as_millis() as u64,
-        "compared": outcome.compared,
+        "applied": outcome.looked.applied,
+        "compared": outcome.looked.compared,
+        "durable": outcome.looked.durable,
+        "stream": format!("{:016x}", outcome.looked.stream),
         "audited": outcome.audited,
+        "checks": outcome.checks,
         "records": coverage.map_or(0, |it| it.records),
         "sends": coverage.map_or(0, |it| it.sends),
         "deliveries": coverage.map_or(0, |it| it.deliveries),
-        "faults": coverage.map_or(0, |it| it.faults),
+        "faults": faults,
+        "examined": examined,
+        "probes": probes::report(),
         "history": hash,
         "broken": outcome.broken,
     });
@@ -70,25 +102,29 @@ pub(crate) fn tell(outcome: &Outcome, keep: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
 /// What one process said.
-struct Said {
-    seed: u64,
-    good: bool,
-    text: String,
-    summary: Value,
+pub(crate) struct Said {
+    pub(crate) seed: u64,
+    pub(crate) good: bool,
+    pub(crate) text: String,
+    pub(crate) summary: Value,
 }
 
-fn run_one(seed: u64, dir: &Path) -> anyhow::Result<Said> {
+/// Runs a seed in a process of its own; what it says goes into a file, if one is named.
+pub(crate) fn run_one(seed: u64, dir: &Path, trace: Option<&Path>) -> anyhow::Result<Said> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--dir").arg(dir).arg("one").arg(seed.to_string());
+    if let Some(trace) = trace {
+        command.arg("--trace").arg(trace);
+    }
     // Many lines for one panic in a task; who repeats a seed may ask for them.
-    command.env("RUST_BACKTRACE", "0");
+    command.env("RUST_BACKTRACE", "0").env_remove("RUST_LOG");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (out, errors) = (child.stdout.take(), child.stderr.take());
     let errors = std::thread::spawn(move || {
@@ -114,75 +150,38 @@ fn run_one(seed: u64, dir: &Path) -> anyhow::Result<Said> {
     Ok(Said { seed, good: status.success(), text, summary })
 }
 
-#[derive(Default)]
-struct Totals {
-    runs: u64,
-    bad: Vec<u64>,
-    simulated_ms: u64,
-    real_ms: u64,
-    sends: u64,
-    records: u64,
-    faults: u64,
-    compared: u64,
-    audited: u64,
-}
-
-impl Totals {
-    fn add(&mut self, said: &Said) {
-        self.runs += 1;
-        if !said.good {
-            self.bad.push(said.seed);
-        }
-        let number = |name: &str| said.summary[name].as_u64().unwrap_or(0);
-        self.simulated_ms += number("simulated_ms");
-        self.real_ms += number("real_ms");
-        self.sends += number("sends");
-        self.records += number("records");
-        self.faults += number("faults");
-        self.compared += number("compared");
-        self.audited += number("audited");
-    }
-
-    fn print(&self, began: Instant) {
-        let hours = self.simulated_ms as f64 / 3_600_000.0;
-        let core_hours = self.real_ms as f64 / 3_600_000.0;
-        println!(
-            "{} seeds ({} bad) in {:.0} s: {:.2} cluster-hours ({:.1} in a core-hour), {} requests, \
-             {} messages acknowledged, {} faults, {} equal states, {} entries durable",
-            self.runs,
-            self.bad.len(),
-            began.elapsed().as_secs_f64(),
-            hours,
-            hours / core_hours.max(f64::MIN_POSITIVE),
-            self.records,
-            self.sends,
-            self.faults,
-            self.compared,
-            self.audited,
-        );
-    }
+/// Seeds of a file: the first word of each line.
+fn listed(path: &Path) -> anyhow::Result<Vec<u64>> {
+    let text = std::fs::read_to_string(path)?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    let number = |line: &str| line.split_whitespace().next().unwrap_or_default().parse();
+    lines.map(|line| number(line).map_err(Into::into)).collect()
 }
 
 /// Runs seeds until enough, late enough, or for ever if neither was said.
 pub(crate) fn many(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let next = AtomicU64::new(args.seed);
+    let mut seeds = args.also.as_deref().map(listed).transpose()?.unwrap_or_default();
+    seeds.extend(args.seed..args.seed.saturating_add(args.seeds));
+    let next = AtomicU64::new(0);
     let totals = Mutex::new(Totals::default());
-    let failed = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let limit = args.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let work = || {
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            let enough = seed >= args.seed.saturating_add(args.seeds);
-            if enough || limit.is_some_and(|limit| began.elapsed() > limit) {
+            let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) else {
+                return;
+            };
+            let late = limit.is_some_and(|limit| began.elapsed() > limit);
+            if late || stop.load(Ordering::Relaxed) {
                 return;
             }
-            let said = match run_one(seed, dir) {
+            let said = match run_one(*seed, dir, None) {
                 Ok(said) => said,
                 Err(error) => {
                     println!("seed {seed}: {error}");
-                    failed.store(true, Ordering::Relaxed);
-                    return;
+                    totals.lock().broke(*seed);
+                    continue;
                 }
             };
             let mut totals = totals.lock();
@@ -190,9 +189,10 @@ pub(crate) fn many(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
             if !said.good {
                 println!("{}", said.text);
                 println!("replay: scripts/sim --seed {seed} --seeds 1");
+                stop.fetch_or(args.until_bad, Ordering::Relaxed);
             }
-            if !said.good || totals.runs.is_multiple_of(TOTAL_EVERY) {
-                totals.print(began);
+            if !said.good || totals.runs().is_multiple_of(TOTAL_EVERY) {
+                totals.print(began.elapsed());
             }
         }
     };
@@ -202,36 +202,8 @@ pub(crate) fn many(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
         }
     });
     let totals = totals.into_inner();
-    totals.print(began);
-    if !totals.bad.is_empty() {
-        println!("bad seeds: {:?}", totals.bad);
-    }
-    let good = totals.bad.is_empty() && totals.runs > 0 && !failed.into_inner();
+    totals.print(began.elapsed());
+    let minimum = Minimum { hours: args.hours_min.unwrap_or(0.0), everything: args.everything };
+    let good = totals.conclude(&minimum);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(BAD) })
-}
-
-/// Runs each seed twice; what it says and its history must not differ.
-pub(crate) fn twice(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
-    let dirs: [PathBuf; 2] = ["first", "second"].map(|name| dir.join(name));
-    let mut differ = 0;
-    for seed in args.seed..args.seed.saturating_add(args.seeds) {
-        let [first, second] = std::thread::scope(|scope| {
-            let both = [&dirs[0], &dirs[1]].map(|dir| scope.spawn(move || run_one(seed, dir)));
-            both.map(|run| run.join())
-        });
-        let told = |said: std::thread::Result<anyhow::Result<Said>>| -> anyhow::Result<_> {
-            let mut said = said.map_err(|_| anyhow::anyhow!("a run of seed {seed} panicked"))??;
-            // How fast it was is no part of it.
-            said.summary["real_ms"] = Value::Null;
-            Ok(said)
-        };
-        let (first, second) = (told(first)?, told(second)?);
-        if first.summary != second.summary || first.summary["history"] == "" {
-            differ += 1;
-            println!("seed {seed} differs:\n{}\n{}", first.summary, second.summary);
-        } else {
-            println!("seed {seed}: twice the same {} records", first.summary["records"]);
-        }
-    }
-    Ok(if differ == 0 { ExitCode::SUCCESS } else { ExitCode::from(BAD) })
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::lock;
 use crate::store::{Rows, Store};
-use crate::{Error, ReadOptions};
+use crate::{Error, ErrorKind, ReadOptions};
 
 /// What a cursor walks over.
 pub(crate) enum Source<'a> {
@@ -17,17 +17,23 @@ pub struct DBRawIterator<'a> {
     family: usize,
     before: Option<Vec<u8>>,
     at: Option<(Vec<u8>, Arc<[u8]>)>,
+    failed: bool,
 }
 
 impl<'a> DBRawIterator<'a> {
     pub(crate) fn new(source: Source<'a>, family: usize, options: ReadOptions) -> Self {
-        Self { source, family, before: options.upper_bound, at: None }
+        Self { source, family, before: options.upper_bound, at: None, failed: false }
     }
 
     fn go(&mut self, from: Bound<&[u8]>) {
         let before = self.before.as_deref();
         self.at = match self.source {
-            Source::Now(store) => lock(store).rows.first(self.family, from, before),
+            Source::Now(store) => {
+                let mut store = lock(store);
+                self.failed |= store.read_fails();
+                let rows = &store.contents.rows;
+                if self.failed { None } else { rows.first(self.family, from, before) }
+            }
             Source::Then(rows) => rows.first(self.family, from, before),
         };
     }
@@ -68,8 +74,11 @@ impl<'a> DBRawIterator<'a> {
     /// Whether all went well.
     ///
     /// # Errors
-    /// None: memory does not fail.
+    /// When a read failed: then it is at the end.
     pub fn status(&self) -> Result<(), Error> {
-        Ok(())
+        match self.failed {
+            true => Err(Error::new(ErrorKind::IOError, "the read failed")),
+            false => Ok(()),
+        }
     }
 }

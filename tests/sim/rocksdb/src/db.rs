@@ -1,10 +1,10 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cursor::{DBRawIterator, Source};
-use crate::model::{self, Shared, lock};
+use crate::model::{self, Shared, Written, lock};
 use crate::store::Rows;
 use crate::{
     ColumnFamilyDescriptor, CompactOptions, Error, ErrorKind, FlushOptions, Options, ReadOptions,
@@ -14,6 +14,7 @@ use crate::{
 /// An open store.
 pub struct DB {
     store: Shared,
+    dir: PathBuf,
     life: u64,
     names: Vec<String>,
     families: Vec<ColumnFamily>,
@@ -65,14 +66,14 @@ impl DB {
             return Err(Error::new(ErrorKind::IOError, "lock hold by current process"));
         }
         open.open = true;
-        open.family("default");
+        open.contents.family("default");
         for family in families {
-            open.family(&family.name);
+            open.contents.family(&family.name);
         }
-        let (life, names) = (open.life, open.names.clone());
+        let (life, names) = (open.life, open.contents.names.clone());
         drop(open);
         let families = (0..names.len()).map(ColumnFamily).collect();
-        Ok(Self { store, life, names, families })
+        Ok(Self { store, dir: dir.as_ref().to_owned(), life, names, families })
     }
 
     /// A column family by its name.
@@ -90,6 +91,14 @@ impl DB {
         }
     }
 
+    fn readable(&self) -> Result<std::sync::MutexGuard<'_, crate::store::Store>, Error> {
+        let mut store = self.alive()?;
+        match store.read_fails() {
+            true => Err(Error::new(ErrorKind::IOError, "the read failed")),
+            false => Ok(store),
+        }
+    }
+
     /// Applies a batch.
     ///
     /// # Errors
@@ -100,10 +109,14 @@ impl DB {
         if store.failed {
             return Err(Error::new(ErrorKind::IOError, "an earlier flush failed"));
         }
-        store.apply(batch.changes);
+        let rows = model::wanted(&batch.changes);
+        store.contents.apply(batch.changes);
         let once_in = store.habits.flush_once_in;
-        if store.once_in(once_in) {
-            store.flush();
+        if store.once_in(once_in) && store.flush_failure().is_none() {
+            store.contents.flush();
+        }
+        if !rows.is_empty() {
+            model::tell(&self.dir, &Written { contents: &store.contents, rows });
         }
         Ok(())
     }
@@ -115,12 +128,10 @@ impl DB {
     pub fn flush_cfs_opt<F>(&self, families: &[&F], _: &FlushOptions) -> Result<(), Error> {
         assert_eq!(families.len(), self.families.len(), "a flush of fewer is no position");
         let mut store = self.alive()?;
-        let once_in = store.habits.fail_once_in;
-        if store.failed || store.once_in(once_in) {
-            store.failed = true;
-            return Err(Error::new(ErrorKind::IOError, "the disk failed"));
+        if let Some(why) = store.flush_failure() {
+            return Err(Error::new(ErrorKind::IOError, why));
         }
-        store.flush();
+        store.contents.flush();
         Ok(())
     }
 
@@ -151,10 +162,10 @@ impl DB {
         key: impl AsRef<[u8]>,
         options: &ReadOptions,
     ) -> Pinned {
-        let (store, key) = (self.alive()?, key.as_ref());
+        let (store, key) = (self.readable()?, key.as_ref());
         let value = match options.tier {
-            ReadTier::All => store.rows.families[family.0].get(key).cloned(),
-            ReadTier::Persisted => store.persisted(family.0, key),
+            ReadTier::All => store.contents.rows.families[family.0].get(key).cloned(),
+            ReadTier::Persisted => store.contents.persisted(family.0, key),
         };
         Ok(value.map(DBPinnableSlice))
     }
@@ -175,7 +186,7 @@ impl DB {
 
     /// The rows of this moment.
     pub fn snapshot(&self) -> SnapshotWithThreadMode<'_, Self> {
-        let rows = lock(&self.store).rows.clone();
+        let rows = lock(&self.store).contents.rows.clone();
         SnapshotWithThreadMode { rows, of: PhantomData }
     }
 
@@ -206,7 +217,7 @@ impl DB {
     ) -> Result<Option<u64>, Error> {
         let first = family.0 == crate::store::DEFAULT + 1;
         let counted = first && name == "rocksdb.cur-size-all-mem-tables";
-        Ok(counted.then(|| lock(&self.store).unflushed_rows() * 100))
+        Ok(counted.then(|| lock(&self.store).contents.unflushed_rows() * 100))
     }
 
     /// Does nothing.
@@ -232,10 +243,10 @@ impl Drop for DB {
     fn drop(&mut self) {
         if let Ok(mut store) = self.alive() {
             // As RocksDB does when it is closed in order.
-            if !store.failed {
-                store.flush();
+            if store.flush_failure().is_none() {
+                store.contents.flush();
             }
-            store.open = false;
+            (store.open, store.failed) = (false, false);
         }
     }
 }

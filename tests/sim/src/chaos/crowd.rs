@@ -15,8 +15,10 @@ use super::actor::Actor;
 use super::book::{Book, Stage};
 use super::clients;
 use super::queues::{HIDDEN_MAX, Place, Queues};
+use super::{admin, waiting};
 use crate::PATIENCE;
 use crate::knobs::{Knobs, Work};
+use crate::machine;
 use crate::node::{API_PORT, host};
 
 /// Beyond [`HIDDEN_MAX`], until a queue that gives nothing is called empty.
@@ -39,12 +41,9 @@ impl Ledger {
         self.0.now_us()
     }
 
-    pub(crate) fn records(&self) -> u64 {
-        self.0.records()
-    }
-
-    pub(crate) fn fired(&self, name: &str, nodes: &[u64]) {
-        self.0.fault(name, nodes, FaultPhase::Fired, self.0.now_us());
+    /// A fault takes place, that was made at a moment before.
+    pub(crate) fn fired(&self, name: &str, nodes: &[u64], from_us: u64) {
+        self.0.fault(name, nodes, FaultPhase::Fired, from_us);
     }
 
     pub(crate) fn healed(&self, name: &str, nodes: &[u64]) {
@@ -81,6 +80,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
     progress: watch::Sender<Progress>,
 ) -> turmoil::Result {
+    machine::these_are_clients();
     let nodes: Vec<(u64, String)> =
         (1..=knobs.nodes).map(|id| (id, format!("{}:{API_PORT}", host(id)))).collect();
     let mut crowd = Crowd { seed: knobs.seed, nodes, book: ledger.0, processes: 0 };
@@ -121,43 +121,90 @@ impl Crowd {
         let pace = Duration::from_millis(knobs.pace_ms);
         let mut tasks = JoinSet::new();
         for work in &knobs.work {
-            let (source, sink) = match work {
-                Work::Orders => (&queues.orders, &queues.orders),
-                Work::Lines => (&queues.lines, &queues.lines),
-                Work::Lanes => (&queues.lanes, &queues.lanes),
-                Work::Flaky => (&queues.flaky, &queues.dead),
-                Work::Stumbling => (&queues.stumbling, &queues.fallen),
-                Work::Wandering => (&queues.wandering, &queues.parked),
-                Work::Purged => (&queues.purged, &queues.purged),
-            };
-            for _ in 0..2 {
-                tasks.spawn(clients::produce(self.actor(), source.clone(), pace));
-            }
-            if *work != Work::Wandering {
-                tasks.spawn(clients::consume(self.actor(), sink.clone()));
-            }
-            match work {
-                Work::Orders => {
-                    tasks.spawn(clients::mix(self.actor(), source.clone()));
-                }
-                Work::Lines | Work::Lanes => {
-                    tasks.spawn(clients::consume(self.actor(), sink.clone()));
-                }
-                Work::Flaky | Work::Stumbling => {
-                    tasks.spawn(clients::fumble(self.actor(), source.clone()));
-                }
-                Work::Wandering => {
-                    tasks.spawn(clients::fumble(self.actor(), source.clone()));
-                    tasks.spawn(clients::revive(self.actor(), sink.clone(), source.clone()));
-                }
-                Work::Purged => {
-                    tasks.spawn(clients::purge(self.actor(), source.clone()));
-                }
-            }
+            self.work(*work, queues, pace, &mut tasks);
         }
         let all = queues.all().into_iter().cloned().collect();
         tasks.spawn(clients::look(self.actor(), all));
         tasks
+    }
+
+    fn work(&mut self, work: Work, queues: &Queues, pace: Duration, tasks: &mut JoinSet<()>) {
+        let (source, sink) = match work {
+            Work::Orders => (&queues.orders, &queues.orders),
+            Work::Lines => (&queues.lines, &queues.lines),
+            Work::Lanes => (&queues.lanes, &queues.lanes),
+            Work::Retried => (&queues.retried, &queues.retried),
+            Work::Flaky => (&queues.flaky, &queues.dead),
+            Work::Stumbling => (&queues.stumbling, &queues.fallen),
+            Work::Wandering => (&queues.wandering, &queues.parked),
+            Work::Straying => (&queues.straying, &queues.strayed),
+            Work::Timed => (&queues.timed, &queues.timed),
+            Work::Waited => (&queues.waited, &queues.waited),
+            Work::Brief | Work::Tuned => (&queues.tuned, &queues.tuned),
+            Work::Purged => (&queues.purged, &queues.purged),
+            Work::Cartons => (&queues.cartons, &queues.cartons),
+        };
+        let (source, sink) = (source.clone(), sink.clone());
+        match work {
+            Work::Retried => {
+                tasks.spawn(clients::insist(self.actor(), source.clone()));
+                tasks.spawn(clients::insist(self.actor(), source));
+            }
+            Work::Waited => {
+                tasks.spawn(waiting::trickle(self.actor(), source.clone()));
+                for _ in 0..2 {
+                    tasks.spawn(waiting::wait(self.actor(), source.clone()));
+                }
+                return;
+            }
+            Work::Brief => {
+                for _ in 0..2 {
+                    tasks.spawn(admin::come_and_go(self.actor(), queues.suffix.clone()));
+                }
+                return;
+            }
+            Work::Cartons => {
+                tasks.spawn(clients::pack(self.actor(), source.clone()));
+                tasks.spawn(clients::unpack(self.actor(), source));
+                return;
+            }
+            _ => {
+                tasks.spawn(clients::produce(self.actor(), source.clone(), pace));
+                tasks.spawn(clients::produce(self.actor(), source.clone(), pace));
+                self.more(work, &source, &sink, tasks);
+            }
+        }
+        // Dead letters that a task moves back have nobody else.
+        if !matches!(work, Work::Wandering | Work::Straying) {
+            tasks.spawn(clients::consume(self.actor(), sink));
+        }
+    }
+
+    /// Those who do what is special about a kind of work.
+    fn more(&mut self, work: Work, source: &Place, sink: &Place, tasks: &mut JoinSet<()>) {
+        match work {
+            Work::Lines | Work::Lanes => {
+                tasks.spawn(clients::consume(self.actor(), sink.clone()));
+            }
+            Work::Flaky | Work::Stumbling => {
+                tasks.spawn(clients::fumble(self.actor(), source.clone()));
+            }
+            Work::Wandering | Work::Straying => {
+                tasks.spawn(clients::fumble(self.actor(), source.clone()));
+                tasks.spawn(clients::revive(self.actor(), sink.clone(), source.clone()));
+            }
+            Work::Timed => {
+                tasks.spawn(clients::mix(self.actor(), source.clone()));
+            }
+            Work::Tuned => {
+                tasks.spawn(admin::tune(self.actor(), source.clone()));
+                tasks.spawn(admin::tune(self.actor(), source.clone()));
+            }
+            Work::Purged => {
+                tasks.spawn(clients::purge(self.actor(), source.clone()));
+            }
+            _ => {}
+        }
     }
 
     async fn drain(&mut self, queues: &Queues) -> bool {

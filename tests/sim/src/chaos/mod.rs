@@ -4,6 +4,8 @@
 
 #[path = "../../../src/chaos/actor.rs"]
 mod actor;
+#[path = "../../../src/chaos/admin.rs"]
+mod admin;
 #[path = "../../../src/chaos/answer.rs"]
 mod answer;
 #[path = "../../../src/chaos/book.rs"]
@@ -13,5 +15,7 @@ mod clients;
 mod crowd;
 #[path = "../../../src/chaos/queues.rs"]
 mod queues;
+#[path = "../../../src/chaos/waiting.rs"]
+mod waiting;
 
 pub(crate) use crowd::{Ledger, Progress, run};

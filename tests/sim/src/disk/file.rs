@@ -32,6 +32,13 @@ impl Contents {
         &mut self.now
     }
 
+    /// As if it had never been longer, for good.
+    pub(super) fn cut_to(&mut self, bytes: usize) {
+        self.now.truncate(bytes);
+        self.synced_bytes = self.synced_bytes.min(bytes);
+        self.before.clear();
+    }
+
     pub(super) fn truncate(&mut self) {
         // As if it were another file: the old one's bytes may still come back, whole.
         self.note(0..self.now.len());
@@ -46,6 +53,11 @@ impl Contents {
             let old = &self.now[from..to];
             self.before.entry(sector).or_insert_with(|| old.to_vec());
         }
+    }
+
+    /// By how much such a write makes the file longer.
+    fn growth(&self, bytes: &[u8], offset: usize) -> u64 {
+        (offset + bytes.len()).saturating_sub(self.now.len()) as u64
     }
 
     fn write(&mut self, bytes: &[u8], offset: usize) {
@@ -118,9 +130,11 @@ impl Handle {
         state.writes_left = state.writes_left.map(|left| left.saturating_sub(1));
         if cut {
             state.off = true;
+            state.happened.torn += 1;
         }
         if failed {
             state.writes_left = None;
+            state.happened.writes_failed += 1;
         }
         (cut || failed).then(|| rand::SeedableRng::from_rng(&mut state.dice))
     }
@@ -134,6 +148,7 @@ impl DiskFile for Handle {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.alive()?;
+        self.disk.state.lock().read()?;
         let contents = self.contents.lock();
         let range = offset as usize..offset as usize + buffer.len();
         let bytes = contents.now.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -143,7 +158,9 @@ impl DiskFile for Handle {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.alive()?;
-        self.contents.lock().write(bytes, offset as usize);
+        let mut contents = self.contents.lock();
+        self.disk.state.lock().take_room(contents.growth(bytes, offset as usize))?;
+        contents.write(bytes, offset as usize);
         Ok(())
     }
 
@@ -154,9 +171,13 @@ impl DiskFile for Handle {
             "durable writes are of whole blocks"
         );
         let mut contents = self.contents.lock();
+        self.disk.state.lock().take_room(contents.growth(blocks, offset as usize))?;
         let Some(mut dice) = self.fate() else {
             contents.write(blocks, offset as usize);
             contents.sync_range(offset as usize, blocks.len());
+            let mut state = self.disk.state.lock();
+            state.happened.batches += 1;
+            state.shadow.follow(blocks);
             return Ok(());
         };
         // A prefix, or sectors here and there.

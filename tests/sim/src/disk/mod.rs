@@ -13,6 +13,9 @@ mod faults;
 mod file;
 mod names;
 #[cfg(test)]
+mod power_cuts;
+mod shadow;
+#[cfg(test)]
 mod tests;
 
 use std::io;
@@ -29,10 +32,27 @@ use rand::{RngExt as _, SeedableRng as _};
 use file::{Contents, Handle};
 use names::Names;
 
-pub(crate) use faults::Cut;
+pub(crate) use faults::{Change, Copy, Cut};
+pub(crate) use shadow::{CutOff, Held, Shadow, fingerprint};
 
 /// Room on a disk that is not full.
 const FREE_BYTES: u64 = 10 << 30;
+
+/// How often what was asked of a disk took place, over all of its lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Happened {
+    /// Durable writes that were done in part when the power was cut.
+    pub(crate) torn: u64,
+    /// Durable writes that failed.
+    pub(crate) writes_failed: u64,
+    pub(crate) reads_failed: u64,
+    /// Writes for which there was no room.
+    pub(crate) no_room: u64,
+    /// Times that somebody asked for the room and heard that there is little.
+    pub(crate) low: u64,
+    /// Batches of the log that were written.
+    pub(crate) batches: u64,
+}
 
 /// Everything of one disk.
 struct State {
@@ -46,9 +66,14 @@ struct State {
     cut_at_next_write: bool,
     /// Durable writes that are still done; then one fails.
     writes_left: Option<u64>,
-    full: bool,
+    /// Reads that still go well; then one fails.
+    reads_left: Option<u64>,
+    /// Bytes by which files can still grow, where there are few.
+    room: Option<u64>,
     locked: bool,
     latency_ms: (u64, u64),
+    happened: Happened,
+    shadow: Shadow,
 }
 
 /// See the module. Clones are the same disk.
@@ -90,10 +115,37 @@ impl State {
             off: false,
             cut_at_next_write: false,
             writes_left: None,
-            full: false,
+            reads_left: None,
+            room: None,
             locked: false,
             latency_ms,
+            happened: Happened::default(),
+            shadow: Shadow::default(),
         }
+    }
+
+    /// Takes room for a file that grows.
+    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(room) = &mut self.room else { return Ok(()) };
+        match room.checked_sub(bytes) {
+            Some(left) => *room = left,
+            None => {
+                self.happened.no_room += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this read goes well.
+    fn read(&mut self) -> io::Result<()> {
+        let failed = self.reads_left == Some(0);
+        self.reads_left = if failed { None } else { self.reads_left.map(|left| left - 1) };
+        if !failed {
+            return Ok(());
+        }
+        self.happened.reads_failed += 1;
+        Err(io::Error::other("the read failed"))
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -130,7 +182,10 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.contents(path)?.lock().bytes().to_vec())
+        let contents = self.contents(path)?;
+        self.state.lock().read()?;
+        let bytes = contents.lock().bytes().to_vec();
+        Ok(bytes)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -161,9 +216,10 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         state.alive()?;
-        Ok(if state.full { 0 } else { FREE_BYTES })
+        state.happened.low += u64::from(state.room.is_some());
+        Ok(state.room.unwrap_or(FREE_BYTES))
     }
 
     fn workers(&self) -> Workers {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::faults::Named;
 use super::file::Contents;
 
 type Files = BTreeMap<PathBuf, Arc<Mutex<Contents>>>;
@@ -134,9 +135,18 @@ impl Names {
         *self = Self::default();
     }
 
-    /// Files in a directory, with their contents.
-    pub(super) fn in_dir(&self, dir: &Path) -> Vec<(PathBuf, Arc<Mutex<Contents>>)> {
-        let files = self.files.iter().filter(|(path, _)| path.parent() == Some(dir));
-        files.map(|(path, file)| (path.clone(), file.clone())).collect()
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Takes a file away as if it had never been.
+    pub(super) fn lose(&mut self, path: &Path) {
+        self.files.remove(path);
+        self.synced_files.remove(path);
+    }
+
+    /// All files, with their contents.
+    pub(super) fn files(&self) -> Vec<Named> {
+        self.files.iter().map(|(path, file)| (path.clone(), file.clone())).collect()
     }
 }

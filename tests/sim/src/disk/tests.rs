@@ -18,11 +18,11 @@ const GROUPS: u32 = 3;
 
 thread_local! {
     /// Of the log on the modelled disk: its turns are the test's to give.
-    static WRITER: RefCell<Option<LogWriter>> = const { RefCell::new(None) };
+    pub(super) static WRITER: RefCell<Option<LogWriter>> = const { RefCell::new(None) };
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Append {
         group: u32,
         count: u64,
@@ -47,14 +47,14 @@ enum Step {
     Crash {
         keep: u32,
     },
-    /// In the middle of a write. Only the modelled disk can do this.
+    /// In the middle of a write. Where the crash is a copy of files, only the modelled disk can do this.
     Tear {
         keep: u32,
         bytes: usize,
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let group = 0..GROUPS;
     prop_oneof![
         8 => (group.clone(), 1..5_u64, prop_oneof![0..200_usize, 3_000..9_000_usize])
@@ -74,20 +74,20 @@ fn options() -> LogOptions {
 }
 
 /// A log, and how to wait for what was asked of it.
-struct Log {
-    engine: Engine,
+pub(super) struct Log {
+    pub(super) engine: Engine,
     waiting: Vec<mpsc::Receiver<std::io::Result<()>>>,
-    counter: u64,
+    pub(super) counter: u64,
 }
 
 impl Log {
-    fn real(dir: &Path) -> Self {
+    pub(super) fn real(dir: &Path) -> Self {
         let (engine, damage) = Engine::open(dir, options(), Box::new(|_| {})).unwrap();
         assert!(damage.is_empty(), "{damage:?}");
         Self { engine, waiting: Vec::new(), counter: 0 }
     }
 
-    fn modelled(disk: &SimDisk) -> Self {
+    pub(super) fn modelled(disk: &SimDisk) -> Self {
         let disk = Arc::new(disk.clone());
         let opened = Engine::open_on(disk, Path::new("/log"), options(), Box::new(|_| {}));
         let (engine, damage) = opened.unwrap();
@@ -108,7 +108,7 @@ impl Log {
         entry.into()
     }
 
-    fn ask(&mut self, step: &Step) {
+    pub(super) fn ask(&mut self, step: &Step) {
         match *step {
             Step::Append { group, count, bytes } => {
                 let entries: Vec<Bytes> = (0..count).map(|_| self.entry(bytes)).collect();
@@ -141,7 +141,7 @@ impl Log {
     }
 
     /// Whether all that was asked is durable.
-    fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         WRITER.with_borrow_mut(|writer| {
             if let Some(writer) = writer {
                 writer.turn();
@@ -151,13 +151,13 @@ impl Log {
     }
 
     /// Makes sure that nothing is left that nobody waits for, and waits.
-    fn settle_all(&mut self) -> bool {
+    pub(super) fn settle_all(&mut self) -> bool {
         self.ask(&Step::Vote { group: GROUPS, vote: 0 });
         self.settle()
     }
 
     /// Everything that it holds.
-    fn look(&self) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
+    pub(super) fn look(&self) -> Vec<impl PartialEq + std::fmt::Debug + use<>> {
         (0..GROUPS)
             .map(|group| {
                 let group = self.engine.group(GroupId(group));
@@ -179,7 +179,7 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
-fn new_disk() -> SimDisk {
+pub(super) fn new_disk() -> SimDisk {
     static DISKS: AtomicU64 = AtomicU64::new(0);
     let number = DISKS.fetch_add(1, Ordering::Relaxed);
     let mut disk = SimDisk::new(number, format!("/test-{number}/state").into(), (1, 1));
@@ -264,7 +264,7 @@ proptest! {
 }
 
 /// Where group 0 ended before the newest entry, whether that is there or not.
-fn end_without_newest(log: &Log) -> u64 {
+pub(super) fn end_without_newest(log: &Log) -> u64 {
     let group = log.engine.group(GroupId(0));
     let state = group.state();
     let last = state.next.saturating_sub(1).max(state.first);
