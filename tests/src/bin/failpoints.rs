@@ -1,5 +1,5 @@
-//! Crashes a node at each failpoint under chaos' clients; `scripts/failpoints` says how. Exit code 1
-//! when the run was bad or a point was not reached.
+//! Crashes a node at each failpoint under chaos' clients, and lets steps of others fail, be slow and stand
+//! still; `scripts/failpoints` says how. Exit code 1 when the run was bad or a point was not reached.
 //!
 //! Arguments: names of points, or `--rotate N` for N of them. Environment: `FLOTILLA_PROBES_SEEN` (where
 //! the nodes note what they reach), `FLOTILLA_CHAOS_SEED`, `FLOTILLA_CHAOS_DIR`.
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use flotilla_probe::point::Stage;
 use flotilla_probe::{Point, Sight};
 use flotilla_tests::Fleet;
-use flotilla_tests::chaos::{FaultKind, Ground, Plan, Totals, found, run};
+use flotilla_tests::chaos::{Deed, FaultKind, Ground, Plan, Totals, found, run};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -26,6 +26,10 @@ const TIMES_MIN: usize = 8;
 /// Small enough that logs are cut and segments change all the time.
 const LINES: &str = "[storage]\nlog_segment_bytes = 8388608\nlog_cut_after_bytes = 65536\n\
                      log_keep_entries = 20\n";
+
+/// Steps that do each of the other things, in a run of all crashes and in one of some.
+const DEEDS_OF_ALL: usize = 8;
+const DEEDS_OF_SOME: usize = 2;
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -48,13 +52,28 @@ fn chosen(arguments: &[String], seed: u64) -> Result<Vec<Point>, String> {
     }
 }
 
+/// Steps that shall fail, be slow and stand still: such as nodes come to under load.
+fn deeds(count: usize, seed: u64) -> Vec<FaultKind> {
+    let dice = &mut StdRng::seed_from_u64(!seed);
+    let under_load = |point: &Point| point.stage() == Stage::Load;
+    let mut faults = Vec::new();
+    for deed in Deed::ALL {
+        let can = |point: &Point| deed != Deed::Fail || point.can_fail();
+        let mut points: Vec<Point> =
+            Point::ALL.iter().copied().filter(under_load).filter(can).collect();
+        points.shuffle(dice);
+        faults.extend(points.into_iter().take(count).map(|point| FaultKind::Probe(point, deed)));
+    }
+    faults
+}
+
 /// What the crashes at all failpoints must come to, and did not.
 fn unseen(seen: &BTreeSet<&str>) -> Vec<Sight> {
-    let here = Sight::ALL.iter().copied().filter(|sight| sight.reached_by().is_none());
+    let here = Sight::ALL.iter().copied().filter(|sight| sight.is_crashed_into());
     here.filter(|sight| !seen.contains(sight.name())).collect()
 }
 
-async fn crash_all(points: &[Point], seed: u64) -> Result<bool, String> {
+async fn crash_all(points: &[Point], deeds: &[FaultKind], seed: u64) -> Result<bool, String> {
     let seen = PathBuf::from(setting("FLOTILLA_PROBES_SEEN").ok_or("FLOTILLA_PROBES_SEEN?")?);
     let dir = setting("FLOTILLA_CHAOS_DIR")
         .map_or_else(|| std::env::temp_dir().join("flotilla-chaos"), PathBuf::from);
@@ -69,9 +88,13 @@ async fn crash_all(points: &[Point], seed: u64) -> Result<bool, String> {
         println!("{:>5} s, formed with a crash at {}", begin.elapsed().as_secs(), point.name());
     }
     // Without load nothing of what follows would happen.
-    let faults: Vec<_> = later.into_iter().map(FaultKind::Crash).collect();
+    let mut faults: Vec<_> = later.into_iter().map(FaultKind::Crash).collect();
     // A fault that came less often proves nothing.
     let times = TIMES_MIN.div_ceil(faults.len().max(1)) as u64;
+    faults.extend(deeds);
+    for fault in deeds {
+        println!("also: {fault:?}");
+    }
     let (ground, dense) = (Ground::Loopback, 0);
     let plan = Plan { seed, faults, ground, times, hold: HOLD, dense, dir };
     let judged = run(&mut fleet, &plan).await;
@@ -104,8 +127,13 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seed = setting("FLOTILLA_CHAOS_SEED").and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::random_range(0..u64::from(u32::MAX)));
+    let deeds = match arguments.first().map(String::as_str) {
+        None => deeds(DEEDS_OF_ALL, seed),
+        Some("--rotate") => deeds(DEEDS_OF_SOME, seed),
+        Some(_) => Vec::new(),
+    };
     let outcome = match chosen(&arguments, seed) {
-        Ok(points) => crash_all(&points, seed).await,
+        Ok(points) => crash_all(&points, &deeds, seed).await,
         Err(error) => Err(error),
     };
     match outcome {

@@ -32,7 +32,7 @@ fn order(point: Point, nth: u64) -> String {
 }
 
 /// Tells the failpoints of a running node what to do.
-async fn tell(fleet: &Fleet, id: u64, order: &str) {
+pub(super) async fn tell(fleet: &Fleet, id: u64, order: &str) {
     let answer = Connection::new(fleet.admin(id)).get(&format!("/probes/{order}")).await;
     // It may have ended meanwhile.
     if let Ok(answer) = answer {

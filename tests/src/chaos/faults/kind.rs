@@ -6,6 +6,7 @@ use std::str::FromStr;
 use flotilla_probe::Point;
 
 use super::Ground;
+use crate::chaos::probing::Deed;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $name:literal $home:ident,)*) => {
@@ -15,6 +16,8 @@ macro_rules! kinds {
             $($(#[$doc])* $kind,)*
             /// One node ends at a failpoint. Only with builds that have those.
             Crash(Point),
+            /// A step of one node fails, is slow or stands still. The same.
+            Probe(Point, Deed),
         }
 
         impl FaultKind {
@@ -26,6 +29,7 @@ macro_rules! kinds {
                 match self {
                     $(Self::$kind => $name,)*
                     Self::Crash(_) => "crash",
+                    Self::Probe(_, deed) => deed.name(),
                 }
             }
 
@@ -33,7 +37,7 @@ macro_rules! kinds {
             pub fn home(self) -> Ground {
                 match self {
                     $(Self::$kind => Ground::$home,)*
-                    Self::Crash(_) => Ground::Loopback,
+                    Self::Crash(_) | Self::Probe(..) => Ground::Loopback,
                 }
             }
         }

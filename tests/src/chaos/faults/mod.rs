@@ -115,6 +115,7 @@ impl Nemesis<'_> {
             K::Drop | K::DropOneWay | K::PacketLoss => packets::strike(self, kind).await,
             K::Crash(point) => self.crash(point).await,
             K::Mix => mix::strike(self).await,
+            K::Probe(point, deed) => self.probe(point, deed).await,
             of_machine => machine::strike(self, of_machine).await,
         }
     }
