@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use flotilla_probe::planted;
 use flotilla_queue::command as queue_command;
 use flotilla_queue::command::{Placing, Reply};
 use flotilla_types::attributes::AttributePatch;
@@ -96,6 +97,9 @@ impl Node {
         let submits =
             groups.iter().map(|group| self.router.submit(*group, vec![command.clone()], deadline));
         for result in join_all(submits).await {
+            if planted!(PurgeHalfDone) {
+                continue;
+            }
             // Some shards may have done it.
             result.map_err(|_| Trouble::Unavailable { maybe_applied: true })?;
         }
@@ -198,6 +202,9 @@ impl Cluster for Node {
     }
 
     async fn queue_now(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
+        if planted!(StaleAttributes) {
+            return self.queue(name).await;
+        }
         self.lookup(name.as_str()).await?.ok_or(QueueError::NotFound)
     }
 

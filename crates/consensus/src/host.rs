@@ -261,7 +261,8 @@ impl Host {
         let (heard, seen) = recall::ask(&inner.transport, &inner.peers, &*inner.clock).await;
         clocks::begin(&*inner.clock, &seen);
         let here = inner.memory.position(inner.engine.recovered());
-        if let Some(heard) = memory::forgotten(here, heard.into_iter()) {
+        let forgotten = memory::forgotten(here, heard.into_iter());
+        if let Some(heard) = forgotten.filter(|_| !planted!(OlderDiskBelieved)) {
             tracing::error!(
                 here = here.synced,
                 heard = heard.synced,
@@ -350,7 +351,7 @@ impl Host {
         let (db, off_thread) = (inner.db.clone(), inner.off_thread);
         rebirth::drop_replaced(&log, &state)?;
         let machine = StateMachine::open(id, db, state.clone(), application, off_thread)?;
-        let store = LogStore::new(log.clone(), off_thread);
+        let store = LogStore::new(log.clone(), inner.node.0, off_thread);
         let raft = Raft::new(inner.node.0, inner.config.clone(), network, store, machine)
             .await
             .map_err(io::Error::other)?;
@@ -425,7 +426,9 @@ impl Host {
     /// When the store fails.
     pub async fn checkpoint(&self) -> io::Result<()> {
         let db = self.inner.db.clone();
-        self.inner.off_thread.run(move || db.flush()).await??;
+        if !planted!(CutBeforeFlush) {
+            self.inner.off_thread.run(move || db.flush()).await??;
+        }
         failpoint!(Checkpoint);
         let (db, groups) = (self.inner.db.clone(), self.groups());
         let with_position = move || {

@@ -27,12 +27,13 @@ const REPLICATION_READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: GroupLog,
+    node: u64,
     off_thread: OffThread,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: GroupLog, off_thread: OffThread) -> Self {
-        Self { log, off_thread }
+    pub(crate) fn new(log: GroupLog, node: u64, off_thread: OffThread) -> Self {
+        Self { log, node, off_thread }
     }
 
     async fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -181,9 +182,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: Send,
     {
         failable!(Append)?;
-        let mut first = None;
+        let (mut first, mut by) = (None, 0);
         let encode = |entry: Entry| {
             first.get_or_insert(entry.log_id.index);
+            by = entry.log_id.leader_id.node_id;
             codec::encode_entry(&entry)
         };
         let encoded: Vec<Bytes> = entries.into_iter().map(encode).collect();
@@ -191,6 +193,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         };
+        if planted!(SyncOnLeaderOnly) && by != self.node {
+            callback.io_completed(Ok(()));
+            self.log.append(first, encoded, Box::new(drop));
+            return Ok(());
+        }
         self.log.append(first, encoded, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }
@@ -238,7 +245,7 @@ mod tests {
         while log.read_in_memory(1, 10, usize::MAX).unwrap().is_some() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let mut store = LogStore::new(log, OffThread::for_disk(&Machine));
+        let mut store = LogStore::new(log, 0, OffThread::for_disk(&Machine));
         runtime.block_on(async {
             let (go_on, wait) = std::sync::mpsc::channel();
             let busy = tokio::task::spawn_blocking(move || wait.recv());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_probe::planted;
 use flotilla_transport::{CallError, Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::raft as pb;
@@ -200,6 +201,7 @@ fn decode_append_result(bytes: Bytes) -> Result<StreamAppendResult<TypeConfig>, 
         let kind = pb::AppendResponse::decode(bytes)?.result;
         Ok(match kind.ok_or(flotilla_wire::DecodeError::Field("result"))? {
             Kind::Matched(matched) => Ok(codec::maybe_log_id_from_pb(matched.last)?),
+            Kind::Conflict(id) if planted!(ConflictAsMatch) => Ok(Some(codec::log_id_from_pb(id)?)),
             Kind::Conflict(id) => Err(StreamAppendError::Conflict(codec::log_id_from_pb(id)?)),
             Kind::HigherVote(vote) => {
                 Err(StreamAppendError::HigherVote(codec::vote_from_pb(Some(vote))?))

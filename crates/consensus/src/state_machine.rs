@@ -111,7 +111,11 @@ async fn durable_meta(
     group: GroupId,
     off_thread: OffThread,
 ) -> io::Result<Option<SnapshotMeta>> {
-    let Some(bytes) = off_thread.run(move || db.durable_applied(group)).await?? else {
+    let read = move || match planted!(CutBeforeFlush) {
+        true => db.group(group)?.applied(),
+        false => db.durable_applied(group),
+    };
+    let Some(bytes) = off_thread.run(read).await?? else {
         return Ok(None);
     };
     let (last_log_id, last_membership) = codec::decode_applied(bytes)

@@ -15,7 +15,7 @@ use futures::Stream;
 use openraft::EntryPayload;
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::storage::{
-    EntryResponder, RaftLogReader as _, RaftSnapshotBuilder, RaftStateMachine,
+    EntryResponder, RaftLogReader as _, RaftLogStorage as _, RaftSnapshotBuilder, RaftStateMachine,
 };
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{ErrorSubject, ErrorVerb, StorageError};
@@ -27,7 +27,7 @@ use crate::off_thread::OffThread;
 use crate::state_machine::{
     Application, RaftSnapshot, SnapshotBuilder, SnapshotData, StateMachine,
 };
-use crate::types::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -133,7 +133,7 @@ impl Builder {
         let state = db.group(GROUP)?;
         let (off_thread, application) = (OffThread::for_disk(&Machine), Arc::new(Positions));
         let inner = StateMachine::open(GROUP, db.clone(), state.clone(), application, off_thread)?;
-        let log = LogStore::new(engine.group(GROUP), off_thread);
+        let log = LogStore::new(engine.group(GROUP), 0, off_thread);
         Ok(((engine, dir), log, Flushing { inner, db, state }))
     }
 }
@@ -151,6 +151,23 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Builder {
 #[tokio::test]
 async fn the_stores_pass_the_librarys_suite() {
     Suite::<TypeConfig, LogStore, Flushing, Builder, Guard>::test_all(Builder).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_that_was_given_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let fail = Box::new(|error: &io::Error| panic!("{error}"));
+        let (engine, _) = Engine::open(dir.path(), LogOptions::default(), fail).unwrap();
+        (LogStore::new(engine.group(GROUP), 1, OffThread::for_disk(&Machine)), engine)
+    };
+    let leader_id = LeaderId { term: 7, node_id: 2 };
+    let vote = Vote { leader_id, committed: false };
+    let (mut store, engine) = open();
+    store.save_vote(&vote).await.unwrap();
+    drop((store, engine));
+    let (mut store, _engine) = open();
+    assert_eq!(store.read_vote().await.unwrap(), Some(vote), "the vote is gone");
 }
 
 /// Found by crashes of a node that was being rebuilt: the leader had begun to send it a snapshot and cut
@@ -173,7 +190,7 @@ async fn a_reader_does_not_skip_what_was_cut() {
     log.append(1, entries.collect(), Box::new(move |result| tx.send(result).unwrap()));
     rx.await.unwrap().unwrap();
     log.purge_to(5, codec::encode_log_id(&id(5)));
-    let mut store = LogStore::new(log, OffThread::for_disk(&Machine));
+    let mut store = LogStore::new(log, 0, OffThread::for_disk(&Machine));
     let mut read = async |start| {
         let entries = store.limited_get_log_entries(start, 9).await.unwrap();
         entries.into_iter().map(|entry| entry.log_id.index).collect::<Vec<_>>()

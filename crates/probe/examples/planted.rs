@@ -16,8 +16,6 @@ use flotilla_probe::{Plant, Sight};
 const FEATURE: &str = "flotilla-probe/probes";
 /// What a test says that cannot run on this machine (some want to be root).
 const SKIPPED: &str = "SKIPPED";
-/// What a bug that is planted for every commit may cost.
-const CHEAP_SECONDS: u32 = 30;
 /// Lines of a test's output that are shown when it did something else than it should.
 const SHOWN_LINES: usize = 40;
 
@@ -63,6 +61,7 @@ fn cargo(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
 struct Programs {
     tests: BTreeMap<String, PathBuf>,
     node: Option<PathBuf>,
+    simulation: Option<PathBuf>,
 }
 
 impl Programs {
@@ -83,6 +82,7 @@ impl Programs {
                 let node = self.node()?;
                 return Ok(node.with_file_name("failpoints"));
             }
+            Target::Seeds(_) => return self.simulation(),
         };
         let root = root();
         for (path, program) in made {
@@ -91,6 +91,23 @@ impl Programs {
             self.tests.insert(short.display().to_string(), program);
         }
         self.tests.get(&source).cloned().ok_or_else(|| format!("{source} is no test"))
+    }
+
+    /// The simulation, which is a workspace of its own.
+    fn simulation(&mut self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.simulation {
+            return Ok(path.clone());
+        }
+        let output = Command::new(root().join("tests/sim/run"))
+            .arg("--program")
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| format!("tests/sim/run: {error}"))?;
+        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        if !output.status.success() || !path.is_file() {
+            return Err("the simulation cannot be built".to_owned());
+        }
+        Ok(self.simulation.insert(path).clone())
     }
 
     /// The node, for tests of whole clusters: beside the one without probes, which it must not
@@ -122,10 +139,18 @@ impl Programs {
     }
 }
 
+fn dir(catch: &Catch) -> String {
+    match catch.package.trim_start_matches("flotilla-") {
+        "tests" => "tests".to_owned(),
+        "sim" => "tests/sim".to_owned(),
+        package => format!("crates/{package}"),
+    }
+}
+
 fn source(catch: &Catch) -> String {
-    let package = catch.package.trim_start_matches("flotilla-");
-    let dir = if package == "tests" { "tests".into() } else { format!("crates/{package}") };
+    let dir = dir(catch);
     match catch.target {
+        Target::Seeds(_) => dir,
         Target::Unit => format!("{dir}/src/lib.rs"),
         Target::Crashes => format!("{dir}/src/bin/failpoints.rs"),
         Target::File(name) if root().join(format!("{dir}/tests/{name}.rs")).is_file() => {
@@ -150,16 +175,17 @@ fn run(
     seen: Option<&Path>,
 ) -> Result<Outcome, String> {
     let mut command = Command::new(programs.test(catch)?);
-    let package = catch.package.trim_start_matches("flotilla-");
-    let dir = if package == "tests" { "tests".into() } else { format!("crates/{package}") };
-    command.current_dir(root().join(dir));
-    if catch.target == Target::Crashes {
-        command.arg(catch.test).env("FLOTILLA_PROBES_SEEN", scratch());
-    } else {
-        command.args(["--exact", catch.test, "--nocapture"]);
-    }
+    command.current_dir(root().join(dir(catch)));
+    match catch.target {
+        Target::Crashes => command.arg(catch.test).env("FLOTILLA_PROBES_SEEN", scratch()),
+        Target::Seeds(count) => command
+            .arg("--dir")
+            .arg(std::env::temp_dir().join("flotilla-planted"))
+            .args(["many", "--until-bad", "--seeds", &count.to_string()]),
+        _ => command.args(["--exact", catch.test, "--nocapture"]),
+    };
     command.env("PROPTEST_FAILURE_PERSISTENCE", "off").env_remove("FLOTILLA_PLANTED");
-    if package == "tests" {
+    if catch.package == "flotilla-tests" {
         command.env("FLOTILLA_BIN", programs.node()?);
     }
     if let Some(seen) = seen {
@@ -177,7 +203,7 @@ fn run(
         let _ = std::fs::remove_file(scratch());
     }
     let (passes, fails) = match catch.target {
-        Target::Crashes => ("(0 bad)", "(1 bad)"),
+        Target::Crashes | Target::Seeds(_) => ("(0 bad)", "bad)"),
         _ => ("1 passed", "0 passed; 1 failed"),
     };
     Ok(Outcome {
@@ -198,26 +224,40 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
-/// Plants the bugs one after the other; how many were not caught.
-fn plant_all(plants: &[Plant]) -> Result<usize, String> {
+/// What became of the bugs that were planted.
+#[derive(Default)]
+struct Score {
+    caught: usize,
+    missed: usize,
+    /// Nobody knows: this machine cannot run the test.
+    skipped: usize,
+}
+
+impl Score {
+    /// Where skipping is not allowed, what is not known is as bad as what was missed.
+    fn bad(&self) -> usize {
+        let setting = |name: &str| std::env::var(name).unwrap_or_default();
+        let strict = !setting("CI").is_empty() && setting("FLOTILLA_ALLOW_SKIPS") != "1";
+        self.missed + if strict { self.skipped } else { 0 }
+    }
+}
+
+/// Plants the bugs one after the other, each before who must catch it.
+fn plant_all(plants: &[(Plant, Catch)]) -> Result<Score, String> {
     let mut programs = Programs::default();
-    let mut sound: BTreeMap<(String, &str), bool> = BTreeMap::new();
-    let mut missed = 0;
-    for plant in plants {
-        let catch = plant.caught_by();
-        let key = (source(&catch), catch.test);
+    let mut sound: BTreeMap<(String, String), bool> = BTreeMap::new();
+    let mut score = Score::default();
+    for (plant, catch) in plants {
+        let key = (source(catch), who(catch));
         if !sound.contains_key(&key) {
-            let outcome = run(&mut programs, &catch, None, None)?;
+            let outcome = run(&mut programs, catch, None, None)?;
             if !outcome.passed {
-                println!(
-                    "{}\nnothing is planted, and {} does not pass",
-                    tail(&outcome.text),
-                    key.1
-                );
+                let (text, who) = (tail(&outcome.text), &key.1);
+                println!("{text}\nnothing is planted, and {who} does not pass");
             }
             sound.insert(key.clone(), outcome.passed);
         }
-        let outcome = run(&mut programs, &catch, Some(*plant), None)?;
+        let outcome = run(&mut programs, catch, Some(*plant), None)?;
         let caught = outcome.failed && outcome.text.contains(catch.says);
         let verdict = match (sound[&key], caught, outcome.passed) {
             (false, ..) => "the test does not pass without it",
@@ -227,14 +267,37 @@ fn plant_all(plants: &[Plant]) -> Result<usize, String> {
             (true, false, false) => "failed for another reason",
         };
         let (name, seconds) = (plant.name(), outcome.seconds);
-        println!("{name:<24} {seconds:>5.1} s  {verdict} by {} ({})", key.1, key.0);
-        if verdict != "caught" && verdict != SKIPPED {
-            println!("{}", tail(&outcome.text));
-            missed += 1;
+        let seed = bad_seed(&outcome.text).map_or(String::new(), |seed| format!(", seed {seed}"));
+        println!("{name:<24} {seconds:>5.1} s  {verdict} by {}{seed} ({})", key.1, key.0);
+        match verdict {
+            "caught" => score.caught += 1,
+            SKIPPED => score.skipped += 1,
+            _ => {
+                println!("{}", tail(&outcome.text));
+                score.missed += 1;
+            }
         }
     }
-    println!("{} of {} planted bugs caught", plants.len() - missed, plants.len());
-    Ok(missed)
+    let Score { caught, missed, skipped } = score;
+    println!(
+        "{caught} of {} planted bugs caught, {missed} missed, {skipped} skipped",
+        plants.len()
+    );
+    Ok(score)
+}
+
+/// Who must notice, in words.
+fn who(catch: &Catch) -> String {
+    match catch.target {
+        Target::Seeds(count) => format!("{count} simulated clusters"),
+        _ => catch.test.to_owned(),
+    }
+}
+
+/// The seed that found something, where seeds were run.
+fn bad_seed(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("bad seeds: [")?;
+    rest.split([',', ']']).next()
 }
 
 /// Whether the tests reach what they must; how many states they do not. The other states are those of
@@ -259,22 +322,30 @@ fn look_for_sights() -> Result<usize, String> {
 
 /// The table as it is in the tests' README.
 fn list() {
-    println!("| bug | what is wrong | caught by | seconds |\n| --- | --- | --- | --- |");
+    println!(
+        "| bug | what is wrong | caught by | seconds | simulated |\n| --- | --- | --- | --- | --- |"
+    );
     for plant in Plant::ALL {
         let catch = plant.caught_by();
         let (name, wrong, seconds) = (plant.name(), plant.wrong(), catch.seconds);
-        println!("| `{name}` | {wrong} | `{}` in `{}` | {seconds} |", catch.test, source(&catch));
+        let simulated = plant
+            .simulated()
+            .map_or_else(|| "no".to_owned(), |it| format!("{}: {}", who(&it), it.says));
+        println!(
+            "| `{name}` | {wrong} | `{}` in `{}` | {seconds} | {simulated} |",
+            who(&catch),
+            source(&catch)
+        );
     }
 }
 
-/// Another one for each commit, of those that cost little: not those for which the unit tests of all
-/// crates would have to be built, nor those that take long.
+/// Who notices a bug with the least effort: simulated clusters are built in any case.
+fn cheapest(plant: Plant) -> Catch {
+    plant.simulated().unwrap_or_else(|| plant.caught_by())
+}
+
+/// Another one for each commit, of all.
 fn rotated() -> Result<Plant, String> {
-    let is_cheap = |plant: &Plant| {
-        let catch = plant.caught_by();
-        matches!(catch.target, Target::File(_)) && catch.seconds <= CHEAP_SECONDS
-    };
-    let cheap: Vec<Plant> = Plant::ALL.iter().copied().filter(is_cheap).collect();
     let output = Command::new("git")
         .current_dir(root())
         .args(["rev-parse", "HEAD"])
@@ -283,12 +354,23 @@ fn rotated() -> Result<Plant, String> {
     let commit = String::from_utf8_lossy(&output.stdout).into_owned();
     let number = u64::from_str_radix(commit.get(..15).unwrap_or_default(), 16);
     let number = number.map_err(|_| "git knows no commit".to_owned())?;
-    Ok(cheap[number as usize % cheap.len()])
+    Ok(Plant::ALL[number as usize % Plant::ALL.len()])
+}
+
+/// The bugs of these names, or all.
+fn named(names: &[String]) -> Result<Vec<Plant>, String> {
+    if names.is_empty() {
+        return Ok(Plant::ALL.to_vec());
+    }
+    let plant =
+        |name: &String| Plant::named(name).ok_or_else(|| format!("no bug is called {name}"));
+    names.iter().map(plant).collect()
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let chosen: Result<Vec<Plant>, String> = match arguments.first().map(String::as_str) {
+    let by_test = |plant: Plant| (plant, plant.caught_by());
+    let chosen: Result<Vec<(Plant, Catch)>, String> = match arguments.first().map(String::as_str) {
         Some("--list") => {
             list();
             return ExitCode::SUCCESS;
@@ -301,18 +383,17 @@ fn main() -> ExitCode {
                 0
             }));
         }
-        Some("--rotate") => rotated().map(|plant| vec![plant]),
-        None => Ok(Plant::ALL.to_vec()),
-        Some(_) => arguments
-            .iter()
-            .map(|name| Plant::named(name).ok_or_else(|| format!("no bug is called {name}")))
-            .collect(),
+        Some("--rotate") => rotated().map(|plant| vec![(plant, cheapest(plant))]),
+        Some("--simulated") => named(&arguments[1..]).map(|plants| {
+            plants.into_iter().filter_map(|plant| Some((plant, plant.simulated()?))).collect()
+        }),
+        _ => named(&arguments).map(|plants| plants.into_iter().map(by_test).collect()),
     };
     let everything = arguments.is_empty();
-    let missed = chosen.and_then(|plants| plant_all(&plants));
-    code(missed.and_then(|missed| match everything {
-        true => Ok(missed + look_for_sights()?),
-        false => Ok(missed),
+    let bad = chosen.and_then(|plants| plant_all(&plants)).map(|score| score.bad());
+    code(bad.and_then(|bad| match everything {
+        true => Ok(bad + look_for_sights()?),
+        false => Ok(bad),
     }))
 }
 

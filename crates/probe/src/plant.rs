@@ -9,6 +9,8 @@ pub enum Target {
     File(&'static str),
     /// No test by itself: crashes at the failpoint that is the test's name.
     Crashes,
+    /// No test by itself: simulated clusters, from the first seed on at most so many.
+    Seeds(u64),
 }
 
 /// The test that must fail while a bug is planted, and passes without it.
@@ -26,7 +28,7 @@ pub struct Catch {
     pub seconds: u32,
 }
 
-pub(crate) const fn unit(
+const fn unit(
     package: &'static str,
     test: &'static str,
     says: &'static str,
@@ -49,8 +51,19 @@ pub(crate) const fn file(
     Catch { package, target: Target::File(file), test, says, seconds }
 }
 
+/// Simulated clusters notice, in so many seeds and these words.
+const fn seeds(count: u64, says: &'static str) -> Catch {
+    Catch {
+        package: SIMULATION,
+        target: Target::Seeds(count),
+        test: "",
+        says,
+        seconds: 2 * count as u32,
+    }
+}
+
 macro_rules! plants {
-    ($($plant:ident $name:literal $wrong:literal $catch:expr;)*) => {
+    ($($plant:ident $name:literal $wrong:literal $catch:expr $(, $simulated:expr)?;)*) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Plant {
@@ -75,6 +88,18 @@ macro_rules! plants {
             pub fn caught_by(self) -> Catch {
                 match self { $(Plant::$plant => $catch,)* }
             }
+
+            /// How simulated clusters notice, if they must.
+            pub fn simulated(self) -> Option<Catch> {
+                let catch = self.caught_by();
+                if matches!(catch.target, Target::Seeds(_)) {
+                    return Some(catch);
+                }
+                match self {
+                    $($(Plant::$plant => Some($simulated),)?)*
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -90,8 +115,9 @@ const CLUSTER: &str = "flotilla-cluster";
 const CONSENSUS: &str = "flotilla-consensus";
 const GATEWAY: &str = "flotilla-gateway";
 pub(crate) const QUEUE: &str = "flotilla-queue";
-pub(crate) const STORAGE: &str = "flotilla-storage";
+const STORAGE: &str = "flotilla-storage";
 const WHOLE: &str = "flotilla-tests";
+const SIMULATION: &str = "flotilla-sim";
 
 plants! {
     ChangeIgnored "change-ignored"
@@ -99,13 +125,15 @@ plants! {
         file(QUEUE, "commands", "visibility_changes_with_any_handle_also_after_the_lease_ended", "panicked at crates/queue/tests/commands.rs", 1);
     OldHandleDeletes "old-handle-deletes"
         "A FIFO queue deletes a message with the handle of a receive that is over"
-        file(QUEUE, "fifo", "a_handle_is_good_as_long_as_its_receive_holds_the_message", "panicked at crates/queue/tests/fifo.rs", 1);
+        file(QUEUE, "fifo", "a_handle_is_good_as_long_as_its_receive_holds_the_message", "panicked at crates/queue/tests/fifo.rs", 1),
+        seeds(20, "FOUND");
     GroupNotLocked "group-not-locked"
         "Applying a receive does not look whether an earlier message of the group is out"
         file(QUEUE, "fifo", "apply_refuses_what_a_wrong_leader_offers", "panicked at crates/queue/tests/fifo.rs", 1);
     GroupForgotten "group-forgotten"
         "A FIFO group's lock is gone when a replica loads its state: after a restart, or a snapshot"
-        file(QUEUE, "fifo", "a_loaded_replica_holds_the_same_groups", "panicked at crates/queue/tests/fifo.rs", 1);
+        file(QUEUE, "fifo", "a_loaded_replica_holds_the_same_groups", "panicked at crates/queue/tests/fifo.rs", 1),
+        seeds(20, "which group has which does not follow");
     FenceForgotten "fence-forgotten"
         "A purge makes a shard forget that earlier decisions about a group are void"
         file(QUEUE, "fifo", "earlier_decisions_are_refused_once_a_later_one_was_heard_of", "panicked at crates/queue/tests/fifo.rs", 1);
@@ -117,31 +145,40 @@ plants! {
         file(QUEUE, "commands", "a_candidate_past_retention_is_removed_instead", "panicked at crates/queue/tests/commands.rs", 1);
     CommandIdsIgnored "command-ids-ignored"
         "A command that is repeated under its id is applied again"
-        file(QUEUE, "commands", "a_repeated_command_is_answered_and_not_applied", "panicked at crates/queue/tests/commands.rs", 1);
+        file(QUEUE, "commands", "a_repeated_command_is_answered_and_not_applied", "panicked at crates/queue/tests/commands.rs", 1),
+        seeds(20, "FOUND");
     CommandIdsNotLoaded "command-ids-not-loaded"
         "A replica that loads its state has forgotten which commands it applied"
-        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1),
+        seeds(20, "what the rows say");
     LeasesNotLoaded "leases-not-loaded"
         "A replica that loads its state knows no leases: what is out is visible again"
-        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1),
+        seeds(20, "in memory, and from the rows");
     ReceivesNotLoaded "receives-not-loaded"
         "A replica that loads its state counts the receives of each message from 1 on"
-        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1),
+        seeds(20, "in memory, and from the rows");
     PlacesRestart "places-restart"
         "A replica that loads its state gives places to messages that others have had"
-        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1),
+        seeds(20, "what the rows say");
     CounterLeak "counter-leak"
         "A lease that ends by itself stays in the number of messages in flight"
-        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1);
+        file(QUEUE, "against_model", "machine_and_window_do_what_the_model_does", "panicked at crates/queue/tests/", 1),
+        seeds(20, "BROKEN");
     LetterTwice "letter-twice"
         "A message that becomes a dead letter arrives twice"
-        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1),
+        seeds(20, "FOUND");
     LetterLost "letter-lost"
         "A message leaves its queue, and its dead-letter queue takes nothing before it had something in the shard"
-        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1),
+        seeds(20, "FOUND");
     LetterYoung "letter-young"
         "The retention of a standard queue's message begins anew when it becomes a dead letter"
-        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1);
+        file(QUEUE, "dead_letters", "the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing", "panicked at crates/queue/tests/dead_letters.rs", 1),
+        seeds(20, "FOUND");
     PurgeOfLater "purge-of-later"
         "A purge also takes the next message that is sent"
         file(QUEUE, "commands", "purge_takes_visible_delayed_and_in_flight_messages", "panicked at crates/queue/tests/commands.rs", 1);
@@ -150,7 +187,8 @@ plants! {
         file(STORAGE, "log_crash", "a_killed_process_loses_nothing", "panicked at crates/storage/tests/log_load/mod.rs", 1);
     SyncSkipped "sync-skipped"
         "The log writes and does not sync"
-        file(STORAGE, "log_power_cut", "a_power_cut_loses_nothing", "panicked at crates/storage/tests/log_load/mod.rs", 1);
+        file(STORAGE, "log_power_cut", "a_power_cut_loses_nothing", "panicked at crates/storage/tests/log_load/mod.rs", 1),
+        seeds(20, "which is durable on nodes");
     TruncateForgotten "truncate-forgotten"
         "Entries that a new leader had removed are back after a restart"
         unit(STORAGE, "log::tests::model::the_log_is_what_it_was_told", "panicked at crates/storage/src/log/tests/model.rs", 8);
@@ -162,16 +200,20 @@ plants! {
         unit(STORAGE, "log::tests::damage::a_flip_in_any_batch_is_noticed", "panicked at crates/storage/src/log/tests/damage.rs", 1);
     CommandIdsNotSent "command-ids-not-sent"
         "A snapshot does not carry which commands were applied"
-        file(STORAGE, "state", "an_import_equals_its_export", "panicked at crates/storage/tests/state.rs", 1);
+        file(STORAGE, "state", "an_import_equals_its_export", "panicked at crates/storage/tests/state.rs", 1),
+        seeds(20, "applied the same up to entry");
     VoteNotSaved "vote-not-saved"
         "A vote is given before it is written down, and never written down"
-        unit(CONSENSUS, "suite::the_stores_pass_the_librarys_suite", "panicked at", 2);
+        unit(CONSENSUS, "suite::a_vote_that_was_given_is_there_after_a_restart", "the vote is gone", 1),
+        seeds(20, "goes back in its vote");
     ClockOfReplica "clock-of-replica"
         "Delays and leases are measured from when a replica applies them, by its own clock"
-        unit(CONSENSUS, "shard::core::tests::what_is_applied_does_not_depend_on_when_and_where", "panicked at crates/consensus/src/shard/core.rs", 1);
+        unit(CONSENSUS, "shard::core::tests::what_is_applied_does_not_depend_on_when_and_where", "panicked at crates/consensus/src/shard/core.rs", 1),
+        seeds(20, "applied the same up to entry");
     LeasesOnLeaderOnly "leases-on-leader-only"
         "Followers do not apply receives: leases end with their leader"
-        file(WHOLE, "restart", "messages_and_leases_outlive_every_order_of_restarts", "panicked at tests/tests/restart.rs", 6);
+        file(WHOLE, "restart", "messages_and_leases_outlive_every_order_of_restarts", "panicked at tests/tests/restart.rs", 6),
+        seeds(20, "applied the same up to entry");
     SnapshotNotLoaded "snapshot-not-loaded"
         "A replica that took over a snapshot goes on with what it knew before"
         file(WHOLE, "restart", "a_node_that_was_away_for_long_comes_back_by_snapshot", "panicked at tests/tests/restart.rs", 72);
@@ -211,4 +253,31 @@ plants! {
     DoubtNotSaid "doubt-not-said"
         "An answer says that nothing was done although that is not known"
         file(GATEWAY, "api", "trouble::trouble_says_whether_anything_was_done", "panicked at crates/gateway/tests/api/trouble.rs", 1);
+    SyncOnLeaderOnly "sync-on-leader-only"
+        "A follower says that it has entries before they are synced"
+        seeds(20, "which is durable on nodes");
+    ConflictAsMatch "conflict-as-match"
+        "A leader reads the answer that a follower lacks an entry as that it has it"
+        seeds(20, "BROKEN");
+    CutBeforeFlush "cut-before-flush"
+        "The log is cut behind what is applied, and not behind what is durable of it"
+        seeds(20, "BROKEN");
+    ClockGoesBack "clock-goes-back"
+        "A shard's clock goes back with a leader whose own is behind"
+        file(QUEUE, "commands", "the_clock_never_runs_back", "panicked at crates/queue/tests/commands.rs", 1);
+    OriginalsNotSent "originals-not-sent"
+        "A snapshot does not carry which messages deduplication ids stand for"
+        seeds(20, "applied the same up to entry");
+    OlderDiskBelieved "older-disk-believed"
+        "A disk that was put back is believed, although peers remember more"
+        seeds(20, "BROKEN");
+    PurgeHalfDone "purge-half-done"
+        "A purge is answered with success although shards did not do it"
+        file(CLUSTER, "in_process", "queues::a_purge_that_a_shard_missed_can_be_repeated_until_all_have_done_it", "panicked at crates/cluster/tests/in_process/queues.rs", 15);
+    StaleAttributes "stale-attributes"
+        "Attributes are read from what the node has heard of the catalog"
+        seeds(20, "FOUND S20 ");
+    DeposedCounts "deposed-counts"
+        "A leader that was deposed and does not know answers with its counts"
+        file(WHOLE, "disks", "a_leader_whose_disk_stands_still_does_not_count", "panicked at tests/tests/disks.rs", 30);
 }

@@ -77,7 +77,10 @@ impl Machine {
     ) -> io::Result<Vec<Reply>> {
         let before = self.shard;
         let mut ctx = Context {
-            now_ms: before.clock_ms.max(batch.now_ms),
+            now_ms: match planted!(ClockGoesBack) {
+                true => batch.now_ms,
+                false => before.clock_ms.max(batch.now_ms),
+            },
             next_seq: before.next_seq,
             first_seq: before.next_seq,
             read,

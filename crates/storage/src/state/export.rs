@@ -144,7 +144,12 @@ impl Reader<'_> {
         rows.seek(&range.from);
         while let Some((key, value)) = rows.item() {
             let key = &key[SPACE_BYTES..];
-            if planted!(CommandIdsNotSent) && table == Table::Meta && key.first() == Some(&3) {
+            let is_left_out = match key.first().filter(|_| table == Table::Meta) {
+                Some(3) => planted!(CommandIdsNotSent),
+                Some(5) => planted!(OriginalsNotSent),
+                _ => false,
+            };
+            if is_left_out {
                 rows.next();
                 continue;
             }
