@@ -23,7 +23,7 @@ use crate::dispatch::dispatch;
 use crate::error::{ApiError, ErrorKind};
 use crate::gateway::{Gateway, NoRoom};
 use crate::ids::{self, UuidText};
-use crate::protocol::{Protocol, Wire, json_action, query_request};
+use crate::protocol::{Protocol, Wire, form_of, json_action, query_request};
 use crate::query::Format;
 
 /// How long a body may take to arrive.
@@ -151,7 +151,8 @@ async fn carry_out<C: Cluster>(
         Some(action) => (action?, Wire::Json(&body)),
         None => {
             let query = head.uri.query().unwrap_or_default();
-            let (action, asked) = query_request(head.uri.path(), query, &body)?;
+            let form_body = form_of(headers, &body);
+            let (action, asked) = query_request(head.uri.path(), query, form_body)?;
             form = asked;
             (action, Wire::Query { form: &form, format: Format::accepted(headers), request_id })
         }

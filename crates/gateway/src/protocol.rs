@@ -13,6 +13,7 @@ use crate::json;
 use crate::query::{self, Form, Format};
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// AWS JSON 1.0, or Query with what its answers are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,15 @@ pub(crate) enum Protocol {
 
 impl Protocol {
     pub(crate) fn of(head: &Parts) -> Self {
-        let kind = head.headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-        let is_form = kind.starts_with(b"application/x-www-form-urlencoded");
-        if head.method == Method::GET || is_form {
-            Self::Query(Format::accepted(&head.headers))
+        let headers = &head.headers;
+        // Without a word about JSON, a query string with an action is enough.
+        let asks_in_target = || {
+            !is_of_type(headers, "application/x-amz-json-1")
+                && !headers.contains_key(TARGET)
+                && head.uri.query().is_some_and(names_action)
+        };
+        if head.method == Method::GET || is_of_type(headers, FORM) || asks_in_target() {
+            Self::Query(Format::accepted(headers))
         } else {
             Self::Json
         }
@@ -49,6 +55,22 @@ impl Protocol {
             (Self::Query(format), _) => format.encode_error(error, request_id),
         }
     }
+}
+
+/// Whether a request says that its body is of a type that begins like this.
+fn is_of_type(headers: &HeaderMap, start: &str) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    given.get(..start.len()).is_some_and(|given| given.eq_ignore_ascii_case(start.as_bytes()))
+}
+
+fn names_action(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "Action")
+}
+
+/// What of a Query request's body are parameters: nothing, if it says that it is something else.
+pub(crate) fn form_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> &'a [u8] {
+    let is_form = !headers.contains_key(header::CONTENT_TYPE) || is_of_type(headers, FORM);
+    if is_form { body } else { &[] }
 }
 
 /// The action that a JSON request names.

@@ -104,6 +104,47 @@ async fn the_life_of_a_message() {
     ok(&get(&server, &format!("{QUEUE}?Action=DeleteQueue")).await, "DeleteQueue");
 }
 
+/// Without a word about JSON, an action in the query string is enough.
+#[tokio::test]
+async fn an_action_in_the_query_string_of_a_post_is_query() {
+    let server = Server::with_queue(json!({})).await;
+    let target = format!("{QUEUE}?Action=SendMessage&MessageBody=m");
+    let ask = async |target: &str, headers: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: sqs.test:9324\r\n{headers}\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        server.raw(request.as_bytes()).await
+    };
+    for (headers, body) in [
+        ("", ""),
+        ("", "DelaySeconds=0"),
+        ("Content-Type: Application/X-WWW-Form-URLencoded\r\n", "DelaySeconds=0"),
+        // Not a form, and so no parameters.
+        ("Content-Type: text/plain\r\n", "DelaySeconds=soon"),
+        ("Content-Type: application/json\r\n", "{\"DelaySeconds\": true}"),
+    ] {
+        ok(&ask(&target, headers, body).await, "SendMessage");
+    }
+    let wrong = ask(&target, "", "DelaySeconds=soon").await;
+    refused(&wrong, 400, "MalformedInput");
+    // Whoever says JSON gets it, in any case of letters.
+    for headers in [
+        "Content-Type: application/x-amz-json-1.0\r\n",
+        "Content-Type: APPLICATION/x-amz-json-1.1\r\n",
+        "X-Amz-Target: AmazonSQS.ListQueues\r\n",
+        "Content-Type: text/plain\r\nX-Amz-Target: AmazonSQS.ListQueues\r\n",
+    ] {
+        let answer = ask(&target, headers, "{}").await;
+        assert_eq!(answer.headers["content-type"], "application/x-amz-json-1.0", "{headers}");
+    }
+    // Without an action there, it is JSON as before, and names no operation.
+    let unnamed = ask(QUEUE, "", "Action=ListQueues").await;
+    assert_eq!(unnamed.headers["x-amzn-query-error"], "InvalidAction;Sender");
+    assert_eq!(unnamed.headers["content-type"], "application/x-amz-json-1.0");
+}
+
 #[tokio::test]
 async fn batches() {
     let server = Server::with_queue(json!({})).await;

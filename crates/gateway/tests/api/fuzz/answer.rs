@@ -34,8 +34,7 @@ pub(super) fn check(request: &Request, answer: &Answer) -> Result<Verdict, Strin
     if request.method == "OPTIONS" {
         return if answer.status == 200 { Ok(Verdict::Done) } else { Err("preflight".to_owned()) };
     }
-    let is_form = request.content_type.trim_ascii().starts_with(FORM.as_bytes());
-    let is_json = request.method == "POST" && !is_form;
+    let is_json = request.method == "POST" && !is_query(request);
     let kind = if is_json { "application/x-amz-json-1.0" } else { "text/xml" };
     if answer.headers.get("content-type").is_none_or(|given| given != kind) {
         return Err(format!("not {kind}"));
@@ -56,6 +55,18 @@ pub(super) fn check(request: &Request, answer: &Answer) -> Result<Verdict, Strin
         }
         status => Err(format!("status {status}")),
     }
+}
+
+/// Whether a POST is one of the Query protocol.
+fn is_query(request: &Request) -> bool {
+    let kind = request.content_type.trim_ascii().to_ascii_lowercase();
+    let target = request.target.split(|b| *b == b'#').next().unwrap_or_default();
+    let mut parts = target.splitn(2, |b| *b == b'?');
+    let names_action = parts
+        .nth(1)
+        .is_some_and(|query| form_urlencoded::parse(query).any(|(name, _)| name == "Action"));
+    let says_json = kind.starts_with(b"application/x-amz-json-1") || !request.action.is_empty();
+    kind.starts_with(FORM.as_bytes()) || (names_action && !says_json)
 }
 
 pub(super) fn ends_connection(answer: &Answer) -> bool {
