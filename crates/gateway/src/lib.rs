@@ -23,6 +23,8 @@ mod auth;
 mod bounds;
 mod dispatch;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod gateway;
 mod http;
 mod ids;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::corpus::{FORM, Request};
+use super::corpus::Request;
+use super::words::FORM;
 use crate::client::Answer;
 
 /// An error repeats some of what it refuses, but an answer stays small.

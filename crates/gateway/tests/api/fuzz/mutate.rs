@@ -1,16 +1,9 @@
-//! Valid requests made into others: all that a seed says, and nothing else, decides how.
+//! Bodies of valid requests made into others: all that a seed says, and nothing else, decides how.
 
 use serde_json::{Value, json};
 
-use super::corpus::{FORM, Request, Seed, World};
-use super::words::{
-    ACTIONS, BYTES, CONTENT_TYPES, DEPTH, MEMBERS, NUMBERS, RAWS, TARGETS, TEXTS, raw,
-};
-
-/// A longer target is no HTTP, and other tests know that.
-const TARGET_BYTES_MAX: usize = 60_000;
-/// Larger bodies take time, and are in a test of their own.
-const BODY_BYTES_MAX: usize = 300_000;
+use super::seeds::Seed;
+use super::words::{BYTES, DEPTH, MEMBERS, NUMBERS, RAWS, TEXTS, raw};
 
 /// A generator whose numbers no library changes (SplitMix64).
 pub(super) struct Rng(u64);
@@ -29,11 +22,11 @@ impl Rng {
     }
 
     /// Below `end`, or 0.
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    fn one_in(&mut self, of: usize) -> bool {
+    pub(super) fn one_in(&mut self, of: usize) -> bool {
         self.below(of) == 0
     }
 
@@ -47,50 +40,8 @@ fn marker(n: usize) -> String {
     format!("@raw{n}@")
 }
 
-/// A request that is some mutations away from a seed; from none to many.
-pub(super) fn request(rng: &mut Rng, world: &World) -> Request {
-    let (seed, other) = (world.seed(rng), world.seed(rng));
-    let mut request = match rng.below(5) {
-        0 => Request::get(&form(rng, seed, other)),
-        1 => Request::form(form(rng, seed, other)),
-        _ => Request::json(seed.action, json_body(rng, seed, other)),
-    };
-    if rng.one_in(3) {
-        let other = other.body.to_string().into_bytes();
-        for _ in 0..=rng.below(3) {
-            match request.method {
-                "GET" => damage(rng, &mut request.target, &other),
-                _ => damage(rng, &mut request.body, &other),
-            }
-        }
-    }
-    if rng.one_in(8) {
-        change_head(rng, &mut request);
-    }
-    request.target.truncate(TARGET_BYTES_MAX);
-    request.body.truncate(BODY_BYTES_MAX);
-    for byte in &mut request.target {
-        *byte = if *byte <= b' ' || *byte == 0x7f { b'_' } else { *byte };
-    }
-    for byte in request.content_type.iter_mut().chain(&mut request.action) {
-        *byte = if *byte < b' ' || *byte == 0x7f { b'_' } else { *byte };
-    }
-    request
-}
-
-fn change_head(rng: &mut Rng, request: &mut Request) {
-    match rng.below(6) {
-        0 => request.content_type = (*rng.pick(CONTENT_TYPES)).into(),
-        1 => request.action = (*rng.pick(ACTIONS)).into(),
-        2 => request.target = (*rng.pick(TARGETS)).into(),
-        3 => damage(rng, &mut request.action, b"AmazonSQS.ListQueues"),
-        4 => damage(rng, &mut request.content_type, FORM.as_bytes()),
-        _ => request.method = *rng.pick(&["POST", "GET", "PUT", "DELETE", "PATCH", "OPTIONS"]),
-    }
-}
-
 /// Breaks bytes, whatever they mean.
-fn damage(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
+pub(super) fn damage(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
     let at = rng.below(bytes.len());
     let end = at + rng.below((bytes.len() - at).min(64) + 1);
     match rng.below(8) {
@@ -110,7 +61,7 @@ fn damage(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
     }
 }
 
-fn json_body(rng: &mut Rng, seed: &Seed, other: &Seed) -> Vec<u8> {
+pub(super) fn json_body(rng: &mut Rng, seed: &Seed, other: &Seed) -> Vec<u8> {
     let mut body = seed.body.clone();
     for _ in 0..rng.below(4) {
         // Nodes are few: a number beyond them is drawn again as one of them.
@@ -223,7 +174,7 @@ fn nth<'a>(value: &'a mut Value, at: &mut usize) -> Option<&'a mut Value> {
     }
 }
 
-fn form(rng: &mut Rng, seed: &Seed, other: &Seed) -> Vec<u8> {
+pub(super) fn form(rng: &mut Rng, seed: &Seed, other: &Seed) -> Vec<u8> {
     let mut pairs = seed.parameters();
     for _ in 0..rng.below(4) {
         change_pairs(rng, &mut pairs, &other.parameters());

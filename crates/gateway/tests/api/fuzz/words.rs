@@ -1,6 +1,6 @@
 //! What mutations put in the place of something valid.
 
-use super::corpus::FORM;
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Far beyond what any request needs.
 pub(super) const DEPTH: usize = 10_000;
@@ -69,6 +69,7 @@ pub(super) const TEXTS: &[&str] = &[
     "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:dead\",\"maxReceiveCount\":0}",
     "{\"redrivePermission\":\"byQueue\",\"sourceQueueArns\":[]}",
     "{\"Statement\":[{}]}",
+    "{\"Statement\":[{\"Effect\":\"Allow\",\"Principal\":\"*\",\"Action\":\"*\",\"Resource\":\"*\"}]}",
     "{\"Version\":\"2012-10-17\",\"Statement\":{\"Sid\":5,\"Principal\":{\"AWS\":[[]]}}}",
 ];
 
