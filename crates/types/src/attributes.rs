@@ -3,11 +3,13 @@
 //! Texts become values in one place, [`AttributePatch::parse`]; whoever holds a patch or a
 //! [`QueueAttributes`] does not check again. Nothing here knows error codes or texts of a protocol.
 
+mod access;
 mod name;
 mod patch;
 mod policy;
 mod redrive;
 
+pub use access::{PolicyFlaw, PolicyPart};
 pub use name::{AttributeName, UnknownAttribute};
 pub use patch::{AttributeError, AttributePatch, PatchFor};
 pub use policy::{GrantError, RevokeError};
@@ -243,7 +245,7 @@ mod tests {
     use super::*;
 
     fn patch(pairs: &[(&str, &str)]) -> AttributePatch {
-        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change).unwrap()
+        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change, "").unwrap()
     }
 
     fn shown(attributes: &QueueAttributes, name: AttributeName) -> Option<String> {
@@ -268,7 +270,7 @@ mod tests {
     #[test]
     fn a_fifo_queue_shows_four_more() {
         let create = |pairs: &[(&str, &str)]| {
-            let patch = AttributePatch::parse(pairs.iter().copied(), PatchFor::Create).unwrap();
+            let patch = AttributePatch::parse(pairs.iter().copied(), PatchFor::Create, "").unwrap();
             QueueAttributes::default().with(&patch)
         };
         let four = |attributes: &QueueAttributes| {
@@ -301,7 +303,7 @@ mod tests {
             ]
         );
         let again = [("FifoQueue", "true"), ("ContentBasedDeduplication", "true")];
-        let again = AttributePatch::parse(again, PatchFor::Create).unwrap();
+        let again = AttributePatch::parse(again, PatchFor::Create, "").unwrap();
         assert_eq!(fast.first_difference(&again), None);
         assert_eq!(fresh.first_difference(&again), Some(AttributeName::ContentBasedDeduplication));
     }

@@ -56,7 +56,9 @@ pub const POLICY_BYTES_MAX: usize = 8_192;
 pub const POLICY_STATEMENTS_MAX: usize = 20;
 /// Principals that the statements of an access policy name together.
 pub const POLICY_PRINCIPALS_MAX: usize = 50;
-/// Actions of one permission.
+/// Conditions that the statements of an access policy have together.
+pub const POLICY_CONDITIONS_MAX: usize = 10;
+/// Actions of one permission, and of one statement of a policy.
 pub const PERMISSION_ACTIONS_MAX: usize = 7;
 /// Characters of a permission's label.
 pub const LABEL_CHARS_MAX: usize = 80;

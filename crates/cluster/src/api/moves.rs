@@ -27,6 +27,8 @@ pub enum MoveFailure {
     DestinationGone,
     /// A message that was not moved by a redrive policy has no queue to go back to.
     NoSource,
+    /// A message's queue may not use the dead-letter queue any more, and gets nothing back from it.
+    SourceForbidden,
     /// It ran for `limits::MOVE_TASK_HOURS_MAX`.
     TimedOut,
 }

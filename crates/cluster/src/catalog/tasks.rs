@@ -77,6 +77,7 @@ fn failure_to_pb(failure: Option<MoveFailure>) -> pb::MoveFailure {
         None => pb::MoveFailure::None,
         Some(MoveFailure::DestinationGone) => pb::MoveFailure::DestinationGone,
         Some(MoveFailure::NoSource) => pb::MoveFailure::NoSource,
+        Some(MoveFailure::SourceForbidden) => pb::MoveFailure::SourceForbidden,
         Some(MoveFailure::TimedOut) => pb::MoveFailure::TimedOut,
     }
 }
@@ -86,6 +87,7 @@ fn failure_from_pb(failure: i32) -> Result<Option<MoveFailure>, DecodeError> {
         Ok(pb::MoveFailure::None) => None,
         Ok(pb::MoveFailure::DestinationGone) => Some(MoveFailure::DestinationGone),
         Ok(pb::MoveFailure::NoSource) => Some(MoveFailure::NoSource),
+        Ok(pb::MoveFailure::SourceForbidden) => Some(MoveFailure::SourceForbidden),
         Ok(pb::MoveFailure::TimedOut) => Some(MoveFailure::TimedOut),
         Err(_) => return Err(DecodeError::Field("failure")),
     })

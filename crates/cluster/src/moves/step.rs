@@ -50,6 +50,10 @@ pub(super) async fn step(
 ) -> Step {
     let Some(source) = node.catalog.queue_by_id(task.source) else { return Step::Done };
     let groups = node.router.groups();
+    // The permission may have been withdrawn since they were looked up.
+    known.retain(|name, _| {
+        queue_name(name).is_some_and(|name| source.attributes.allows_source_named(&name))
+    });
     let mut work = Work { node, task, source: &source, known };
     let is_fifo = source.attributes.fifo.is_some();
     let (mut moved, mut trouble) = (0, false);
@@ -99,9 +103,11 @@ impl Work<'_> {
 
     /// The queue of a name that messages carry.
     async fn resolve(&self, name: Option<Bytes>, moved: u64) -> Result<Arc<Queue>, Stop> {
+        let name = name.and_then(|name| queue_name(&name));
         let Some(name) = name else { return Err(Stop::Failed(MoveFailure::NoSource, moved)) };
-        let name = std::str::from_utf8(&name).ok().and_then(|name| QueueName::new(name).ok());
-        let Some(name) = name else { return Err(Stop::Failed(MoveFailure::NoSource, moved)) };
+        if !self.source.attributes.allows_source_named(&name) {
+            return Err(Stop::Failed(MoveFailure::SourceForbidden, moved));
+        }
         match self.node.queue(&name).await {
             Ok(queue) => Ok(queue),
             Err(QueueError::NotFound) => Err(Stop::Failed(MoveFailure::DestinationGone, moved)),
@@ -208,6 +214,10 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn queue_name(bytes: &[u8]) -> Option<QueueName> {
+    QueueName::new(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// Names one message of one queue for ever: places are not used again.

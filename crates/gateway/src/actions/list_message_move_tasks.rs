@@ -86,6 +86,7 @@ fn failure_reason(failure: MoveFailure) -> &'static str {
     match failure {
         MoveFailure::DestinationGone => ErrorKind::QueueDoesNotExist.code(),
         MoveFailure::NoSource => "CouldNotDetermineMessageSource",
+        MoveFailure::SourceForbidden => "AccessDenied",
         MoveFailure::TimedOut => "TimedOut",
     }
 }
@@ -99,6 +100,7 @@ mod tests {
         for (failure, reason) in [
             (MoveFailure::DestinationGone, "AWS.SimpleQueueService.NonExistentQueue"),
             (MoveFailure::NoSource, "CouldNotDetermineMessageSource"),
+            (MoveFailure::SourceForbidden, "AccessDenied"),
             (MoveFailure::TimedOut, "TimedOut"),
         ] {
             assert_eq!(failure_reason(failure), reason);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use flotilla_cluster::api::{Cluster, QueueError};
 use flotilla_types::attributes::{
-    AttributeError, AttributeName, AttributePatch, PatchFor, RedriveAllow, RedriveAllowFlaw,
-    RedriveFlaw, RedrivePermission, RedrivePolicy,
+    AttributeError, AttributeName, AttributePatch, PatchFor, PolicyFlaw, PolicyPart,
+    RedriveAllowFlaw, RedriveFlaw, RedrivePolicy,
 };
 use flotilla_types::names::{AccountId, QueueName};
 
@@ -26,11 +26,12 @@ pub(crate) async fn check<C: Cluster>(
 ) -> Result<AttributePatch, ApiError> {
     let items = attributes.map_or(&[][..], |attributes| &attributes.items);
     let pairs = items.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
-    let patch = AttributePatch::parse(pairs, purpose).map_err(refusal)?;
+    let own_arn = arn(call, &call.caller.account, queue_name);
+    let patch = AttributePatch::parse(pairs, purpose, &own_arn).map_err(refusal)?;
     if let Some(policy) = patch.get(AttributeName::RedrivePolicy)
         && !policy.is_empty()
     {
-        check_target(call, queue_name, policy).await?;
+        check_target(call, queue_name, &own_arn, policy).await?;
     }
     Ok(patch)
 }
@@ -39,6 +40,7 @@ pub(crate) async fn check<C: Cluster>(
 async fn check_target<C: Cluster>(
     call: &Call<'_, C>,
     queue_name: &QueueName,
+    own_arn: &str,
     policy_text: &str,
 ) -> Result<(), ApiError> {
     let refuse =
@@ -64,25 +66,10 @@ async fn check_target<C: Cluster>(
     if target.name.is_fifo() != queue_name.is_fifo() {
         return Err(refuse("Dead-letter queue must be same type of queue as the source."));
     }
-    let source = arn(call, &call.caller.account, queue_name);
-    if allows(target.attributes.redrive_allow_policy.as_deref(), &source) {
-        Ok(())
-    } else {
-        Err(refuse("Dead-letter target does not allow this queue as a source."))
+    if !target.attributes.allows_source(|arn| arn == own_arn) {
+        return Err(refuse("Dead-letter target does not allow this queue as a source."));
     }
-}
-
-fn allows(policy: Option<&str>, source_arn: &str) -> bool {
-    let Some(policy) = policy.and_then(|policy| RedriveAllow::parse(policy).ok()) else {
-        return true;
-    };
-    match policy.redrive_permission {
-        RedrivePermission::AllowAll => true,
-        RedrivePermission::DenyAll => false,
-        RedrivePermission::ByQueue => policy
-            .source_queue_arns
-            .is_some_and(|sources| sources.iter().any(|source| source == source_arn)),
-    }
+    Ok(())
 }
 
 fn arn<C>(call: &Call<'_, C>, account: &AccountId, queue_name: &QueueName) -> String {
@@ -106,9 +93,16 @@ fn refusal(error: AttributeError) -> ApiError {
              You can either enable KMS SSE or SQS SSE."
                 .into(),
         ),
-        AttributeError::PolicyStatements(number) => ApiError::new(
+        AttributeError::Policy(PolicyFlaw::Malformed) => {
+            value_error(format!("Invalid value for the parameter {}.", AttributeName::Policy))
+        }
+        AttributeError::Policy(PolicyFlaw::TooMany(part, number)) => ApiError::new(
             ErrorKind::OverLimit,
-            format!("{number} statements were found in the submitted policy, max allowed is 20"),
+            format!(
+                "{number} {} were found in the submitted policy, max allowed is {}",
+                part_name(part),
+                part.max()
+            ),
         ),
         AttributeError::Redrive { flaw: RedriveFlaw::NotAMap, .. } => value_error(
             "Invalid value for the parameter RedrivePolicy. \
@@ -135,6 +129,16 @@ fn refusal(error: AttributeError) -> ApiError {
              is messageGroup"
                 .into(),
         ),
+    }
+}
+
+fn part_name(part: PolicyPart) -> &'static str {
+    match part {
+        PolicyPart::Bytes => "bytes",
+        PolicyPart::Statements => "statements",
+        PolicyPart::Principals => "principals",
+        PolicyPart::Actions => "actions",
+        PolicyPart::Conditions => "conditions",
     }
 }
 
@@ -200,9 +204,19 @@ mod tests {
                  enable KMS SSE or SQS SSE.",
             ),
             (
-                AttributeError::PolicyStatements(21),
+                AttributeError::Policy(PolicyFlaw::TooMany(PolicyPart::Statements, 21)),
                 ErrorKind::OverLimit,
                 "21 statements were found in the submitted policy, max allowed is 20",
+            ),
+            (
+                AttributeError::Policy(PolicyFlaw::TooMany(PolicyPart::Bytes, 9_000)),
+                ErrorKind::OverLimit,
+                "9000 bytes were found in the submitted policy, max allowed is 8192",
+            ),
+            (
+                AttributeError::Policy(PolicyFlaw::Malformed),
+                ErrorKind::InvalidAttributeValue,
+                "Invalid value for the parameter Policy.",
             ),
             (
                 AttributeError::Redrive { text: text(), flaw: RedriveFlaw::NotAMap },
@@ -254,15 +268,5 @@ mod tests {
         let flaw = RedriveFlaw::Count(long.clone());
         let refused = refusal(AttributeError::Redrive { text: long, flaw });
         assert!(refused.message.len() < 1_000, "{}", refused.message);
-    }
-
-    #[test]
-    fn redrive_allow_policies_decide() {
-        let by_queue = "{\"redrivePermission\":\"byQueue\",\"sourceQueueArns\":[\"arn:a\"]}";
-        assert!(allows(None, "arn:a"));
-        assert!(allows(Some("{\"redrivePermission\":\"allowAll\"}"), "arn:a"));
-        assert!(!allows(Some("{\"redrivePermission\":\"denyAll\"}"), "arn:a"));
-        assert!(allows(Some(by_queue), "arn:a"));
-        assert!(!allows(Some(by_queue), "arn:b"));
     }
 }

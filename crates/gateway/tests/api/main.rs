@@ -1,6 +1,7 @@
 //! The front end over real HTTP, on a cluster that lives in memory.
 
 mod batches;
+mod both;
 mod client;
 mod connections;
 mod dead_letters;
@@ -10,6 +11,7 @@ mod fuzz;
 mod messages;
 mod moves;
 mod permissions;
+mod policies;
 mod protocol;
 mod query;
 mod queues;

@@ -170,6 +170,7 @@ async fn a_failed_task_says_why() {
     for (failure, reason) in [
         (MoveFailure::DestinationGone, "AWS.SimpleQueueService.NonExistentQueue"),
         (MoveFailure::NoSource, "CouldNotDetermineMessageSource"),
+        (MoveFailure::SourceForbidden, "AccessDenied"),
         (MoveFailure::TimedOut, "TimedOut"),
     ] {
         started(&server).await;

@@ -178,7 +178,10 @@ async fn quotas() {
 #[tokio::test]
 async fn a_policy_that_was_set_is_extended() {
     let server = Server::with_queue(json!({})).await;
-    let own = "{ \"Sid\": \"own\", \"Effect\": \"Deny\", \"Principal\": \"*\" }";
+    let own = format!(
+        "{{ \"Sid\": \"own\", \"Effect\": \"Deny\", \"Principal\": \"*\", \
+         \"Action\": \"sqs:*\", \"Resource\": \"{ARN}\" }}"
+    );
     let set = format!("{{\"Version\":\"2012-10-17\",\"Statement\":{own}}}");
     server.ok("SetQueueAttributes", json!({"Attributes": {"Policy": set}})).await;
     assert_eq!(add(&server, "l", &["111111111111"], &["SendMessage"]).await.status, 200);

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    AttributeName, FifoAttributes, QueueAttributes, RedriveAllow, RedriveAllowFlaw, RedriveFlaw,
-    RedrivePolicy,
+    AttributeName, FifoAttributes, PolicyFlaw, QueueAttributes, RedriveAllow, RedriveAllowFlaw,
+    RedriveFlaw, RedrivePolicy, access,
 };
 use crate::limits;
 
@@ -41,9 +40,9 @@ pub enum AttributeError {
     /// Both kinds of encryption are switched on at once.
     #[error("two kinds of encryption")]
     TwoEncryptions,
-    /// More statements than an access policy may have.
-    #[error("a policy of {0} statements")]
-    PolicyStatements(usize),
+    /// The access policy is wrong.
+    #[error("policy: {0}")]
+    Policy(PolicyFlaw),
     /// The redrive policy (as given) is wrong.
     #[error("redrive policy {text}: {flaw}")]
     Redrive {
@@ -74,14 +73,15 @@ impl PatchFor {
 }
 
 impl AttributePatch {
-    /// Checks names and values as a caller gave them. A name that is given twice keeps its last
-    /// value.
+    /// Checks names and values as a caller gave them, for the queue with this ARN. A name that is
+    /// given twice keeps its last value.
     ///
     /// # Errors
     /// The first that is found, in the order of the pairs; then those about several attributes.
     pub fn parse<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         purpose: PatchFor,
+        queue_arn: &str,
     ) -> Result<Self, AttributeError> {
         let pairs: Vec<_> = pairs.into_iter().collect();
         let asks_for_fifo = || pairs.iter().any(|(name, value)| is_fifo_wish(name, value));
@@ -96,7 +96,7 @@ impl AttributePatch {
                 name.parse().map_err(|_| AttributeError::UnknownName(name.to_owned()))?;
             let value = match fifo_only(name, value, purpose, current.is_some()) {
                 Some(checked) => checked?,
-                None => canonical(name, value)?,
+                None => canonical(name, value, queue_arn)?,
             };
             values.insert(name, value);
         }
@@ -173,7 +173,7 @@ fn fifo_only(
     })
 }
 
-fn canonical(name: AttributeName, value: &str) -> Result<String, AttributeError> {
+fn canonical(name: AttributeName, value: &str, queue_arn: &str) -> Result<String, AttributeError> {
     let number = |min: u32, max: u32| {
         let in_range = |number: &u32| (min..=max).contains(number);
         let number = value.parse().ok().filter(in_range).ok_or(AttributeError::Value(name))?;
@@ -191,7 +191,7 @@ fn canonical(name: AttributeName, value: &str) -> Result<String, AttributeError>
         }
         AttributeName::KmsMasterKeyId if value.len() <= KMS_KEY_BYTES_MAX => Ok(value.to_owned()),
         AttributeName::KmsMasterKeyId => Err(AttributeError::Value(name)),
-        AttributeName::Policy => policy(value),
+        AttributeName::Policy => policy(value, queue_arn),
         AttributeName::RedrivePolicy if value.is_empty() => Ok(String::new()),
         AttributeName::RedrivePolicy => RedrivePolicy::parse(value)
             .map(|policy| policy.to_json())
@@ -224,30 +224,10 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// An access policy is kept as it was given; only its outer shape and its size are checked.
-fn policy(text: &str) -> Result<String, AttributeError> {
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    let invalid = AttributeError::Value(AttributeName::Policy);
-    if text.len() > limits::POLICY_BYTES_MAX {
-        return Err(invalid);
-    }
-    let Ok(Value::Object(policy)) = serde_json::from_str(text) else {
-        return Err(invalid);
-    };
-    let statements = match policy.get("Statement") {
-        Some(Value::Array(statements)) => {
-            if !statements.iter().all(Value::is_object) {
-                return Err(invalid);
-            }
-            statements.len()
-        }
-        Some(Value::Object(_)) => 1,
-        _ => return Err(invalid),
-    };
-    if statements > limits::POLICY_STATEMENTS_MAX {
-        return Err(AttributeError::PolicyStatements(statements));
+/// An access policy is kept as it was given.
+fn policy(text: &str, queue_arn: &str) -> Result<String, AttributeError> {
+    if !text.is_empty() {
+        access::check(text, queue_arn).map_err(AttributeError::Policy)?;
     }
     Ok(text.to_owned())
 }
@@ -255,9 +235,19 @@ fn policy(text: &str) -> Result<String, AttributeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attributes::PolicyPart;
+
+    const ARN: &str = "arn:aws:sqs:us-east-1:000000000000:q";
+
+    fn parse<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        purpose: PatchFor,
+    ) -> Result<AttributePatch, AttributeError> {
+        AttributePatch::parse(pairs, purpose, ARN)
+    }
 
     fn one(name: &str, value: &str) -> Result<String, AttributeError> {
-        let patch = AttributePatch::parse([(name, value)], PatchFor::Change)?;
+        let patch = parse([(name, value)], PatchFor::Change)?;
         Ok(patch.get(name.parse().unwrap()).unwrap().to_owned())
     }
 
@@ -293,20 +283,20 @@ mod tests {
         {
             let only = Err(AttributeError::FifoOnly(name.parse().unwrap()));
             assert_eq!(one(name, value), only);
-            let create = AttributePatch::parse([(name, value)], PatchFor::Create);
+            let create = parse([(name, value)], PatchFor::Create);
             assert_eq!(create.map(|_| String::new()), only);
         }
         let create = [("ContentBasedDeduplication", "true")];
         assert_eq!(
-            AttributePatch::parse(create, PatchFor::Create),
+            parse(create, PatchFor::Create),
             Err(AttributeError::UnknownName("ContentBasedDeduplication".into()))
         );
     }
 
     #[test]
     fn the_type_of_a_queue_is_decided_when_it_is_created() {
-        let parse = |value, purpose| {
-            let patch = AttributePatch::parse([("FifoQueue", value)], purpose)?;
+        let fifo_queue = |value, purpose| {
+            let patch = parse([("FifoQueue", value)], purpose)?;
             Ok(patch.get(AttributeName::FifoQueue).unwrap().to_owned())
         };
         let unknown = || Err(AttributeError::UnknownName("FifoQueue".into()));
@@ -317,9 +307,9 @@ mod tests {
             (PatchFor::Change, unknown(), unknown(), unknown()),
             (fifo, Ok("true".to_owned()), Err(AttributeError::TypeChange), invalid()),
         ] {
-            assert_eq!(parse("True", purpose), on, "{purpose:?}");
-            assert_eq!(parse("false", purpose), off, "{purpose:?}");
-            assert_eq!(parse("maybe", purpose), other, "{purpose:?}");
+            assert_eq!(fifo_queue("True", purpose), on, "{purpose:?}");
+            assert_eq!(fifo_queue("false", purpose), off, "{purpose:?}");
+            assert_eq!(fifo_queue("maybe", purpose), other, "{purpose:?}");
         }
     }
 
@@ -337,14 +327,14 @@ mod tests {
             ("FifoThroughputLimit", "perQueue", "perQueue"),
             ("FifoThroughputLimit", "perMessageGroupId", "perMessageGroupId"),
         ] {
-            let patch = AttributePatch::parse([(name, given)], fifo).unwrap();
+            let patch = parse([(name, given)], fifo).unwrap();
             assert_eq!(patch.get(name.parse().unwrap()), Some(kept));
             let create =
                 [(name, given), ("DeduplicationScope", "messageGroup"), ("FifoQueue", "true")];
-            assert!(AttributePatch::parse(create, PatchFor::Create).is_ok(), "{name}");
+            assert!(parse(create, PatchFor::Create).is_ok(), "{name}");
             for bad in ["", "yes", "Queue", "perqueue"] {
                 assert_eq!(
-                    AttributePatch::parse([(name, bad)], fifo),
+                    parse([(name, bad)], fifo),
                     Err(AttributeError::Value(name.parse().unwrap()))
                 );
             }
@@ -373,7 +363,7 @@ mod tests {
                 true,
             ),
         ] {
-            let parsed = AttributePatch::parse(pairs.clone(), purpose);
+            let parsed = parse(pairs.clone(), purpose);
             assert_eq!(parsed.is_ok(), legal, "{purpose:?} {pairs:?}");
             assert!(legal || parsed == beyond, "{purpose:?} {pairs:?}");
         }
@@ -384,23 +374,29 @@ mod tests {
         assert_eq!(one("SqsManagedSseEnabled", "True").unwrap(), "true");
         assert!(one("SqsManagedSseEnabled", "yes").is_err());
         let both = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "x")];
-        assert_eq!(
-            AttributePatch::parse(both, PatchFor::Create),
-            Err(AttributeError::TwoEncryptions)
-        );
+        assert_eq!(parse(both, PatchFor::Create), Err(AttributeError::TwoEncryptions));
         let swap = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "")];
-        assert!(AttributePatch::parse(swap, PatchFor::Create).is_ok());
+        assert!(parse(swap, PatchFor::Create).is_ok());
     }
 
     #[test]
-    fn policies() {
-        let policy = |n: usize| format!("{{\"Statement\":[{}]}}", vec!["{}"; n].join(","));
-        assert_eq!(one("Policy", &policy(20)).unwrap(), policy(20));
-        assert_eq!(one("Policy", &policy(21)), Err(AttributeError::PolicyStatements(21)));
+    fn a_policy_is_kept_as_given_if_it_is_one_of_this_queue() {
+        let statement = |arn| {
+            format!(
+                "{{ \"Effect\":\"Allow\",\"Principal\":\"*\",\
+                 \"Action\":\"sqs:*\",\"Resource\":\"{arn}\"}}"
+            )
+        };
+        let policy =
+            |n: usize, arn| format!("{{\"Statement\":[{}]}}", vec![statement(arn); n].join(" , "));
+        assert_eq!(one("Policy", &policy(2, ARN)).unwrap(), policy(2, ARN));
         assert_eq!(one("Policy", "").unwrap(), "");
-        let long = format!("{{\"Statement\":{{}},\"Id\":\"{}\"}}", "x".repeat(8_192));
-        for text in ["x", "[]", "{}", "{\"Statement\":[1]}", &long] {
-            assert_eq!(one("Policy", text), Err(AttributeError::Value(AttributeName::Policy)));
+        for (text, flaw) in [
+            (policy(21, ARN), PolicyFlaw::TooMany(PolicyPart::Statements, 21)),
+            (policy(1, "arn:aws:sqs:us-east-1:000000000000:p"), PolicyFlaw::Malformed),
+            ("x".to_owned(), PolicyFlaw::Malformed),
+        ] {
+            assert_eq!(one("Policy", &text), Err(AttributeError::Policy(flaw)));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The two JSON attributes about dead letters.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::QueueAttributes;
 use crate::names::QueueName;
 
 /// Where messages go that were received too often.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RedrivePolicy {
     /// ARN of the dead-letter queue, as it was given.
@@ -73,12 +74,27 @@ impl RedrivePolicy {
 
     /// Name of the dead-letter queue, if the last part of its ARN is one.
     pub fn queue_name(&self) -> Option<QueueName> {
-        QueueName::new(self.dead_letter_target_arn.splitn(6, ':').nth(5)?).ok()
+        QueueName::new(resource(&self.dead_letter_target_arn)?).ok()
+    }
+}
+
+impl QueueAttributes {
+    /// Whether another queue may have this one as its dead-letter target, and get its messages back
+    /// from it. `is_it` tells whether an ARN is that queue's.
+    pub fn allows_source(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        let policy = self.redrive_allow_policy.as_deref().map(RedriveAllow::parse);
+        // Whatever is set was checked; what is not one allows nobody.
+        policy.is_none_or(|policy| policy.is_ok_and(|policy| policy.allows(is_it)))
+    }
+
+    /// The same by the queue's name, for those who know of no other accounts and regions.
+    pub fn allows_source_named(&self, name: &QueueName) -> bool {
+        self.allows_source(|arn| resource(arn) == Some(name.as_str()))
     }
 }
 
 /// Who may use a queue as dead-letter target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RedrivePermission {
     /// Every queue.
@@ -90,13 +106,13 @@ pub enum RedrivePermission {
 }
 
 /// Which queues may use this one as their dead-letter target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RedriveAllow {
     /// The rule.
     pub redrive_permission: RedrivePermission,
     /// With [`RedrivePermission::ByQueue`], 1 to 10 ARNs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_queue_arns: Option<Vec<String>>,
 }
 
@@ -121,7 +137,7 @@ impl RedriveAllow {
     /// # Errors
     /// See [`RedriveAllowFlaw`].
     pub fn parse(text: &str) -> Result<Self, RedriveAllowFlaw> {
-        let policy: Self = serde_json::from_str(text).map_err(|_| RedriveAllowFlaw::Format)?;
+        let policy = Self::read(text).ok_or(RedriveAllowFlaw::Format)?;
         let sources = policy.source_queue_arns.as_deref().unwrap_or_default();
         let by_queue = policy.redrive_permission == RedrivePermission::ByQueue;
         match (by_queue, sources.len()) {
@@ -132,10 +148,44 @@ impl RedriveAllow {
         }
     }
 
+    /// Member by member: a derived reader would also take a list for an object, and an object for
+    /// the name of a variant.
+    fn read(text: &str) -> Option<Self> {
+        let mut map: Map<String, Value> = serde_json::from_str(text).ok()?;
+        let redrive_permission = match map.remove("redrivePermission")?.as_str()? {
+            "allowAll" => RedrivePermission::AllowAll,
+            "denyAll" => RedrivePermission::DenyAll,
+            "byQueue" => RedrivePermission::ByQueue,
+            _ => return None,
+        };
+        let arn = |value: Value| value.as_str().filter(|text| is_arn(text)).map(str::to_owned);
+        let source_queue_arns = match map.remove("sourceQueueArns") {
+            None => None,
+            Some(Value::Array(arns)) => Some(arns.into_iter().map(arn).collect::<Option<_>>()?),
+            Some(_) => return None,
+        };
+        map.is_empty().then_some(Self { redrive_permission, source_queue_arns })
+    }
+
+    /// Whether a queue may use this one, which is named by the ARNs that `is_it` tells.
+    fn allows(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        let named = self.source_queue_arns.as_deref().unwrap_or_default();
+        match self.redrive_permission {
+            RedrivePermission::AllowAll => true,
+            RedrivePermission::DenyAll => false,
+            RedrivePermission::ByQueue => named.iter().any(|arn| is_it(arn)),
+        }
+    }
+
     /// Compact JSON, members in a fixed order.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts and lists always serialise")
     }
+}
+
+/// What an ARN names, without where it is and whose.
+fn resource(arn: &str) -> Option<&str> {
+    arn.splitn(6, ':').nth(5)
 }
 
 fn is_arn(text: &str) -> bool {
@@ -180,6 +230,27 @@ mod tests {
     }
 
     #[test]
+    fn redrive_allow_policies_decide() {
+        let arns = format!("\"sourceQueueArns\":[\"{ARN}\",\"{ARN}2\"]");
+        let by_queue = format!("{{\"redrivePermission\":\"byQueue\",{arns}}}");
+        let (listed, other) = (format!("{ARN}2"), format!("{ARN}3"));
+        for (policy, allowed) in [
+            (None, [true, true]),
+            (Some("{\"redrivePermission\":\"allowAll\"}"), [true, true]),
+            (Some("{\"redrivePermission\":\"denyAll\"}"), [false, false]),
+            (Some(by_queue.as_str()), [true, false]),
+            (Some("x"), [false, false]),
+        ] {
+            let redrive_allow_policy = policy.map(str::to_owned);
+            let queue = QueueAttributes { redrive_allow_policy, ..QueueAttributes::default() };
+            let by_arn = [&listed, &other].map(|arn| queue.allows_source(|it| it == arn));
+            assert_eq!(by_arn, allowed, "{policy:?}");
+            let names = ["dead2", "dead3"].map(|name| QueueName::new(name).unwrap());
+            assert_eq!(names.map(|name| queue.allows_source_named(&name)), allowed, "{policy:?}");
+        }
+    }
+
+    #[test]
     fn redrive_allow_policies() {
         let arns = |n: usize| vec![format!("\"{ARN}\""); n].join(",");
         let by_queue =
@@ -189,7 +260,14 @@ mod tests {
         assert_eq!(RedriveAllow::parse(all).unwrap().to_json(), all);
         for (text, flaw) in [
             ("{}".to_owned(), RedriveAllowFlaw::Format),
+            ("[\"allowAll\"]".to_owned(), RedriveAllowFlaw::Format),
+            ("\"allowAll\"".to_owned(), RedriveAllowFlaw::Format),
             ("{\"redrivePermission\":\"some\"}".to_owned(), RedriveAllowFlaw::Format),
+            ("{\"redrivePermission\":{\"allowAll\":null}}".to_owned(), RedriveAllowFlaw::Format),
+            (all.replace('}', ",\"sourceQueueArns\":null}"), RedriveAllowFlaw::Format),
+            (all.replace('}', ",\"x\":1}"), RedriveAllowFlaw::Format),
+            (by_queue(2).replacen(ARN, "foo", 1), RedriveAllowFlaw::Format),
+            (by_queue(2).replacen(&format!("\"{ARN}\""), "5", 1), RedriveAllowFlaw::Format),
             (by_queue(0), RedriveAllowFlaw::NoSources),
             (by_queue(11), RedriveAllowFlaw::TooManySources),
             (by_queue(1).replace("byQueue", "denyAll"), RedriveAllowFlaw::UselessSources),

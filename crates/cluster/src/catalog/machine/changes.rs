@@ -121,6 +121,8 @@ mod tests {
     use super::super::Command;
     use super::*;
 
+    const ARN: &str = "arn:aws:sqs:r:000000000000:q";
+
     /// A catalog with one queue, and what its commands answer.
     struct Bench {
         machine: Machine,
@@ -167,7 +169,7 @@ mod tests {
                 label: Label::new(label).unwrap(),
                 accounts: vec![AccountId::new("111111111111").unwrap()],
                 actions: vec![GrantableAction::ReceiveMessage],
-                queue_arn: "arn:aws:sqs:r:000000000000:q".into(),
+                queue_arn: ARN.into(),
             };
             self.run(counter, Command::AddPermission { queue: self.queue, permission })
         }
@@ -178,7 +180,7 @@ mod tests {
         }
 
         fn set_policy(&mut self, counter: u64, policy: &str) -> Reply {
-            let patch = AttributePatch::parse([("Policy", policy)], PatchFor::Change).unwrap();
+            let patch = AttributePatch::parse([("Policy", policy)], PatchFor::Change, ARN).unwrap();
             let command = Command::SetAttributes { queue: self.queue, attributes: patch };
             self.run(counter, command)
         }
@@ -241,8 +243,9 @@ mod tests {
         bench.tag(4, &[("k", "third")]);
         bench.untag(3, &["k"]);
         assert_eq!(bench.tags(), tags(&[("k", "third")]));
-        let patch =
-            |seconds| AttributePatch::parse([("DelaySeconds", seconds)], PatchFor::Change).unwrap();
+        let patch = |seconds| {
+            AttributePatch::parse([("DelaySeconds", seconds)], PatchFor::Change, ARN).unwrap()
+        };
         let set =
             |seconds| Command::SetAttributes { queue: QueueId(1), attributes: patch(seconds) };
         bench.run(5, set("5"));
@@ -256,8 +259,7 @@ mod tests {
         format!(
             "{{\"Sid\":\"{label}\",\"Effect\":\"Allow\",\
              \"Principal\":{{\"AWS\":\"arn:aws:iam::111111111111:root\"}},\
-             \"Action\":\"SQS:ReceiveMessage\",\
-             \"Resource\":\"arn:aws:sqs:r:000000000000:q\"}}"
+             \"Action\":\"SQS:ReceiveMessage\",\"Resource\":\"{ARN}\"}}"
         )
     }
 
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(reply, Reply::Queue(bench.now()));
         let one = format!(
             "{{\"Version\":\"2008-10-17\",\
-             \"Id\":\"arn:aws:sqs:r:000000000000:q/SQSDefaultPolicy\",\"Statement\":[{}]}}",
+             \"Id\":\"{ARN}/SQSDefaultPolicy\",\"Statement\":[{}]}}",
             statement("one")
         );
         assert_eq!((bench.policy().unwrap(), bench.now().modified_s), (one, 3));
@@ -278,9 +280,10 @@ mod tests {
         assert_eq!(bench.revoke(4, "two"), Reply::RevokeRefused(RevokeError::NoSuchLabel));
         assert_eq!(bench.now(), before);
 
-        bench.set_policy(5, "{\"Statement\":{\"Sid\":\"own\"}}");
+        let own = statement("own");
+        bench.set_policy(5, &format!("{{\"Statement\":{own}}}"));
         bench.grant(6, "two");
-        let both = format!("{{\"Statement\":[{{\"Sid\":\"own\"}},{}]}}", statement("two"));
+        let both = format!("{{\"Statement\":[{own},{}]}}", statement("two"));
         assert_eq!(bench.policy().unwrap(), both);
         bench.revoke(7, "own");
         assert_eq!(bench.revoke(8, "two"), Reply::Queue(bench.now()));

@@ -133,7 +133,7 @@ mod tests {
             for (name, pairs) in
                 [("dead", vec![]), ("source", vec![("RedrivePolicy", policy)]), ("other", vec![])]
             {
-                let attributes = AttributePatch::parse(pairs, PatchFor::Create).unwrap();
+                let attributes = AttributePatch::parse(pairs, PatchFor::Create, "").unwrap();
                 let name = QueueName::new(name).unwrap();
                 bench.apply(Command::CreateQueue { name, attributes, tags: None });
             }
