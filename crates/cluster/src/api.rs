@@ -102,6 +102,21 @@ pub enum QueueError {
     Trouble(#[from] Trouble),
 }
 
+/// Why attributes were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetAttributesError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// With what the queue has by now, throughput would be limited per group where deduplication is
+    /// not per group.
+    #[error("a limit per group needs deduplication per group")]
+    LimitBeyondScope,
+    /// See [`Trouble`].
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
 /// Why a queue was not tagged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagError {
@@ -387,7 +402,7 @@ pub trait Cluster: Send + Sync + 'static {
         &self,
         queue: &Queue,
         patch: &AttributePatch,
-    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    ) -> impl Future<Output = Result<(), SetAttributesError>> + Send;
 
     /// Adds tags, which are checked; those of the same keys are overwritten.
     fn tag_queue(

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use crate::api::{
     AddPermissionError, CancelMoveError, Cluster, Counts, CreateError, DeleteError, MoveTask,
     Outgoing, PurgeError, Queue, QueueError, Receipt, ReceiveError, ReceiveRequest, Received,
-    RemovePermissionError, Sent, StartMoveError, TagError, Trouble, VisibilityError,
+    RemovePermissionError, Sent, SetAttributesError, StartMoveError, TagError, Trouble,
+    VisibilityError,
 };
 use crate::catalog;
 use crate::catalog::Command;
@@ -184,6 +185,7 @@ impl Cluster for Node {
             catalog::Reply::Done
             | catalog::Reply::NotFound
             | catalog::Reply::PurgedRecently
+            | catalog::Reply::LimitBeyondScope
             | catalog::Reply::TooManyTags
             | catalog::Reply::GrantRefused(_)
             | catalog::Reply::RevokeRefused(_)
@@ -244,11 +246,12 @@ impl Cluster for Node {
         &self,
         queue: &Queue,
         patch: &AttributePatch,
-    ) -> Result<(), QueueError> {
+    ) -> Result<(), SetAttributesError> {
         let command = Command::SetAttributes { queue: queue.id, attributes: patch.clone() };
         match self.decide(command).await? {
             catalog::Reply::Queue(_) => Ok(()),
-            _ => Err(QueueError::NotFound),
+            catalog::Reply::LimitBeyondScope => Err(SetAttributesError::LimitBeyondScope),
+            _ => Err(SetAttributesError::NotFound),
         }
     }
 

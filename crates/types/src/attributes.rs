@@ -68,7 +68,7 @@ impl FifoAttributes {
     }
 
     /// Whether the values go together: a limit per group is for queues that deduplicate per group.
-    fn is_legal(self) -> bool {
+    pub fn is_legal(self) -> bool {
         self.deduplicates_per_group || !self.limits_per_group
     }
 }

@@ -147,6 +147,7 @@ pub(crate) fn reply_to_bytes(reply: &Reply) -> Bytes {
         Reply::DeletedRecently => Kind::DeletedRecently(pb::Empty {}),
         Reply::TooMany => Kind::TooMany(pb::Empty {}),
         Reply::PurgedRecently => Kind::PurgedRecently(pb::Empty {}),
+        Reply::LimitBeyondScope => Kind::LimitBeyondScope(pb::Empty {}),
         Reply::TooManyTags => Kind::TooManyTags(pb::Empty {}),
         Reply::GrantRefused(why) => Kind::GrantRefused(grant_error_to_pb(*why)),
         Reply::RevokeRefused(why) => Kind::RevokeRefused(revoke_error_to_pb(*why)),
@@ -171,6 +172,7 @@ pub(crate) fn reply_from_bytes(bytes: Bytes) -> Result<Reply, DecodeError> {
         Kind::DeletedRecently(_) => Reply::DeletedRecently,
         Kind::TooMany(_) => Reply::TooMany,
         Kind::PurgedRecently(_) => Reply::PurgedRecently,
+        Kind::LimitBeyondScope(_) => Reply::LimitBeyondScope,
         Kind::TooManyTags(_) => Reply::TooManyTags,
         Kind::GrantRefused(refused) => Reply::GrantRefused(grant_error_from_pb(&refused)?),
         Kind::RevokeRefused(refused) => Reply::RevokeRefused(revoke_error_from_pb(&refused)?),
@@ -433,6 +435,7 @@ mod tests {
     #[test]
     fn refusals_survive() {
         let refusals = [
+            Reply::LimitBeyondScope,
             Reply::TooManyTags,
             Reply::GrantRefused(GrantError::LabelExists),
             Reply::GrantRefused(GrantError::Statements(21)),

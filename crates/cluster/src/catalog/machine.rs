@@ -127,6 +127,7 @@ pub(crate) enum Reply {
     DeletedRecently,
     TooMany,
     PurgedRecently,
+    LimitBeyondScope,
     TooManyTags,
     GrantRefused(GrantError),
     RevokeRefused(RevokeError),

@@ -27,6 +27,7 @@ pub(crate) async fn run<C: Cluster>(
     call: &Call<'_, C>,
     request: Request<'_>,
 ) -> Result<Response, ApiError> {
-    let queue = call.queue(request.queue_url.as_ref()).await?;
+    // Who has just changed a tag through another node reads what it wrote.
+    let queue = call.queue_now(request.queue_url.as_ref()).await?;
     Ok(Response { tags: queue.tags.clone() })
 }

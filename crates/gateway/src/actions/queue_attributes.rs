@@ -58,7 +58,8 @@ async fn check_target<C: Cluster>(
         return Err(missing());
     }
     let name = QueueName::new(target.resource).map_err(|_| missing())?;
-    let target = match call.gateway.cluster.queue(&name).await {
+    // Its owner may have withdrawn the permission through another node.
+    let target = match call.gateway.cluster.queue_now(&name).await {
         Ok(target) => target,
         Err(QueueError::NotFound) => return Err(missing()),
         Err(QueueError::Trouble(trouble)) => return Err(trouble.into()),
@@ -77,7 +78,7 @@ fn arn<C>(call: &Call<'_, C>, account: &AccountId, queue_name: &QueueName) -> St
 }
 
 /// Code and text of a refused attribute.
-fn refusal(error: AttributeError) -> ApiError {
+pub(crate) fn refusal(error: AttributeError) -> ApiError {
     let value_error = |message: String| ApiError::new(ErrorKind::InvalidAttributeValue, message);
     let name_error =
         |message: Cow<'static, str>| ApiError::new(ErrorKind::InvalidAttributeName, message);

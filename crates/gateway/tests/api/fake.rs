@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use flotilla_cluster::api::{
     AddPermissionError, CancelMoveError, Cluster, Counts, CreateError, DeleteError, Incoming,
     MoveFailure, MoveStatus, MoveTask, Outgoing, Placement, PurgeError, Queue, QueueError, Receipt,
-    ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent, ShardAnswer,
-    StartMoveError, TagError, Trouble, VisibilityError,
+    ReceiveError, ReceiveRequest, Received, RemovePermissionError, Sent, SetAttributesError,
+    ShardAnswer, StartMoveError, TagError, Trouble, VisibilityError,
 };
 use flotilla_cluster::room::Pool;
 use flotilla_types::attributes::{AttributePatch, QueueAttributes, RedrivePolicy};
@@ -344,10 +344,13 @@ impl Cluster for Fake {
         &self,
         queue: &Queue,
         patch: &AttributePatch,
-    ) -> Result<(), QueueError> {
+    ) -> Result<(), SetAttributesError> {
         let mut state = self.state.lock();
-        let entry = state.queues.get_mut(&queue.name).ok_or(QueueError::NotFound)?;
+        let entry = state.queues.get_mut(&queue.name).ok_or(SetAttributesError::NotFound)?;
         let attributes = entry.queue.attributes.with(patch);
+        if attributes.fifo.is_some_and(|fifo| !fifo.is_legal()) {
+            return Err(SetAttributesError::LimitBeyondScope);
+        }
         entry.queue = Arc::new(Queue { attributes, ..Queue::clone(&entry.queue) });
         Ok(())
     }

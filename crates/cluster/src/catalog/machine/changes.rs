@@ -51,6 +51,10 @@ impl Machine {
         let shards = self.shards();
         self.change(queue, id, changes, |queue| {
             queue.attributes = queue.attributes.with(patch);
+            // Each of two patches may be legal by itself, as their gateways saw the queue.
+            if queue.attributes.fifo.is_some_and(|fifo| !fifo.is_legal()) {
+                return Err(Reply::LimitBeyondScope);
+            }
             queue.modified_s = modified_s;
             place_anew(queue, shards, modified_s);
             Ok(())
@@ -252,6 +256,33 @@ mod tests {
         bench.run(6, set("6"));
         bench.run(5, set("5"));
         assert_eq!((bench.now().attributes.delay_seconds, bench.now().modified_s), (6, 9));
+    }
+
+    #[test]
+    fn of_two_changes_that_do_not_go_together_the_second_is_refused() {
+        let mut bench = Bench::new();
+        let name = QueueName::new("q.fifo").unwrap();
+        let create = [
+            ("FifoQueue", "true"),
+            ("DeduplicationScope", "messageGroup"),
+            ("FifoThroughputLimit", "perQueue"),
+        ];
+        let attributes = AttributePatch::parse(create, PatchFor::Create, ARN).unwrap();
+        bench.run(1, Command::CreateQueue { name, attributes, tags: None });
+        bench.queue = QueueId(2);
+        // Both are checked against the queue as it is now, by two nodes.
+        let seen = PatchFor::change(&bench.now().attributes);
+        let patch = |pair| AttributePatch::parse([pair], seen, ARN).unwrap();
+        let limit = patch(("FifoThroughputLimit", "perMessageGroupId"));
+        let scope = patch(("DeduplicationScope", "queue"));
+        let set = |attributes: &AttributePatch| Command::SetAttributes {
+            queue: QueueId(2),
+            attributes: attributes.clone(),
+        };
+        assert!(matches!(bench.run(2, set(&limit)), Reply::Queue(_)));
+        let before = bench.now();
+        assert_eq!(bench.run(3, set(&scope)), Reply::LimitBeyondScope);
+        assert_eq!(bench.now(), before);
     }
 
     /// The statement that [`Bench::grant`] adds.
