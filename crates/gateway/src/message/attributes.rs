@@ -125,6 +125,13 @@ fn check_value(
             "The type of message (user) attribute '{name}' must be shorter than 256 bytes."
         )));
     }
+    // The custom part means nothing here, but it has to come back as it was: it is in the digest.
+    if !characters::are_allowed(&data_type) {
+        return Err(ApiError::invalid(format!(
+            "The type of message (user) attribute '{name}' contains invalid characters. \
+             {CHARACTERS}"
+        )));
+    }
     if value.string_value.is_some() && value.binary_value.is_some() {
         return Err(ApiError::invalid(format!(
             "Message (user) attribute '{name}' must have a single value."
@@ -304,6 +311,17 @@ mod tests {
         );
         assert!(refusal(&typed("string", "\"StringValue\":\"x\"")).contains("type prefixes"));
         assert!(refusal(&typed("String", "\"StringValue\":\"\\u0001\"")).contains("#x9 | #xA"));
+        for bad in ["\\u0001", "\\uffff", "a\\u0000"] {
+            let text = refusal(&typed(&format!("String.{bad}"), "\"StringValue\":\"x\""));
+            assert!(text.starts_with("The type of") && text.contains("#x9 | #xA"), "{bad}: {text}");
+        }
+        for good in ["String.", "Number.int", "Binary.a b.\u{e9}\u{1f600}"] {
+            let value = match good.starts_with("Binary") {
+                true => "\"BinaryValue\":\"AA==\"",
+                false => "\"StringValue\":\"1\"",
+            };
+            assert_eq!(checked(&typed(good, value)).unwrap()[0].data_type, good);
+        }
         assert!(
             refusal(&typed("String", "\"StringValue\":\"x\",\"BinaryValue\":\"AA==\""))
                 .contains("must have a single value")
