@@ -113,6 +113,10 @@ impl QueueState {
         self.hidden.iter().map(|(seq, row)| (*seq, row))
     }
 
+    pub(crate) fn hidden_count(&self) -> usize {
+        self.hidden.len()
+    }
+
     /// Messages that are visible and were never received: those without a hidden row.
     pub(crate) fn fresh_count(&self) -> u64 {
         self.row.messages - self.hidden.len() as u64

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub now_ms: u64,
     /// Nothing of noisy tenants.
     pub quiet_only: bool,
+    /// Not for a consumer: what was received too often comes with the rest that was received.
+    pub to_move: bool,
 }
 
 /// What a queue's noisy tenants have in a shard, see [`ReadyWindow::noise`].
@@ -75,7 +77,8 @@ pub struct Reservation {
 /// - Every message that can be received is in the window, reserved, after the scan's place, or
 ///   after the cursor in the machine's order of due times: none is forgotten.
 /// - Per queue it holds at most `READY_WINDOW_MAX` fresh messages, plus what is reserved; of noisy
-///   tenants as many again, plus what it held of each when that became noisy.
+///   tenants as many again, plus what it held of each when that became noisy. Of those that came
+///   back, as many keys as the machine has rows, and as many again that are not true any more.
 #[derive(Debug)]
 pub struct ReadyWindow {
     queues: IdMap<QueueId, Window>,
@@ -143,8 +146,8 @@ impl ReadyWindow {
 
     /// Reserves up to `max` messages that can be received at `now_ms` (or at the shard's clock, if
     /// that is later): first those that were received or delayed before, the earliest due first,
-    /// then the never-received ones in order of arrival; those of noisy tenants only when there are
-    /// no others. Of a FIFO queue: of each group that is free the oldest ones, in order. Reads the
+    /// then the never-received ones in order of arrival, then those that were received too often
+    /// (`RECEIVES_TO_BACK`); those of noisy tenants only when there are no others. Of a FIFO queue: of each group that is free the oldest ones, in order. Reads the
     /// store only when the machine counts more never-received messages than the window knows.
     ///
     /// # Errors

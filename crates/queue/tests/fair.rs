@@ -251,7 +251,7 @@ impl World {
     }
 
     fn reserve(&mut self, max: usize, quiet_only: bool) -> (Vec<u64>, bool) {
-        let asked = Wanted { max, now_ms: self.now_ms, quiet_only };
+        let asked = Wanted { quiet_only, ..wanted(max, self.now_ms) };
         let found = self.rig.window.reserve(&self.rig.machine, &self.rig.store, Q, asked).unwrap();
         let fresh_from = found.fresh_from.0;
         for seq in self.receivable().range(..fresh_from) {

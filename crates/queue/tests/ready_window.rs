@@ -8,7 +8,7 @@ use std::io;
 use common::{Rig, change, delete, receive, send, seqs, wanted};
 use flotilla_queue::command::Command;
 use flotilla_queue::effect::Effect;
-use flotilla_queue::ready::ReadyWindow;
+use flotilla_queue::ready::{ReadyWindow, Wanted};
 use flotilla_queue::store::{
     AttemptRow, DedupRow, Hidden, Message, MessageHead, OriginalRow, QueueRow, Read, ShardRow,
 };
@@ -199,7 +199,7 @@ fn a_long_run_of_delayed_messages_does_not_hold_up_one_reserve() {
 }
 
 #[test]
-fn returned_messages_come_before_fresh_ones_earliest_due_first() {
+fn messages_that_came_back_once_go_before_fresh_ones_earliest_due_first() {
     let mut rig = rig_with(6, 0);
     assert_eq!(seqs(&rig.receive(1_000, Q, 3, 100)), [0, 1, 2]);
     rig.one(1_010, change(Q, 2, 1, 10));
@@ -210,6 +210,62 @@ fn returned_messages_come_before_fresh_ones_earliest_due_first() {
     assert!(rig.reserve(Q, 10, 9_000).seqs.is_empty());
     rig.settle(Q, &[Seq(0), Seq(4)]);
     assert_eq!(rig.reserve(Q, 10, 9_000).seqs, [Seq(0), Seq(4)]);
+}
+
+#[test]
+fn a_message_that_was_received_three_times_goes_to_the_back() {
+    let mut rig = rig_with(2, 0);
+    for received in 1..=3 {
+        assert_eq!(seqs(&rig.receive(1_000 + received, Q, 1, 0)), [0], "receive {received}");
+    }
+    assert_eq!(seqs(&rig.receive(1_010, Q, 1, 100)), [1]);
+    rig.run(1_020, vec![send(Q, 1, 0), send(Q, 1, 50)]);
+    assert_eq!(rig.reserve(Q, 2, 1_020).seqs, [Seq(2), Seq(0)], "the last one is delayed");
+    rig.settle(Q, &[Seq(2), Seq(0)]);
+    // What came back once, what is due, what is fresh, and then what failed too often.
+    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, [Seq(3), Seq(1), Seq(2), Seq(0)]);
+    assert!(rig.reserve(Q, 10, 1_200).seqs.is_empty());
+    // Whoever leads next sees the same.
+    rig.window = ReadyWindow::new();
+    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, [Seq(3), Seq(1), Seq(2), Seq(0)]);
+}
+
+/// A move task ends when it finds nothing that was there at its start.
+#[test]
+fn who_moves_messages_finds_those_that_were_received_too_often_before_fresh_ones() {
+    let mut rig = rig_with(1, 0);
+    for received in 1..=3 {
+        assert_eq!(seqs(&rig.receive(1_000 + received, Q, 1, 0)), [0]);
+    }
+    rig.run(1_010, vec![send(Q, 1, 0)]);
+    let to_move = Wanted { to_move: true, ..wanted(1, 1_010) };
+    let mut first = |wanted| {
+        let found = rig.window.reserve(&rig.machine, &rig.store, Q, wanted).unwrap().seqs;
+        rig.window.settle(&rig.machine, Q, &found);
+        found
+    };
+    assert_eq!(first(to_move), [Seq(0)]);
+    assert_eq!(first(wanted(1, 1_010)), [Seq(1)]);
+    assert_eq!(first(to_move), [Seq(0)]);
+}
+
+#[test]
+fn failing_messages_do_not_starve_fresh_ones() {
+    const FAILING: u64 = 10;
+    let mut rig = rig_with(FAILING as usize, 0);
+    let mut now_ms = 1_000;
+    let mut delivered = 0;
+    for _ in 0..100 {
+        now_ms += 1;
+        rig.run(now_ms, vec![send(Q, 1, 0)]);
+        for lease in rig.receive(now_ms, Q, FAILING as usize, 0) {
+            if lease.seq.0 >= FAILING {
+                rig.one(now_ms, delete(Q, lease.seq.0, lease.receive_count));
+                delivered += 1;
+            }
+        }
+    }
+    assert_eq!((delivered, rig.machine.counts(Q, now_ms).visible), (100, FAILING));
 }
 
 #[test]

@@ -165,6 +165,7 @@ impl Work<'_> {
             quiet_only: false,
             // One move at a time: there is room for it.
             bytes_max: BATCH_ENTRIES_MAX * CONTENT_BYTES_MAX,
+            to_move: true,
         };
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {

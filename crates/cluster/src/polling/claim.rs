@@ -254,6 +254,7 @@ pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, De
         only_again: claim.only_again,
         quiet_only: claim.quiet_only,
         bytes_max: usize::try_from(claim.bytes_max).unwrap_or(whole).min(whole),
+        to_move: false,
     };
     let id = request::from_pb(claim.request_high, claim.request_low);
     let mut room = node.claims.room();

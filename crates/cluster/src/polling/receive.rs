@@ -113,6 +113,7 @@ pub(crate) async fn receive(
         only_again: false,
         quiet_only: false,
         bytes_max: 0,
+        to_move: false,
     };
     let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
     let received = Received { shards: groups.len(), ..Received::default() };

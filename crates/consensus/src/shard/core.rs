@@ -139,7 +139,8 @@ impl Core {
             return Ok(None);
         }
         loop {
-            let wanted = Wanted { max: spec.max, now_ms, quiet_only: spec.quiet_only };
+            let ReceiveSpec { max, quiet_only, to_move, .. } = *spec;
+            let wanted = Wanted { max, now_ms, quiet_only, to_move };
             let reservation = leading.window.reserve(machine, state, spec.queue, wanted)?;
             if !reservation.seqs.is_empty() {
                 let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);

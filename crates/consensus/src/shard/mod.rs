@@ -78,6 +78,8 @@ pub struct ReceiveSpec {
     pub quiet_only: bool,
     /// Content that the caller has room for.
     pub bytes_max: usize,
+    /// Not for a consumer: what was received often comes with the rest.
+    pub to_move: bool,
 }
 
 /// What a shard has of a queue besides what it just gave.

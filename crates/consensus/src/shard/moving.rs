@@ -84,6 +84,8 @@ impl Shard {
             quiet_only: false,
             // They stay in the shard.
             bytes_max: usize::MAX,
+            // Or what was there at the start would wait for what comes meanwhile.
+            to_move: true,
         };
         let unreadable = |error: io::Error| {
             self.group.fatal(format!("the state cannot be read: {error}"));

@@ -21,6 +21,22 @@ pub(super) struct Held {
     pub(super) fresh: BTreeSet<Seq>,
     /// May also hold keys that are no longer true.
     pub(super) due: BTreeSet<DueKey>,
+    /// Received too often to go before the fresh ones; otherwise the same.
+    pub(super) last: BTreeSet<DueKey>,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.due.is_empty() && self.last.is_empty()
+    }
+}
+
+fn is_due(keys: &BTreeSet<DueKey>, now_ms: u64) -> bool {
+    keys.first().is_some_and(|key| key.0 <= now_ms)
+}
+
+fn take(keys: &mut BTreeSet<DueKey>, now_ms: u64) -> Option<DueKey> {
+    if is_due(keys, now_ms) { keys.pop_first() } else { None }
 }
 
 impl NoisyTenants {
@@ -38,8 +54,7 @@ impl NoisyTenants {
 
     /// Each of them, and whether something of it is held.
     pub(super) fn holding(&self) -> impl Iterator<Item = (GroupKey, bool)> + '_ {
-        let holds = |held: &Held| !held.fresh.is_empty() || !held.due.is_empty();
-        self.tenants.iter().map(move |(group, held)| (*group, holds(held)))
+        self.tenants.iter().map(|(group, held)| (*group, !held.is_empty()))
     }
 
     /// Returns what was held of those that are not noisy any more, and those that became it.
@@ -57,7 +72,7 @@ impl NoisyTenants {
     /// The tenant with the fewest messages in flight of those that have something to hand out.
     pub(super) fn next(&self, tenants: Option<&Tenants>, now_ms: u64) -> Option<GroupKey> {
         let has_some = |held: &Held| {
-            !held.fresh.is_empty() || held.due.first().is_some_and(|key| key.0 <= now_ms)
+            !held.fresh.is_empty() || is_due(&held.due, now_ms) || is_due(&held.last, now_ms)
         };
         let having = self.tenants.iter().filter(|(_, held)| has_some(held));
         having.map(|(group, _)| *group).min_by_key(|group| {
@@ -67,8 +82,11 @@ impl NoisyTenants {
     }
 
     pub(super) fn take_due(&mut self, group: GroupKey, now_ms: u64) -> Option<DueKey> {
-        let due = &mut self.tenants.get_mut(&group)?.due;
-        if due.first()?.0 <= now_ms { due.pop_first() } else { None }
+        take(&mut self.tenants.get_mut(&group)?.due, now_ms)
+    }
+
+    pub(super) fn take_last(&mut self, group: GroupKey, now_ms: u64) -> Option<DueKey> {
+        take(&mut self.tenants.get_mut(&group)?.last, now_ms)
     }
 
     pub(super) fn take_fresh(&mut self, group: GroupKey) -> Option<Seq> {
@@ -94,12 +112,29 @@ impl NoisyTenants {
     }
 
     /// Holds a message that is due back if its tenant is noisy; says whether it is.
-    pub(super) fn hold_due(&mut self, group: Option<GroupKey>, key: DueKey) -> bool {
+    pub(super) fn hold_due(&mut self, group: Option<GroupKey>, key: DueKey, to_back: bool) -> bool {
         let Some(held) = group.and_then(|group| self.tenants.get_mut(&group)) else {
             return false;
         };
-        held.due.insert(key);
+        if to_back {
+            held.last.insert(key)
+        } else {
+            held.due.insert(key)
+        };
         true
+    }
+
+    /// Keys that are held of messages that are due.
+    pub(super) fn due_count(&self) -> usize {
+        self.tenants.values().map(|held| held.due.len() + held.last.len()).sum()
+    }
+
+    /// Drops the others.
+    pub(super) fn retain_due(&mut self, is_true: impl Fn(DueKey) -> bool) {
+        for held in self.tenants.values_mut() {
+            held.due.retain(|key| is_true(*key));
+            held.last.retain(|key| is_true(*key));
+        }
     }
 
     pub(super) fn forget_fresh(&mut self, group: GroupKey, seq: Seq) {
@@ -120,8 +155,8 @@ impl NoisyTenants {
 
     /// About as many messages are held that can be received.
     pub(super) fn visible(&self, now_ms: u64) -> u64 {
-        let due = |held: &Held| held.due.iter().take_while(|key| key.0 <= now_ms).count();
-        let due: usize = self.tenants.values().map(due).sum();
+        let due = |keys: &BTreeSet<DueKey>| keys.iter().take_while(|key| key.0 <= now_ms).count();
+        let due: usize = self.tenants.values().map(|held| due(&held.due) + due(&held.last)).sum();
         (self.fresh_count + due) as u64
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::io;
 
 use flotilla_types::ids::{GroupKey, QueueId, Seq};
-use flotilla_types::limits::READY_WINDOW_MAX;
+use flotilla_types::limits::{READY_WINDOW_MAX, RECEIVES_TO_BACK};
 
 use super::noisy::NoisyTenants;
 use super::{FIRST_SCAN, Noise, Reservation, SCANNED_MAX, Wanted};
 use crate::hash::{IdMap, IdSet};
 use crate::machine::Machine;
 use crate::queue_state::{DueKey, QueueState};
-use crate::store::Read;
+use crate::store::{Hidden, Read};
 
 /// One queue's window. *Fresh* are messages that are visible and were never received.
 #[derive(Debug)]
@@ -35,9 +35,16 @@ pub(super) struct QueueWindow {
     skipped: u64,
     /// How far the machine's order of due times was walked.
     cursor: Option<DueKey>,
-    /// Every free message with a due time at or before the cursor, unless `noisy` has it. May also
-    /// hold keys that are no longer true, or of reserved messages.
+    /// Every free message with a due time at or before the cursor, unless `last` or `noisy` has it.
+    /// May also hold keys that are no longer true, or of reserved messages.
     passed: BTreeSet<DueKey>,
+    /// Those of them that were received too often to go before fresh messages: enough of them
+    /// would starve all others. May hold as much that is not true.
+    last: BTreeSet<DueKey>,
+}
+
+fn is_true(state: &QueueState, key: DueKey) -> bool {
+    state.hidden(key.1).is_some_and(|row| row.visible_at_ms == key.0)
 }
 
 impl QueueWindow {
@@ -55,6 +62,7 @@ impl QueueWindow {
             skipped: 0,
             cursor: None,
             passed: BTreeSet::new(),
+            last: BTreeSet::new(),
         }
     }
 
@@ -72,8 +80,12 @@ impl QueueWindow {
     ) -> io::Result<Reservation> {
         let Wanted { max, now_ms, .. } = wanted;
         let mut seqs = Vec::new();
-        self.take_due(state, now_ms, max, &mut seqs);
-        let mut unfinished = self.take_fresh(machine, state, read, queue, max, &mut seqs)?;
+        if wanted.to_move {
+            self.passed.append(&mut self.last);
+        }
+        let mut unfinished = self.take_due(state, wanted, &mut seqs);
+        unfinished |= self.take_fresh(machine, state, read, queue, max, &mut seqs)?;
+        self.take_last(state, now_ms, max, &mut seqs);
         // Without noisy tenants there may still be what was skipped of earlier ones.
         if seqs.len() < max && (!wanted.quiet_only || self.noisy.is_empty()) {
             unfinished |= self.take_noisy(state, read, queue, wanted, &mut seqs)?;
@@ -87,6 +99,7 @@ impl QueueWindow {
         for held in left {
             self.fresh.extend(held.fresh);
             self.passed.extend(held.due);
+            self.passed.extend(held.last);
         }
         if entered.is_empty() {
             return;
@@ -105,27 +118,37 @@ impl QueueWindow {
         self.noisy.holding().map(|(group, holds)| (group, holds || skipped)).collect()
     }
 
-    /// Takes from the order of due times; what noisy tenants have there is put aside.
-    fn take_due(&mut self, state: &QueueState, now_ms: u64, max: usize, seqs: &mut Vec<Seq>) {
+    /// Takes from the order of due times; what others go before is put aside. Returns whether the
+    /// walk stopped at its bound.
+    fn take_due(&mut self, state: &QueueState, wanted: Wanted, seqs: &mut Vec<Seq>) -> bool {
+        let Wanted { max, now_ms, to_move, .. } = wanted;
+        let mut looked = 0;
         while seqs.len() < max
             && let Some(&key) = self.passed.first()
             && key.0 <= now_ms
         {
+            if looked >= SCANNED_MAX {
+                return true;
+            }
+            looked += 1;
             self.passed.pop_first();
             let Some(row) = state.hidden(key.1).filter(|row| row.visible_at_ms == key.0) else {
                 continue;
             };
-            if !self.noisy.hold_due(row.group, key) && self.reserved.insert(key.1) {
+            if !self.put_aside(row, key, to_move) && self.reserved.insert(key.1) {
                 seqs.push(key.1);
             }
         }
         if seqs.len() >= max {
-            return;
+            return false;
         }
         for key in state.due_after(self.cursor, now_ms) {
+            if looked >= SCANNED_MAX {
+                return true;
+            }
+            looked += 1;
             self.cursor = Some(key);
-            let group = || state.hidden(key.1).and_then(|row| row.group);
-            if !self.noisy.is_empty() && self.noisy.hold_due(group(), key) {
+            if state.hidden(key.1).is_some_and(|row| self.put_aside(row, key, to_move)) {
                 continue;
             }
             // One that is reserved already is looked at again when it is settled.
@@ -134,6 +157,42 @@ impl QueueWindow {
             }
             if seqs.len() >= max {
                 break;
+            }
+        }
+        false
+    }
+
+    /// Puts a message that is due aside if it goes out after fresh ones: because its tenant is
+    /// noisy, or because it was received too often.
+    fn put_aside(&mut self, row: &Hidden, key: DueKey, to_move: bool) -> bool {
+        let to_back = row.receive_count >= RECEIVES_TO_BACK && !to_move;
+        if self.noisy.hold_due(row.group, key, to_back) {
+            return true;
+        }
+        if to_back {
+            self.last.insert(key);
+        }
+        to_back
+    }
+
+    /// What was received too often, when there is nothing fresh.
+    fn take_last(&mut self, state: &QueueState, now_ms: u64, max: usize, seqs: &mut Vec<Seq>) {
+        // While there is always something fresh, keys of what was deleted meanwhile would stay.
+        let held = self.last.len() + self.noisy.due_count();
+        if held > 2 * state.hidden_count() + READY_WINDOW_MAX {
+            self.last.retain(|key| is_true(state, *key));
+            self.noisy.retain_due(|key| is_true(state, key));
+        }
+        while seqs.len() < max
+            && let Some(&key) = self.last.first()
+            && key.0 <= now_ms
+        {
+            self.last.pop_first();
+            let Some(row) = state.hidden(key.1).filter(|row| row.visible_at_ms == key.0) else {
+                continue;
+            };
+            if !self.noisy.hold_due(row.group, key, true) && self.reserved.insert(key.1) {
+                seqs.push(key.1);
             }
         }
     }
@@ -211,8 +270,7 @@ impl QueueWindow {
             while seqs.len() < wanted.max
                 && let Some(key) = self.noisy.take_due(group, wanted.now_ms)
             {
-                let is_due = state.hidden(key.1).is_some_and(|row| row.visible_at_ms == key.0);
-                if is_due && self.reserved.insert(key.1) {
+                if is_true(state, key) && self.reserved.insert(key.1) {
                     seqs.push(key.1);
                 }
             }
@@ -221,6 +279,13 @@ impl QueueWindow {
             {
                 self.reserve_fresh(seq);
                 seqs.push(seq);
+            }
+            while seqs.len() < wanted.max
+                && let Some(key) = self.noisy.take_last(group, wanted.now_ms)
+            {
+                if is_true(state, key) && self.reserved.insert(key.1) {
+                    seqs.push(key.1);
+                }
             }
         }
         Ok(false)
@@ -368,5 +433,36 @@ impl QueueWindow {
             delayed: sum(&|group| tenants.map_or(0, |it| it.delayed(group))),
             oldest_quiet: oldest,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_what_is_gone_do_not_pile_up_while_fresh_messages_go_first() {
+        let mut state = QueueState::new(Seq(0), false);
+        let mut window = QueueWindow::new(&state);
+        let mut seqs = Vec::new();
+        for at_ms in 1..4 * READY_WINDOW_MAX as u64 {
+            let seq = Seq(at_ms);
+            let row = Hidden {
+                revision: 0,
+                visible_at_ms: at_ms,
+                receive_count: RECEIVES_TO_BACK,
+                first_received_ms: 1,
+                received_ms: 1,
+                group: None,
+            };
+            state.hide(seq, row);
+            let wanted = Wanted { max: 1, now_ms: at_ms, quiet_only: false, to_move: false };
+            assert!(!window.take_due(&state, wanted, &mut seqs));
+            // Deleted with the handle of its last receive, before it is its turn.
+            state.unhide(seq);
+            window.take_last(&state, at_ms, 0, &mut seqs);
+            assert!(window.last.len() <= READY_WINDOW_MAX + 2);
+        }
+        assert!(seqs.is_empty());
     }
 }

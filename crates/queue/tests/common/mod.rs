@@ -106,7 +106,7 @@ impl Rig {
 }
 
 pub fn wanted(max: usize, now_ms: u64) -> Wanted {
-    Wanted { max, now_ms, quiet_only: false }
+    Wanted { max, now_ms, quiet_only: false, to_move: false }
 }
 
 pub fn leases(reply: Reply) -> Vec<Lease> {

@@ -78,20 +78,22 @@ impl Model {
         counts
     }
 
-    /// What a receive may hand out: those received or delayed before by their time, then the rest.
+    /// What a receive may hand out: those received or delayed before by their time, then the
+    /// never-received ones, then those that were received three times.
     pub fn available(&self, queue: QueueId, now_ms: u64) -> Vec<Seq> {
         let now_ms = now_ms.max(self.clock_ms);
         let mut found: Vec<_> = self
             .entries
             .iter()
             .filter(|entry| entry.queue == queue && entry.visible_at_ms <= now_ms)
-            .map(|entry| {
-                let due_ms = if entry.is_fresh() { u64::MAX } else { entry.visible_at_ms };
-                (due_ms, entry.seq)
+            .map(|entry| match (entry.is_fresh(), entry.receive_count) {
+                (true, _) => (1, 0, entry.seq),
+                (false, 0..3) => (0, entry.visible_at_ms, entry.seq),
+                (false, 3..) => (2, entry.visible_at_ms, entry.seq),
             })
             .collect();
         found.sort_unstable();
-        found.into_iter().map(|(_, seq)| seq).collect()
+        found.into_iter().map(|(_, _, seq)| seq).collect()
     }
 
     /// `Ok(true)` for new, `Ok(false)` for applied before, `Err` for too old to know.
