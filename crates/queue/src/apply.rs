@@ -111,9 +111,11 @@ impl<R: Read, W: Write> Context<'_, R, W> {
     }
 }
 
-/// Whether a message is past its retention.
-pub(crate) fn is_expired(sent_ms: u64, retention_ms: u64, now_ms: u64) -> bool {
-    sent_ms.saturating_add(retention_ms) <= now_ms
+/// Whether a message is past its retention; see [`QueueRow::ages_since_ms`].
+///
+/// [`QueueRow::ages_since_ms`]: crate::store::QueueRow::ages_since_ms
+pub(crate) fn is_expired(since_ms: u64, retention_ms: u64, now_ms: u64) -> bool {
+    since_ms.saturating_add(retention_ms) <= now_ms
 }
 
 /// The store contradicts itself: nothing that this replica says can be relied on.

@@ -120,10 +120,19 @@ pub struct Receive {
     pub redrive: Option<Redrive>,
     /// FIFO queues: names the receive. One that repeats another gets the same messages again,
     /// whatever the candidates are.
-    pub attempt: Option<DedupKey>,
+    pub attempt: Option<Attempt>,
     /// Content that the caller has room for: it ends before a candidate that would be too much, the first
-    /// one too. What is repeated under an attempt is handed out whole.
+    /// one too. What is repeated under an attempt is handed out whatever its size.
     pub bytes_max: u64,
+}
+
+/// Names a receive, so that it can be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its name.
+    pub key: DedupKey,
+    /// How many of the messages of the receive that it repeats it gets at most: the first ones.
+    pub max: usize,
 }
 
 /// The queue's dead letters.

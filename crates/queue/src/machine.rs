@@ -247,13 +247,16 @@ impl Machine {
         now_ms: u64,
         read: &impl Read,
     ) -> io::Result<bool> {
-        let Some(row) = self.queue(queue) else { return Ok(false) };
+        let Some(row) = self.queue(queue).copied() else { return Ok(false) };
         let searched = row.mixed_ages && row.messages > 0;
         if searched || apply::duplicate::is_due(row.originals, now_ms) {
             return Ok(true);
         }
         let oldest = self.oldest(queue, read)?;
-        Ok(oldest.is_some_and(|head| apply::is_expired(head.sent_ms, retention_ms, now_ms)))
+        Ok(oldest.is_some_and(|head| {
+            let since_ms = row.ages_since_ms(head.sent_ms, head.entered_ms);
+            apply::is_expired(since_ms, retention_ms, now_ms)
+        }))
     }
 
     /// The message that has been in a queue for longest: how old the backlog is. Not between an

@@ -9,7 +9,7 @@ use flotilla_types::ids::{DedupKey, GroupKey, MessageId, QueueId, Seq};
 /// A stored message. Written once, removed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The shard's clock when it was accepted.
+    /// The shard's clock when it was accepted, by the first queue that had it.
     pub sent_ms: u64,
     /// Its public identity.
     pub message_id: MessageId,
@@ -112,6 +112,14 @@ pub struct QueueRow {
     pub originals: Option<(u64, u64)>,
     /// FIFO queues: see [`Placing::epoch`](crate::command::Placing::epoch).
     pub epoch: u64,
+}
+
+impl QueueRow {
+    /// From when on the age of a message counts: a standard queue's dead letters are as old as they
+    /// were where they came from, a FIFO queue's begin anew.
+    pub(crate) fn ages_since_ms(&self, sent_ms: u64, entered_ms: u64) -> u64 {
+        if self.fifo { entered_ms } else { sent_ms }
+    }
 }
 
 /// The first message of a FIFO queue with a deduplication key. Kept per period of

@@ -2,9 +2,8 @@
 
 mod common;
 
-use std::num::NonZeroU64;
-
 use bytes::Bytes;
+use common::fifo::{INTERVAL_MS, Q, T, get, group, message, with};
 use common::{RETENTION_MS, Rig, change, delete, leases, receive, seqs};
 use flotilla_queue::command::{
     Accepted, Batch, Command, Elsewhere, HandleExpired, Identified, Placing, Receive, Redelay,
@@ -12,39 +11,7 @@ use flotilla_queue::command::{
 };
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
-use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
-
-const Q: QueueId = QueueId(1);
-const INTERVAL_MS: u64 = 300_000;
-const T: u64 = 10 * INTERVAL_MS;
-
-fn group(number: u64) -> GroupKey {
-    GroupKey(NonZeroU64::new(number).unwrap())
-}
-
-fn message(of: u64, number: u8, delay_ms: u64) -> Send {
-    Send {
-        queue: Q,
-        message_id: MessageId([number; 16]),
-        delay_ms,
-        group: Some(group(of)),
-        dedup: Some(DedupKey([number; 16])),
-        placing: Placing::default(),
-        content: Bytes::from(vec![number]),
-    }
-}
-
-/// Messages of these groups, in this order: message n has place n and content n.
-fn with(groups: &[u64]) -> Rig {
-    let mut rig = Rig::new();
-    let sends = groups.iter().zip(0..).map(|(of, n)| Command::Send(message(*of, n, 0)));
-    rig.run(T, sends.collect());
-    rig
-}
-
-fn get(rig: &mut Rig, now_ms: u64, max: usize, visibility_ms: u64) -> Vec<u64> {
-    seqs(&rig.receive(now_ms, Q, max, visibility_ms))
-}
+use flotilla_types::ids::{CommandId, DedupKey, MessageId, QueueId, Seq};
 
 #[test]
 fn a_receive_fills_up_from_one_group_first() {
@@ -204,9 +171,43 @@ fn a_group_goes_on_when_its_first_message_is_a_dead_letter() {
     assert_eq!(get(&mut rig, T + 5, 1, 0), [1]);
     rig.redrive = None;
     let moved = rig.receive(T + 9, dead, 10, 0).remove(0);
-    assert_eq!((moved.message_id, moved.sent_ms), (MessageId([0; 16]), T + 5));
+    assert_eq!((moved.message_id, moved.sent_ms), (MessageId([0; 16]), T));
     assert!(rig.machine.queue(dead).unwrap().fifo);
+    // It is as young as its last move, and so the queue has no messages of all ages.
     assert!(!rig.machine.queue(dead).unwrap().mixed_ages);
+    let mut expire = |at_ms| {
+        rig.one(at_ms, Command::Expire { queue: dead, retention_ms: 100, from: Seq(0) });
+        (
+            rig.machine.queue(dead).unwrap().messages,
+            rig.machine.may_expire(dead, 100, at_ms, &rig.store).unwrap(),
+        )
+    };
+    assert_eq!(expire(T + 104), (1, false));
+    assert_eq!(expire(T + 105).0, 0);
+}
+
+#[test]
+fn a_fifo_dead_letter_is_handed_out_until_its_retention_ends_counted_from_the_move() {
+    let mut rig = with(&[1]);
+    let dead = QueueId(2);
+    let source = Bytes::from_static(b"q");
+    rig.redrive = Some(Redrive { target: dead, receives_max: 1, source });
+    assert_eq!(get(&mut rig, T, 1, 0), [0]);
+    assert!(get(&mut rig, T + 500, 1, 0).is_empty());
+    let mut take = |at_ms| {
+        let receive = Receive {
+            queue: dead,
+            candidates: vec![Seq(1)],
+            visibility_ms: 0,
+            retention_ms: 1_000,
+            fresh_from: Seq(0),
+            redrive: None,
+            attempt: None,
+            bytes_max: u64::MAX,
+        };
+        leases(rig.one(at_ms, Command::Receive(receive))).len()
+    };
+    assert_eq!((take(T + 1_499), take(T + 1_500)), (1, 0));
 }
 
 #[test]
@@ -248,72 +249,6 @@ fn a_loaded_replica_holds_the_same_groups() {
     // Nor does it hand anything out because it is told to.
     assert_eq!(rig.one(T, receive(Q, &[2, 3], 30)), Reply::Received(vec![]));
     assert_eq!(get(&mut rig, T + 1_000, 10, 0), [1, 0, 2, 3]);
-}
-
-fn attempt(rig: &mut Rig, now_ms: u64, key: u8, candidates: &[u64]) -> Vec<(u64, u32)> {
-    let receive = Command::Receive(Receive {
-        queue: Q,
-        candidates: candidates.iter().copied().map(Seq).collect(),
-        visibility_ms: 1_000,
-        retention_ms: RETENTION_MS,
-        fresh_from: Seq(0),
-        redrive: None,
-        attempt: Some(DedupKey([key; 16])),
-        bytes_max: u64::MAX,
-    });
-    let got = leases(rig.one(now_ms, receive));
-    got.iter().map(|lease| (lease.seq.0, lease.receive_count)).collect()
-}
-
-fn attempted(rig: &Rig, now_ms: u64, key: u8) -> Option<Vec<Seq>> {
-    rig.machine.attempted(Q, DedupKey([key; 16]), now_ms, &rig.store).unwrap()
-}
-
-#[test]
-fn a_repeated_attempt_gets_the_same_messages_hidden_anew() {
-    let mut rig = with(&[1, 1, 2]);
-    assert_eq!(attempt(&mut rig, T, 7, &[0, 1]), [(0, 1), (1, 1)]);
-    assert_eq!(attempted(&rig, T + 900, 7), Some(vec![Seq(0), Seq(1)]));
-    assert_eq!(attempt(&mut rig, T + 900, 7, &[2]), [(0, 1), (1, 1)]);
-    // Each repetition can be repeated; the first handle is as good as ever.
-    assert_eq!(attempt(&mut rig, T + 1_800, 7, &[]), [(0, 1), (1, 1)]);
-    assert_eq!(attempted(&rig, T + 2_800, 7), None, "the lease is over");
-    assert_eq!(attempt(&mut rig, T + 1_800, 8, &[2]), [(2, 1)], "another attempt");
-    assert_eq!(rig.one(T + 2_000, delete(Q, 0, 1)), Reply::Deleted(Ok(())));
-    assert_eq!(attempted(&rig, T + 2_000, 7), None, "one is gone");
-    assert_eq!(attempt(&mut rig, T + 2_000, 7, &[]), []);
-}
-
-#[test]
-fn a_changed_visibility_ends_an_attempt() {
-    let mut rig = with(&[1]);
-    attempt(&mut rig, T, 7, &[0]);
-    rig.one(T, change(Q, 0, 1, 500));
-    assert_eq!(attempted(&rig, T, 7), None);
-    rig.one(T, change(Q, 0, 1, 0));
-    // A new receive then, under the same name.
-    assert_eq!(attempt(&mut rig, T, 7, &[0]), [(0, 2)]);
-    assert_eq!(attempt(&mut rig, T, 7, &[]), [(0, 2)]);
-}
-
-#[test]
-fn attempts_are_remembered_for_an_interval_and_until_a_purge() {
-    let mut rig = with(&[1]);
-    let long = |rig: &mut Rig, at_ms| {
-        rig.one(at_ms, change(Q, 0, 1, 43_000_000));
-    };
-    attempt(&mut rig, T, 7, &[0]);
-    assert_eq!(attempt(&mut rig, T + 999, 7, &[]), [(0, 1)]);
-    for at_ms in (T + 1_900..T + INTERVAL_MS).step_by(900) {
-        assert_eq!(attempt(&mut rig, at_ms, 7, &[]), [(0, 1)]);
-    }
-    assert_eq!(attempt(&mut rig, T + INTERVAL_MS, 7, &[]), []);
-    long(&mut rig, T + INTERVAL_MS);
-    rig.one(
-        T + 3 * INTERVAL_MS,
-        Command::Expire { queue: Q, retention_ms: RETENTION_MS, from: Seq(0) },
-    );
-    assert_eq!(rig.store.originals(), 0);
 }
 
 /// A message placed by a later decision: to where its group was before, or to where it goes.

@@ -4,8 +4,9 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use flotilla_queue::command::{
-    Accepted, Batch, ChangeVisibility, Command, Delete, Elsewhere, HandleExpired, Identified,
-    Lease, Move, MoveCandidate, Placing, Receive, Redelay, Redrive, Reply, Send, VisibilityError,
+    Accepted, Attempt, Batch, ChangeVisibility, Command, Delete, Elsewhere, HandleExpired,
+    Identified, Lease, Move, MoveCandidate, Placing, Receive, Redelay, Redrive, Reply, Send,
+    VisibilityError,
 };
 use flotilla_types::ids::{CommandId, DedupKey, GroupKey, MessageId, QueueId, Seq};
 use prost::Message as _;
@@ -69,7 +70,10 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             retention_ms: receive.retention_ms,
             fresh_from: receive.fresh_from.0,
             redrive: receive.redrive.as_ref().map(redrive_to_pb),
-            attempt: receive.attempt.map(|key| Bytes::copy_from_slice(&key.0)),
+            attempt: receive.attempt.map(|attempt| pb::Attempt {
+                key: Bytes::copy_from_slice(&attempt.key.0),
+                max: attempt.max as u32,
+            }),
             bytes_max: receive.bytes_max,
         }),
         Command::Move(command) => Kind::Move(move_to_pb(command)),
@@ -126,7 +130,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
             retention_ms: receive.retention_ms,
             fresh_from: Seq(receive.fresh_from),
             redrive: receive.redrive.map(redrive_from_pb),
-            attempt: receive.attempt.map(|key| dedup_key(&key)).transpose()?,
+            attempt: receive.attempt.map(attempt_from_pb).transpose()?,
             bytes_max: receive.bytes_max,
         }),
         Kind::Move(command) => Command::Move(move_from_pb(command)?),
@@ -177,6 +181,10 @@ pub fn redrive_from_pb(message: pb::Redrive) -> Redrive {
         receives_max: message.receives_max,
         source: message.source,
     }
+}
+
+fn attempt_from_pb(message: pb::Attempt) -> Result<Attempt, DecodeError> {
+    Ok(Attempt { key: dedup_key(&message.key)?, max: message.max as usize })
 }
 
 fn move_to_pb(command: &Move) -> pb::Move {
@@ -365,7 +373,7 @@ mod tests {
                     receives_max: 3,
                     source: Bytes::from_static(b"source"),
                 }),
-                attempt: Some(DedupKey([8; 16])),
+                attempt: Some(Attempt { key: DedupKey([8; 16]), max: 10 }),
                 bytes_max: 1_048_576,
             }),
             Command::Move(Move {

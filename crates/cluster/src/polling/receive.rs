@@ -10,7 +10,7 @@ use flotilla_consensus::shard::ReceiveSpec;
 use flotilla_queue::command::Redrive;
 use flotilla_types::attributes::RedrivePolicy;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use flotilla_types::limits::{BATCH_ENTRIES_MAX, CONTENT_BYTES_MAX};
+use flotilla_types::limits::CONTENT_BYTES_MAX;
 use flotilla_types::names::QueueName;
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -236,8 +236,11 @@ impl Poll<'_> {
     /// What an earlier receive was given under the same attempt, wherever that was.
     async fn look_for_attempt(&mut self) {
         self.spec.only_again = true;
+        // They are in flight already.
+        let room = std::mem::replace(&mut self.max, self.request.max_messages);
         let groups = self.groups.clone();
         self.ask(&groups).await;
+        self.max = room;
         self.spec.only_again = false;
     }
 
@@ -321,9 +324,9 @@ impl Poll<'_> {
         if shards.is_empty() {
             return Vec::new();
         }
-        // What stands for an attempt must be answered whole, however much was asked for.
+        // What stands for an attempt is answered whatever its size.
         let repeats = self.spec.attempt.is_some();
-        let wanted = if repeats { BATCH_ENTRIES_MAX } else { self.max } * CONTENT_BYTES_MAX;
+        let wanted = self.max * CONTENT_BYTES_MAX;
         let mut least = if repeats { wanted } else { 0 };
         loop {
             let Ok(bytes) = self.room.open(least, wanted).await else {
@@ -364,8 +367,7 @@ impl Poll<'_> {
         let mut rest: Vec<GroupId> = shards.to_vec();
         while let Some(first) = rest.first().copied() {
             let found = self.received.messages.len();
-            // What stands for an attempt is handed out again, even if fewer are asked for now; and
-            // it is on one shard.
+            // What stands for an attempt is on one shard, and that may give fewer than are asked for.
             let left = self.max.saturating_sub(found);
             let is_last = self.spec.only_again || self.withheld;
             if left == 0 || (is_last && found > 0) {

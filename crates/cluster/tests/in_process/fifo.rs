@@ -39,7 +39,7 @@ async fn a_new_delay_of_a_fifo_queue_is_for_waiting_messages_too() {
 
 /// Found by seed 166 of the simulator: it had more than was asked for, and counted what was left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repeated_receive_that_asks_for_fewer_gets_the_same_messages() {
+async fn a_repeated_receive_that_asks_for_fewer_gets_the_first_of_the_same_messages() {
     let fleet = Fleet::start(3).await;
     // So that some live on shards whose nodes are asked before others.
     for number in 0..8 {
@@ -55,7 +55,8 @@ async fn a_repeated_receive_that_asks_for_fewer_gets_the_same_messages() {
             seen.push(received.messages.into_iter().map(|it| it.receipt).collect::<Vec<_>>());
         }
         assert_eq!(seen[0].len(), 3);
-        assert!(seen.iter().all(|receipts| *receipts == seen[0]), "{seen:?}");
+        assert_eq!(seen[3], seen[0]);
+        assert_eq!((&seen[1][..], &seen[2][..]), (&seen[0][..1], &seen[0][..2]));
     }
 }
 

@@ -130,8 +130,9 @@ impl Core {
             return Ok(None);
         };
         if let Some(key) = spec.attempt
-            && let Some(seqs) = machine.attempted(spec.queue, key, now_ms, state)?
+            && let Some(mut seqs) = machine.attempted(spec.queue, key, now_ms, state)?
         {
+            seqs.truncate(spec.max);
             let fresh_from = Seq(0);
             return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: true }));
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_probe::{failpoint, planted, sometimes};
-use flotilla_queue::command::{Batch, Command, Identified, Lease, Receive, Reply};
+use flotilla_queue::command::{Attempt, Batch, Command, Identified, Lease, Receive, Reply};
 use flotilla_types::ids::QueueId;
 use flotilla_types::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use flotilla_wire::command::encode_batch;
@@ -245,7 +245,7 @@ fn receive(spec: &ReceiveSpec, reserved: &Reserved) -> Command {
         retention_ms: spec.retention_ms,
         fresh_from: reserved.fresh_from,
         redrive: spec.redrive.clone(),
-        attempt: spec.attempt,
+        attempt: spec.attempt.map(|key| Attempt { key, max: spec.max }),
         bytes_max: spec.bytes_max as u64,
     })
 }

@@ -131,7 +131,7 @@ impl Fake {
             return Err(ReceiveError::TooManyInFlight);
         }
         if let Some(again) = request.attempt.and_then(|attempt| entry.attempts.get(&attempt)) {
-            return Ok(again.clone());
+            return Ok(again.iter().take(request.max_messages).cloned().collect());
         }
         let is_fifo = queue.attributes.fifo.is_some();
         let mut blocked = BTreeSet::new();

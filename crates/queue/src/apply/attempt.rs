@@ -8,7 +8,7 @@ use flotilla_types::ids::{DedupKey, QueueId};
 use flotilla_types::limits::DEDUP_INTERVAL_MS;
 
 use crate::apply::{Context, corrupt, duplicate};
-use crate::command::{Lease, Receive};
+use crate::command::{Attempt, Lease, Receive};
 use crate::queue_state::QueueState;
 use crate::store::{AttemptRow, Attempted, Hidden, Read, Write};
 
@@ -39,23 +39,24 @@ pub(crate) fn stands(state: &QueueState, row: &AttemptRow, now_ms: u64) -> bool 
     })
 }
 
-/// Hands the same messages out again, hidden anew. `None`: this receive repeats nothing.
+/// Hands the same messages out again, hidden anew, or as many of them as are asked for now. `None`:
+/// this receive repeats nothing.
 pub(crate) fn repeat<R: Read, W: Write>(
     state: &mut QueueState,
     ctx: &mut Context<'_, R, W>,
     command: &Receive,
-    key: DedupKey,
+    attempt: Attempt,
 ) -> io::Result<Option<Vec<Lease>>> {
-    let queue = command.queue;
+    let (queue, key) = (command.queue, attempt.key);
     let row = match ctx.attempts.get(&(queue, key)) {
         Some(row) => Some(row.clone()),
         None if ctx.originals_cleared.contains(&queue) => None,
         None => find(ctx.read, queue, key, ctx.now_ms)?,
     };
-    let Some(row) = row.filter(|row| stands(state, row, ctx.now_ms)) else { return Ok(None) };
+    let Some(mut row) = row.filter(|row| stands(state, row, ctx.now_ms)) else { return Ok(None) };
     sometimes!(AttemptRepeated);
     let mut leases = Vec::with_capacity(row.messages.len());
-    for message in &row.messages {
+    for message in row.messages.iter_mut().take(attempt.max) {
         let seq = message.seq;
         let stored = ctx.read.message(queue, seq)?;
         let (Some(stored), Some(hidden)) = (stored, state.hidden(seq).copied()) else {
@@ -63,6 +64,7 @@ pub(crate) fn repeat<R: Read, W: Write>(
         };
         let visible_at_ms = ctx.now_ms.saturating_add(command.visibility_ms);
         ctx.hide(queue, state, seq, Hidden { visible_at_ms, ..hidden });
+        message.revision = state.hidden(seq).map_or(0, |hidden| hidden.revision);
         leases.push(Lease {
             seq,
             receive_count: hidden.receive_count,
@@ -74,7 +76,7 @@ pub(crate) fn repeat<R: Read, W: Write>(
             content: stored.content,
         });
     }
-    remember(state, ctx, queue, key, &leases, row.at_ms);
+    put(state, ctx, queue, key, row);
     Ok(Some(leases))
 }
 
@@ -85,14 +87,24 @@ pub(crate) fn remember<R: Read, W: Write>(
     queue: QueueId,
     key: DedupKey,
     leases: &[Lease],
-    at_ms: u64,
 ) {
     let attempted = |lease: &Lease| Attempted {
         seq: lease.seq,
         receive: lease.receive_count,
         revision: state.hidden(lease.seq).map_or(0, |hidden| hidden.revision),
     };
-    let row = AttemptRow { at_ms, messages: leases.iter().map(attempted).collect() };
+    let messages = leases.iter().map(attempted).collect();
+    let row = AttemptRow { at_ms: ctx.now_ms, messages };
+    put(state, ctx, queue, key, row);
+}
+
+fn put<R: Read, W: Write>(
+    state: &mut QueueState,
+    ctx: &mut Context<'_, R, W>,
+    queue: QueueId,
+    key: DedupKey,
+    row: AttemptRow,
+) {
     let period = duplicate::open_period(state, ctx, queue);
     ctx.write.put_attempt(queue, period, key, &row);
     ctx.attempts.insert((queue, key), row);

@@ -25,7 +25,7 @@ pub(crate) fn is_due(state: &QueueState, seq: Seq, message: &Message, redrive: &
 }
 
 /// Takes a message that is due out of its queue. It stays what it was: its identity, its content,
-/// its group, how often it was received and, unless the queue is a FIFO queue, when it was sent.
+/// its group, when it was sent and how often it was received.
 pub(crate) fn leave<R: Read, W: Write>(
     state: &mut QueueState,
     ctx: &mut Context<'_, R, W>,
@@ -40,7 +40,7 @@ pub(crate) fn leave<R: Read, W: Write>(
     let source = redrive.source.clone();
     let moved = Some(Moved { source, receives, first_received_ms, at_ms: ctx.now_ms });
     let fifo = state.row.fifo;
-    let sent_ms = if fifo || planted!(LetterYoung) { ctx.now_ms } else { message.sent_ms };
+    let sent_ms = if planted!(LetterYoung) { ctx.now_ms } else { message.sent_ms };
     DeadLetter { message: Message { sent_ms, delayed: false, moved, ..message }, fifo }
 }
 

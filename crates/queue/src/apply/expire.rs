@@ -80,7 +80,8 @@ fn remove_expired<R: Read, W: Write>(
             }
             scannable -= 1;
             let is_there = !ctx.removed.contains(&head.seq);
-            if is_there && is_expired(head.sent_ms, retention_ms, ctx.now_ms) {
+            let since_ms = state.row.ages_since_ms(head.sent_ms, head.entered_ms);
+            if is_there && is_expired(since_ms, retention_ms, ctx.now_ms) {
                 removable -= 1;
                 sometimes!(Expired);
                 ctx.remove(queue, state, head.seq, head.group);

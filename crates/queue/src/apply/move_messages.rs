@@ -22,8 +22,9 @@ pub(crate) fn apply<R: Read, W: Write>(
         let Some(message) = receive::receivable(state, ctx, queue, candidate.seq)? else {
             continue;
         };
+        let since_ms = state.row.ages_since_ms(message.sent_ms, message.entered_ms());
         ctx.remove(queue, state, candidate.seq, message.group);
-        if is_expired(message.sent_ms, command.retention_ms, ctx.now_ms) {
+        if is_expired(since_ms, command.retention_ms, ctx.now_ms) {
             continue;
         }
         let (sent_ms, message_id) = (ctx.now_ms, candidate.message_id);

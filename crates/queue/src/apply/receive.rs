@@ -6,7 +6,7 @@ use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{QueueId, Seq};
 
 use crate::apply::{Context, attempt, corrupt, dead_letter, is_expired};
-use crate::command::{Lease, Receive, Reply};
+use crate::command::{Attempt, Lease, Receive, Reply};
 use crate::queue_state::QueueState;
 use crate::queues::Queues;
 use crate::store::{Hidden, Message, Read, Write};
@@ -22,8 +22,8 @@ pub(crate) fn apply<R: Read, W: Write>(
     };
     state.promote(ctx.now_ms);
     let attempt = command.attempt.filter(|_| state.row.fifo);
-    if let Some(key) = attempt
-        && let Some(leases) = attempt::repeat(state, ctx, command, key)?
+    if let Some(attempt) = attempt
+        && let Some(leases) = attempt::repeat(state, ctx, command, attempt)?
     {
         return Ok(Reply::Received(leases));
     }
@@ -39,7 +39,8 @@ pub(crate) fn apply<R: Read, W: Write>(
             sometimes!(GroupHeldAtApply);
             continue;
         }
-        let expired = is_expired(message.sent_ms, command.retention_ms, ctx.now_ms);
+        let since_ms = state.row.ages_since_ms(message.sent_ms, message.entered_ms());
+        let expired = is_expired(since_ms, command.retention_ms, ctx.now_ms);
         if expired && !planted!(ExpiredHandedOut) {
             ctx.remove(queue, state, seq, message.group);
             continue;
@@ -56,8 +57,8 @@ pub(crate) fn apply<R: Read, W: Write>(
             leases.push(lease(state, ctx, command, seq, message));
         }
     }
-    if let Some(key) = attempt.filter(|_| !leases.is_empty()) {
-        attempt::remember(state, ctx, queue, key, &leases, ctx.now_ms);
+    if let Some(Attempt { key, .. }) = attempt.filter(|_| !leases.is_empty()) {
+        attempt::remember(state, ctx, queue, key, &leases);
     }
     // Capped, because the leader cannot know of messages of this very batch.
     let fresh_from = command.fresh_from.min(ctx.first_seq);

@@ -83,7 +83,8 @@ pub(crate) fn store<'q, R: Read, W: Write>(
     group::changed(ctx, queue, state, message.group, 1);
     state.row.messages += 1;
     ctx.messages += 1;
-    state.row.mixed_ages |= message.sent_ms < ctx.now_ms;
+    let since_ms = state.row.ages_since_ms(message.sent_ms, message.entered_ms());
+    state.row.mixed_ages |= since_ms < ctx.now_ms;
     ctx.row_changed(queue, state);
     (seq, state)
 }

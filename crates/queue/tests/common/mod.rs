@@ -1,6 +1,7 @@
 //! A machine with its store and ready window, driven the way a replica drives it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod fifo;
 pub mod model;
 
 use std::collections::BTreeMap;
