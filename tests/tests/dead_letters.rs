@@ -69,11 +69,15 @@ async fn drain(client: &mut Client, queue: &str) -> BTreeMap<String, usize> {
     bodies
 }
 
-async fn start_move(client: &mut Client, suffix: &str) {
-    let input = json!({
+/// To one queue, or each message back to its own.
+async fn start_move(client: &mut Client, suffix: &str, destination: Option<&str>) {
+    let mut input = json!({
         "SourceArn": arn(&format!("dead{suffix}")),
         "MaxNumberOfMessagesPerSecond": 50,
     });
+    if let Some(name) = destination {
+        input["DestinationArn"] = arn(name).into();
+    }
     client.call("StartMessageMoveTask", &input).await.unwrap();
 }
 
@@ -105,6 +109,10 @@ async fn kill_leaders_twice(fleet: &mut Fleet, suffix: &str) {
         fleet.launch(leader);
         fleet.whole().await;
     }
+    completed(fleet, suffix).await;
+}
+
+async fn completed(fleet: &Fleet, suffix: &str) {
     let begin = Instant::now();
     loop {
         let task = task(&mut fleet.client(1), suffix).await;
@@ -116,75 +124,29 @@ async fn kill_leaders_twice(fleet: &mut Fleet, suffix: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_go_there_and_back_and_none_is_lost_or_doubled() {
-    let mut fleet = Fleet::start(3).await;
-    let mut client = fleet.client(1);
-    let (dead, source) = queues(&mut client, "", json!({})).await;
+/// Message `n` is of group `n % 8`.
+async fn send_in_groups(client: &mut Client, queue: &str) {
     for number in 0..MESSAGES {
-        client.send(&source, &format!("m{number}")).await.unwrap();
-    }
-    give_up(&mut client, &source, &dead).await;
-    start_move(&mut client, "").await;
-    kill_leaders_twice(&mut fleet, "").await;
-
-    let mut client = fleet.client(1);
-    let unset = json!({ "QueueUrl": source, "Attributes": { "RedrivePolicy": "" } });
-    client.call("SetQueueAttributes", &unset).await.unwrap();
-    let bodies = drain(&mut client, &source).await;
-    assert_eq!(bodies.len(), MESSAGES);
-    assert!(bodies.values().all(|count| *count == 1), "{bodies:?}");
-    assert_eq!(drain(&mut client, &dead).await, BTreeMap::new());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_of_a_fifo_queue_come_back_in_order_although_leaders_die() {
-    let mut fleet = Fleet::start(3).await;
-    let mut client = fleet.client(1);
-    let fifo = json!({
-        "FifoQueue": "true",
-        "DeduplicationScope": "messageGroup",
-        "FifoThroughputLimit": "perMessageGroupId",
-    });
-    let (dead, source) = queues(&mut client, ".fifo", fifo).await;
-    for number in 0..MESSAGES {
-        let (group, body) = (format!("g{}", number % 8), format!("g{}-{number:03}", number % 8));
+        let group = format!("g{}", number % 8);
+        let body = format!("{group}-{number:03}");
         let input = json!({
-            "QueueUrl": source,
+            "QueueUrl": queue,
             "MessageBody": body,
             "MessageGroupId": group,
             "MessageDeduplicationId": body,
         });
         client.call("SendMessage", &input).await.unwrap();
     }
-    give_up(&mut client, &source, &dead).await;
-    start_move(&mut client, ".fifo").await;
-    kill_leaders_twice(&mut fleet, ".fifo").await;
+}
 
-    let mut client = fleet.client(1);
-    let unset = json!({ "QueueUrl": source, "Attributes": { "RedrivePolicy": "" } });
-    client.call("SetQueueAttributes", &unset).await.unwrap();
-    // What a killed node had received is hidden for a minute and comes with the next task.
+/// Receives and deletes every message of those groups: each once, each group in order.
+async fn take_groups(client: &mut Client, queue: &str) {
     let begin = Instant::now();
-    while count(&mut client, &source).await < MESSAGES {
-        assert!(
-            begin.elapsed() < Duration::from_secs(150),
-            "{}",
-            count(&mut client, &source).await
-        );
-        let again = json!({ "QueueUrl": source, "Attributes": { "RedrivePolicy":
-            json!({ "deadLetterTargetArn": arn("dead.fifo"), "maxReceiveCount": 1 }).to_string() } });
-        client.call("SetQueueAttributes", &again).await.unwrap();
-        let input = json!({ "SourceArn": arn("dead.fifo") });
-        let _ = client.call("StartMessageMoveTask", &input).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    client.call("SetQueueAttributes", &unset).await.unwrap();
     let mut last: BTreeMap<String, String> = BTreeMap::new();
     let mut seen = 0;
     while seen < MESSAGES {
-        assert!(begin.elapsed() < Duration::from_secs(240), "{seen}");
-        for message in client.receive(&source, 60, 1).await.unwrap() {
+        assert!(begin.elapsed() < Duration::from_secs(90), "{seen}");
+        for message in client.receive(queue, 60, 1).await.unwrap() {
             let group = message.body.split('-').next().unwrap().to_owned();
             let before = last.insert(group, message.body.clone());
             assert!(
@@ -192,9 +154,77 @@ async fn dead_letters_of_a_fifo_queue_come_back_in_order_although_leaders_die() 
                 "{before:?} before {}",
                 message.body
             );
-            client.delete(&source, &message.receipt).await.unwrap();
+            client.delete(queue, &message.receipt).await.unwrap();
             seen += 1;
         }
     }
-    assert_eq!(drain(&mut client, &source).await, BTreeMap::new());
+    assert_eq!(drain(client, queue).await, BTreeMap::new());
+}
+
+fn spread() -> Value {
+    json!({
+        "FifoQueue": "true",
+        "DeduplicationScope": "messageGroup",
+        "FifoThroughputLimit": "perMessageGroupId",
+    })
+}
+
+/// Of a standard queue, and of a FIFO queue whose dead letters go back to it: both by one command each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_go_there_and_back_and_none_is_lost_or_doubled() {
+    let mut fleet = Fleet::start(3).await;
+    let mut client = fleet.client(1);
+    let (dead, source) = queues(&mut client, "", json!({})).await;
+    let (dead_fifo, source_fifo) = queues(&mut client, ".fifo", spread()).await;
+    for number in 0..MESSAGES {
+        client.send(&source, &format!("m{number}")).await.unwrap();
+    }
+    send_in_groups(&mut client, &source_fifo).await;
+    give_up(&mut client, &source, &dead).await;
+    give_up(&mut client, &source_fifo, &dead_fifo).await;
+    start_move(&mut client, "", None).await;
+    start_move(&mut client, ".fifo", None).await;
+    kill_leaders_twice(&mut fleet, "").await;
+    completed(&fleet, ".fifo").await;
+
+    let mut client = fleet.client(1);
+    for source in [&source, &source_fifo] {
+        let unset = json!({ "QueueUrl": source, "Attributes": { "RedrivePolicy": "" } });
+        client.call("SetQueueAttributes", &unset).await.unwrap();
+        assert_eq!(count(&mut client, source).await, MESSAGES);
+    }
+    let bodies = drain(&mut client, &source).await;
+    assert_eq!(bodies.len(), MESSAGES);
+    assert!(bodies.values().all(|count| *count == 1), "{bodies:?}");
+    take_groups(&mut client, &source_fifo).await;
+    assert_eq!(drain(&mut client, &dead).await, BTreeMap::new());
+    assert_eq!(drain(&mut client, &dead_fifo).await, BTreeMap::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_of_a_fifo_queue_go_elsewhere_in_order_although_leaders_die() {
+    let mut fleet = Fleet::start(3).await;
+    let mut client = fleet.client(1);
+    let (dead, source) = queues(&mut client, ".fifo", spread()).await;
+    let create = json!({ "QueueName": "elsewhere.fifo", "Attributes": spread() });
+    let elsewhere = client.call("CreateQueue", &create).await.unwrap();
+    let elsewhere = elsewhere["QueueUrl"].as_str().unwrap().to_owned();
+    send_in_groups(&mut client, &source).await;
+    give_up(&mut client, &source, &dead).await;
+    start_move(&mut client, ".fifo", Some("elsewhere.fifo")).await;
+    kill_leaders_twice(&mut fleet, ".fifo").await;
+
+    // What a killed node had received is hidden for a minute and comes with the next task.
+    let mut client = fleet.client(1);
+    let begin = Instant::now();
+    while count(&mut client, &elsewhere).await < MESSAGES {
+        let there = count(&mut client, &elsewhere).await;
+        assert!(begin.elapsed() < Duration::from_secs(150), "{there}");
+        let input =
+            json!({ "SourceArn": arn("dead.fifo"), "DestinationArn": arn("elsewhere.fifo") });
+        let _ = client.call("StartMessageMoveTask", &input).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    take_groups(&mut client, &elsewhere).await;
+    assert_eq!(drain(&mut client, &dead).await, BTreeMap::new());
 }

@@ -51,6 +51,9 @@ pub struct Placement {
     pub changed_s: u64,
     /// Shards that may still have groups that lived there before the last change.
     pub unsettled: BTreeSet<GroupId>,
+    /// All places that groups had in shards that they left and that have settled are below. Numbers
+    /// of messages are made of places, and those of a group never fall.
+    pub floor: Seq,
 }
 
 /// Why the cluster could not do something, for reasons that are not the caller's.

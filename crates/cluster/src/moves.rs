@@ -1,10 +1,11 @@
 //! Carries out tasks that move dead letters. The node that leads the catalog does it; when another
 //! one takes over, it goes on where the messages are.
 //!
-//! In standard queues a message moves inside its shard, by one command: whoever moves it, and
-//! however often that is tried, it is moved once. The messages of a FIFO queue may belong on another
-//! shard: they are received, sent under a key made of their place, and deleted. If that is repeated
-//! within the deduplication interval, the second send finds the first.
+//! A message moves inside its shard, by one command: whoever moves it, and however often that is
+//! tried, it is moved once. So do the dead letters of a FIFO queue that go back to where they were
+//! given up. Those whose group lives on another shard in the queue where they go are received, sent
+//! under a key made of their place, and deleted; if that is repeated within the deduplication interval,
+//! the second send finds the first.
 
 mod pace;
 mod step;

@@ -238,6 +238,9 @@ plants! {
     EpochKept "epoch-kept"
         "A change of where a FIFO queue's groups live does not make earlier decisions void"
         file(CLUSTER, "in_process", "fifo::who_has_not_heard_of_a_change_puts_nothing_where_groups_lived_before", "is on two shards", 5);
+    FloorForgotten "floor-forgotten"
+        "The numbers of a FIFO group's messages fall when it moves to a shard that had fewer"
+        file(QUEUE, "fifo", "a_group_that_comes_from_another_shard_gets_a_place_above_all_that_it_had_there", "panicked at crates/queue/tests/fifo.rs", 1);
     SettledEarly "settled-early"
         "A shard is said to have no group any more that lived there before, and has"
         file(CLUSTER, "in_process", "fifo::a_shard_does_not_settle_while_a_group_stays", "panicked at crates/cluster/tests/in_process/fifo.rs", 8);

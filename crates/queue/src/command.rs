@@ -29,7 +29,7 @@ pub enum Command {
     Send(Send),
     /// Hand these messages out.
     Receive(Receive),
-    /// Put messages of a standard queue into others, as new ones.
+    /// Put messages of a queue into others of its type, as new ones.
     Move(Move),
     /// Remove one message for ever.
     Delete(Delete),
@@ -100,6 +100,9 @@ pub struct Placing {
     pub only_if_present: bool,
     /// The message's deduplication key as it was made before the change.
     pub dedup_before: Option<DedupKey>,
+    /// The group had all its places in other shards below this one. Its next one here is not: the
+    /// numbers of a group never fall.
+    pub floor: Seq,
 }
 
 /// See [`Command::Receive`]. Each candidate is checked again when this is applied.
@@ -168,6 +171,8 @@ pub struct MoveCandidate {
     pub target: QueueId,
     /// Who it will be there, drawn by the leader.
     pub message_id: MessageId,
+    /// FIFO queues: why its group lives in this shard there.
+    pub placing: Placing,
 }
 
 /// See [`Command::Delete`]. `receive` is part of the handle; a standard queue deletes whichever
@@ -246,7 +251,10 @@ pub enum Elsewhere {
     Stale,
     /// The group has no messages here any more.
     #[error("the group has nothing here")]
-    Absent,
+    Absent {
+        /// Every place that the group had here is below.
+        below: Seq,
+    },
 }
 
 /// The message that a FIFO queue has (or had) under a deduplication key.

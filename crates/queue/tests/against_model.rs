@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::model::Model;
 use common::{Rig, change, delete, leases, send};
 use flotilla_queue::command::{
-    Batch, Command, Identified, Move, MoveCandidate, Receive, Redrive, Reply,
+    Batch, Command, Identified, Move, MoveCandidate, Placing, Receive, Redrive, Reply,
 };
 use flotilla_queue::machine::Machine;
 use flotilla_queue::ready::ReadyWindow;
@@ -287,6 +287,7 @@ impl World {
                     seq: Seq(seq),
                     target: QueueId(target),
                     message_id: MessageId([seq as u8; 16]),
+                    placing: Placing::default(),
                 };
                 vec![Command::Move(Move {
                     queue: QueueId(queue),

@@ -253,7 +253,7 @@ fn a_loaded_replica_holds_the_same_groups() {
 
 /// A message placed by a later decision: to where its group was before, or to where it goes.
 fn placed(of: u64, number: u8, epoch: u64, only_if_present: bool) -> Command {
-    let placing = Placing { epoch, only_if_present, dedup_before: None };
+    let placing = Placing { epoch, only_if_present, ..Placing::default() };
     Command::Send(Send { placing, ..message(of, number, 0) })
 }
 
@@ -261,10 +261,38 @@ fn placed(of: u64, number: u8, epoch: u64, only_if_present: bool) -> Command {
 fn a_group_stays_where_it_has_messages_and_leaves_with_the_last() {
     let mut rig = with(&[1, 1]);
     assert!(matches!(rig.one(T, placed(1, 2, 1, true)), Reply::Sent(Some(_))));
-    assert_eq!(rig.one(T, placed(2, 3, 1, true)), Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(rig.one(T, placed(2, 3, 1, true)), absent(3));
     assert_eq!(get(&mut rig, T, 10, 1_000), [0, 1, 2]);
     rig.run(T, (0..3).map(|seq| delete(Q, seq, 1)).collect());
-    assert_eq!(rig.one(T, placed(1, 4, 1, true)), Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(rig.one(T, placed(1, 4, 1, true)), absent(3));
+}
+
+fn absent(below: u64) -> Reply {
+    Reply::Elsewhere(Elsewhere::Absent { below: Seq(below) })
+}
+
+/// Found by reading: sequence numbers are made of places, and those of a group fell when its queue
+/// was placed anew and its new shard had had fewer messages than the one before.
+#[test]
+fn a_group_that_comes_from_another_shard_gets_a_place_above_all_that_it_had_there() {
+    let mut rig = with(&[1]);
+    let placing = |floor| Placing { epoch: 1, floor: Seq(floor), ..Placing::default() };
+    let come =
+        |number, floor| Command::Send(Send { placing: placing(floor), ..message(2, number, 0) });
+    let place = |reply| match reply {
+        Reply::Sent(Some(accepted)) => accepted.seq.0,
+        other => panic!("{other:?}"),
+    };
+    let places: Vec<_> =
+        rig.run(T, vec![come(1, 100), come(2, 100), come(3, 0)]).into_iter().map(place).collect();
+    assert_eq!(places, [100, 101, 102]);
+    assert_eq!(place(rig.one(T, come(4, 50))), 103, "it is above already");
+    // What is a duplicate or has its place elsewhere moves nothing.
+    assert_eq!(place(rig.one(T, come(4, 500))), 103);
+    let stale = Send { placing: Placing { epoch: 0, ..placing(500) }, ..message(2, 5, 0) };
+    assert_eq!(rig.one(T, Command::Send(stale)), Reply::Elsewhere(Elsewhere::Stale));
+    assert_eq!(rig.machine.next_seq(), Seq(104));
+    assert_eq!(get(&mut rig, T, 10, 1_000), [0, 100, 101, 102, 103]);
 }
 
 #[test]
@@ -274,7 +302,7 @@ fn within_a_batch_a_group_that_arrives_or_goes_counts_at_once() {
     let batch =
         vec![delete(Q, 0, 1), placed(1, 1, 1, true), placed(1, 2, 1, false), placed(1, 3, 1, true)];
     let replies = rig.run(T, batch);
-    assert_eq!(replies[1], Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(replies[1], absent(1));
     assert!(matches!(replies[2..], [Reply::Sent(Some(_)), Reply::Sent(Some(_))]));
 }
 
@@ -282,7 +310,7 @@ fn within_a_batch_a_group_that_arrives_or_goes_counts_at_once() {
 fn earlier_decisions_are_refused_once_a_later_one_was_heard_of() {
     let mut rig = with(&[1]);
     // Even by a message that had its place elsewhere.
-    assert_eq!(rig.one(T, placed(2, 1, 2, true)), Reply::Elsewhere(Elsewhere::Absent));
+    assert_eq!(rig.one(T, placed(2, 1, 2, true)), absent(1));
     assert_eq!(rig.one(T, placed(1, 2, 1, false)), Reply::Elsewhere(Elsewhere::Stale));
     assert_eq!(rig.one(T, Command::Fence { queue: Q, epoch: 1 }), Reply::Passed);
     assert!(matches!(rig.one(T, placed(1, 3, 2, false)), Reply::Sent(Some(_))));
@@ -303,8 +331,12 @@ fn a_duplicate_of_before_the_change_is_known_where_it_was_stored() {
     let mut rig = with(&[1]);
     assert_eq!(get(&mut rig, T, 1, 1_000), [0]);
     rig.one(T, delete(Q, 0, 1));
-    let placing =
-        Placing { epoch: 1, only_if_present: true, dedup_before: Some(DedupKey([0; 16])) };
+    let placing = Placing {
+        epoch: 1,
+        only_if_present: true,
+        dedup_before: Some(DedupKey([0; 16])),
+        floor: Seq(0),
+    };
     let again = Send { placing, dedup: Some(DedupKey([99; 16])), ..message(1, 7, 0) };
     let earlier = Accepted { seq: Seq(0), message_id: MessageId([0; 16]) };
     assert_eq!(rig.one(T, Command::Send(again)), Reply::Sent(Some(earlier)));

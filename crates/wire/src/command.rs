@@ -62,6 +62,7 @@ pub fn command_to_pb(identified: &Identified) -> pb::Command {
             epoch: send.placing.epoch,
             only_if_present: send.placing.only_if_present,
             dedup_before: send.placing.dedup_before.map(|key| Bytes::copy_from_slice(&key.0)),
+            floor: send.placing.floor.0,
         }),
         Command::Receive(receive) => Kind::Receive(pb::Receive {
             queue: receive.queue.0,
@@ -120,6 +121,7 @@ pub fn command_from_pb(message: pb::Command) -> Result<Identified, DecodeError> 
                 epoch: send.epoch,
                 only_if_present: send.only_if_present,
                 dedup_before: send.dedup_before.map(|key| dedup_key(&key)).transpose()?,
+                floor: Seq(send.floor),
             },
             content: send.content,
         }),
@@ -192,6 +194,8 @@ fn move_to_pb(command: &Move) -> pb::Move {
         seq: candidate.seq.0,
         target: candidate.target.0,
         message_id: Bytes::copy_from_slice(&candidate.message_id.0),
+        epoch: candidate.placing.epoch,
+        floor: candidate.placing.floor.0,
     });
     pb::Move {
         queue: command.queue.0,
@@ -206,6 +210,11 @@ fn move_from_pb(message: pb::Move) -> Result<Move, DecodeError> {
             seq: Seq(candidate.seq),
             target: QueueId(candidate.target),
             message_id: message_id(&candidate.message_id)?,
+            placing: Placing {
+                epoch: candidate.epoch,
+                floor: Seq(candidate.floor),
+                ..Placing::default()
+            },
         })
     });
     Ok(Move {
@@ -233,13 +242,8 @@ fn reply_to_pb(reply: Reply) -> pb::Reply {
             message_id: accepted
                 .map_or_else(Bytes::new, |accepted| Bytes::copy_from_slice(&accepted.message_id.0)),
         }),
-        Reply::Elsewhere(why) => Kind::Elsewhere(
-            match why {
-                Elsewhere::Stale => pb::Elsewhere::Stale,
-                Elsewhere::Absent => pb::Elsewhere::Absent,
-            }
-            .into(),
-        ),
+        Reply::Elsewhere(Elsewhere::Stale) => Kind::Stale(pb::Empty {}),
+        Reply::Elsewhere(Elsewhere::Absent { below }) => Kind::AbsentFrom(below.0),
         Reply::Received(leases) => {
             Kind::Received(pb::Leases { leases: leases.into_iter().map(lease_to_pb).collect() })
         }
@@ -272,13 +276,8 @@ fn reply_from_pb(message: pb::Reply) -> Result<Reply, DecodeError> {
             };
             Reply::Sent(sent.seq.map(accepted).transpose()?)
         }
-        Kind::Elsewhere(code) => {
-            let why = pb::Elsewhere::try_from(code).map_err(|_| DecodeError::Field("elsewhere"))?;
-            Reply::Elsewhere(match why {
-                pb::Elsewhere::Stale => Elsewhere::Stale,
-                pb::Elsewhere::Absent => Elsewhere::Absent,
-            })
-        }
+        Kind::Stale(_) => Reply::Elsewhere(Elsewhere::Stale),
+        Kind::AbsentFrom(below) => Reply::Elsewhere(Elsewhere::Absent { below: Seq(below) }),
         Kind::Received(leases) => {
             let leases = leases.leases.into_iter().map(lease_from_pb);
             Reply::Received(leases.collect::<Result<_, _>>()?)
@@ -359,6 +358,7 @@ mod tests {
                     epoch: 3,
                     only_if_present: true,
                     dedup_before: Some(DedupKey([6; 16])),
+                    floor: Seq(8),
                 },
                 content: Bytes::new(),
             }),
@@ -383,6 +383,7 @@ mod tests {
                     seq: Seq(5),
                     target: QueueId(8),
                     message_id: MessageId([4; 16]),
+                    placing: Placing { epoch: 2, floor: Seq(9), ..Placing::default() },
                 }],
             }),
             Command::Delete(Delete { queue, seq: Seq(5), receive: 2 }),
@@ -426,7 +427,7 @@ mod tests {
             Reply::Sent(None),
             Reply::Sent(Some(Accepted { seq: Seq(0), message_id: MessageId([5; 16]) })),
             Reply::Elsewhere(Elsewhere::Stale),
-            Reply::Elsewhere(Elsewhere::Absent),
+            Reply::Elsewhere(Elsewhere::Absent { below: Seq(0) }),
             Reply::Received(vec![lease]),
             Reply::Received(vec![]),
             Reply::Moved(7),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_types::attributes::{AttributeName, AttributePatch, QueueAttributes};
-use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, Seq};
 use flotilla_types::names::QueueName;
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::catalog as pb;
@@ -68,9 +68,12 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
         Command::StartMove(start) => Kind::StartMove(start_to_pb(start)),
         Command::ReportMove(report) => Kind::ReportMove(report_to_pb(report)),
         Command::CancelMove(task) => Kind::CancelMove(task_id_to_pb(*task)),
-        Command::Settle { queue, epoch, shard } => {
-            Kind::Settle(pb::Settle { queue: queue.0, epoch: *epoch, shard: shard.0 })
-        }
+        Command::Settle { queue, epoch, shard, floor } => Kind::Settle(pb::Settle {
+            queue: queue.0,
+            epoch: *epoch,
+            shard: shard.0,
+            floor: floor.0,
+        }),
         Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
         Command::FinishPurge { queue, purge } => {
             Kind::FinishPurge(pb::FinishPurge { queue: queue.0, purge: Some(id_to_pb(purge)) })
@@ -126,6 +129,7 @@ pub(crate) fn command_from_bytes(
             queue: QueueId(settle.queue),
             epoch: settle.epoch,
             shard: GroupId(settle.shard),
+            floor: Seq(settle.floor),
         },
         Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
         Kind::FinishPurge(finish) => Command::FinishPurge {
@@ -329,6 +333,7 @@ fn queue_to_pb(queue: &Queue) -> pb::Queue {
         epoch: queue.placement.epoch,
         placed_s: queue.placement.changed_s,
         unsettled: queue.placement.unsettled.iter().map(|shard| shard.0).collect(),
+        floor: queue.placement.floor.0,
     }
 }
 
@@ -351,6 +356,7 @@ fn queue_from_pb(row: pb::Queue) -> Result<(Queue, u64), DecodeError> {
             epoch: row.epoch,
             changed_s: row.placed_s,
             unsettled: row.unsettled.into_iter().map(GroupId).collect(),
+            floor: Seq(row.floor),
         },
     };
     Ok((queue, row.purged_ms))
@@ -396,7 +402,7 @@ mod tests {
                 },
             },
             Command::RemovePermission { queue: QueueId(1), label: Label::new("l").unwrap() },
-            Command::Settle { queue: QueueId(1), epoch: 2, shard: GroupId(3) },
+            Command::Settle { queue: QueueId(1), epoch: 2, shard: GroupId(3), floor: Seq(4) },
             Command::MarkPurge { queue: QueueId(1) },
             Command::FinishPurge { queue: QueueId(1), purge: CommandId { session: 7, counter: 8 } },
         ];
@@ -419,6 +425,7 @@ mod tests {
                 epoch: 2,
                 changed_s: 12,
                 unsettled: [GroupId(3), GroupId(4)].into(),
+                floor: Seq(5),
             },
         };
         let changed_by =

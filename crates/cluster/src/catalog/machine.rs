@@ -8,7 +8,7 @@ use flotilla_probe::planted;
 use flotilla_types::attributes::{
     AttributeName, AttributePatch, GrantError, QueueAttributes, RevokeError,
 };
-use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, TaskId};
+use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, Seq, TaskId};
 use flotilla_types::limits::{
     NAME_REUSE_SECONDS, PURGE_INTERVAL_SECONDS, PURGE_REPEAT_SECONDS, QUEUES_MAX,
 };
@@ -103,6 +103,8 @@ pub(crate) enum Command {
         queue: QueueId,
         epoch: u64,
         shard: GroupId,
+        /// All places that they had there are below.
+        floor: Seq,
     },
     /// Allowed once a minute; the shards are told afterwards.
     MarkPurge {
@@ -196,7 +198,9 @@ impl Machine {
             Command::StartMove(start) => self.start_move(&start, changes),
             Command::ReportMove(report) => self.report_move(&report, changes),
             Command::CancelMove(task) => self.cancel_move(task, id, changes),
-            Command::Settle { queue, epoch, shard } => self.settle(queue, epoch, shard, changes),
+            Command::Settle { queue, epoch, shard, floor } => {
+                self.settle(queue, epoch, shard, floor, changes)
+            }
             Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
             Command::FinishPurge { queue, purge } => self.finish_purge(queue, purge, changes),
         }

@@ -54,9 +54,11 @@ async fn look(node: &Node, queue: &Queue) {
         match has_others(node, queue, &shard) {
             Ok(true) if !planted!(SettledEarly) => {}
             Ok(_) => {
+                // Groups that are gone get no place here any more.
+                let floor = shard.next_seq();
                 let shard = shard.group().id();
                 // Said again in the next round if it did not arrive.
-                let _ = node.decide(Command::Settle { queue: id, epoch, shard }).await;
+                let _ = node.decide(Command::Settle { queue: id, epoch, shard, floor }).await;
             }
             Err(error) => node.host.fatal(&format!("the state cannot be read: {error}")),
         }

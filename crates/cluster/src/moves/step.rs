@@ -4,20 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_consensus::shard::{MoveOutcome, MoveSpec, MoveTarget, ReceiveSpec};
+use flotilla_consensus::shard::{MoveOutcome, MoveSpec, MoveTarget, Place, ReceiveSpec};
 use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
 use flotilla_transport::Lane;
-use flotilla_types::ids::{DedupKey, GroupId, MessageId, NodeId, QueueId};
+use flotilla_types::ids::{DedupKey, GroupId, MessageId, NodeId, QueueId, Seq};
 use flotilla_types::limits::{BATCH_ENTRIES_MAX, CONTENT_BYTES_MAX, MOVE_MESSAGES_MAX};
 use flotilla_types::names::QueueName;
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::cluster as pb;
+use flotilla_wire::proto::cluster::MoveAnswer;
 use prost::Message as _;
 use tokio::time::timeout;
 
-use crate::api::{Cluster as _, DedupKeys, MoveFailure, Outgoing, Queue, QueueError, Receipt};
+use crate::api::{
+    Cluster as _, DedupKeys, MoveFailure, Outgoing, Placement, Queue, QueueError, Receipt,
+};
 use crate::catalog::tasks::Task;
+use crate::fifo::Home;
 use crate::forward::method;
 use crate::node::Node;
 use crate::polling::claim::{claim_at, claim_here};
@@ -61,11 +65,10 @@ pub(super) async fn step(
         let shard = groups[(turn + at) % groups.len()];
         let left = allowed - moved as usize;
         let outcome = if is_fifo {
-            // Where messages come back from is not seen: what was there at the start is a number.
             let to_move = task.shown.to_move.saturating_sub(moved_before + moved);
-            work.in_order(shard, left.min(to_move as usize)).await
+            work.in_order(shard, left, to_move as usize).await
         } else {
-            work.inside(shard, left).await
+            work.inside(shard, left).await.map(|inside| inside.moved)
         };
         match outcome {
             Ok(count) => moved += count,
@@ -86,6 +89,14 @@ pub(super) async fn step(
 enum Stop {
     Trouble,
     Failed(MoveFailure, u64),
+}
+
+/// What the commands of one shard came to.
+#[derive(Default)]
+struct Inside {
+    moved: u64,
+    /// FIFO queues: something stayed because its group lives in another shard there.
+    elsewhere: bool,
 }
 
 struct Work<'a> {
@@ -115,8 +126,10 @@ impl Work<'_> {
         }
     }
 
-    /// Standard queues: by commands of the shard itself.
-    async fn inside(&mut self, shard: GroupId, max: usize) -> Result<u64, Stop> {
+    /// By commands of the shard itself: all of a standard queue, and of a FIFO queue what lives in
+    /// this shard there, too. Dead letters that go back to their own queue mostly do: they were given
+    /// up here.
+    async fn inside(&mut self, shard: GroupId, max: usize) -> Result<Inside, Stop> {
         let mut moved = 0;
         loop {
             let to = match self.task.destination {
@@ -132,28 +145,53 @@ impl Work<'_> {
             };
             let outcome = self.ask(shard, &spec).await.ok_or(Stop::Trouble)?;
             moved += outcome.moved;
-            let Some(name) = outcome.unresolved else { return Ok(moved) };
+            let inside = Inside { moved, elsewhere: outcome.elsewhere };
+            let Some(name) = outcome.unresolved else { return Ok(inside) };
             let queue = self.resolve(name.clone(), moved).await?;
             self.known.extend(name.map(|name| (name, queue.id)));
             if moved as usize >= max {
-                return Ok(moved);
+                return Ok(inside);
             }
         }
     }
 
     async fn ask(&self, shard: GroupId, spec: &MoveSpec) -> Option<MoveOutcome> {
         let router = &self.node.router;
+        let homes = self.homes();
         match router.leader(shard)? {
-            leader if leader == self.node.id => move_here(router, shard, spec).await,
-            leader => move_at(router, leader, shard, spec).await,
+            leader if leader == self.node.id => {
+                move_here(router, shard, spec, homes.as_deref()).await
+            }
+            leader => move_at(router, leader, shard, spec, homes.as_deref()).await,
         }
     }
 
-    /// FIFO queues: received, sent, deleted.
-    async fn in_order(&mut self, shard: GroupId, max: usize) -> Result<u64, Stop> {
-        if max == 0 {
-            return Ok(0);
+    /// FIFO queues: where the groups of the targets live now. One that is gone has none.
+    fn homes(&self) -> Option<Vec<Home>> {
+        self.source.attributes.fifo?;
+        let targets = self.task.destination.into_iter().chain(self.known.values().copied());
+        let home = |queue| Some(Home::of(&*self.node.catalog.queue_by_id(queue)?));
+        Some(targets.filter_map(home).collect())
+    }
+
+    /// FIFO queues: the rest of what there is after those, if its groups live elsewhere.
+    async fn in_order(&mut self, shard: GroupId, max: usize, to_move: usize) -> Result<u64, Stop> {
+        let Inside { moved, elsewhere } = self.inside(shard, max).await?;
+        // Where messages come back from is not seen here: what was there at the start is a number.
+        let rest = max.min(to_move).saturating_sub(moved as usize);
+        if !elsewhere || rest == 0 {
+            return Ok(moved);
         }
+        match self.over(shard, rest).await {
+            Ok(count) => Ok(moved + count),
+            Err(Stop::Failed(failure, count)) => Err(Stop::Failed(failure, moved + count)),
+            Err(Stop::Trouble) if moved > 0 => Ok(moved),
+            Err(Stop::Trouble) => Err(Stop::Trouble),
+        }
+    }
+
+    /// To other shards: received, sent, deleted.
+    async fn over(&mut self, shard: GroupId, max: usize) -> Result<u64, Stop> {
         let spec = ReceiveSpec {
             queue: self.task.source,
             max: max.min(BATCH_ENTRIES_MAX),
@@ -238,9 +276,23 @@ fn draw() -> MessageId {
     MessageId(id)
 }
 
-async fn move_here(router: &Router, shard: GroupId, spec: &MoveSpec) -> Option<MoveOutcome> {
+/// `homes` is of the targets of a FIFO queue.
+async fn move_here(
+    router: &Router,
+    shard: GroupId,
+    spec: &MoveSpec,
+    homes: Option<&[Home]>,
+) -> Option<MoveOutcome> {
+    let shards = router.groups();
+    let place = |queue, group| match homes {
+        None => Place::Any,
+        Some(homes) => match homes.iter().find(|home| home.queue == queue) {
+            Some(home) => home.place(shard, group, &shards),
+            None => Place::Elsewhere,
+        },
+    };
     let shard = router.here(shard)?;
-    timeout(CALL_TIMEOUT, shard.move_messages(spec, draw)).await.ok()?.ok()
+    timeout(CALL_TIMEOUT, shard.move_messages(spec, place, draw)).await.ok()?.ok()
 }
 
 async fn move_at(
@@ -248,6 +300,7 @@ async fn move_at(
     to: NodeId,
     shard: GroupId,
     spec: &MoveSpec,
+    homes: Option<&[Home]>,
 ) -> Option<MoveOutcome> {
     let (target, sources) = match &spec.to {
         MoveTarget::Queue(queue) => (queue.0, Vec::new()),
@@ -266,17 +319,42 @@ async fn move_at(
         entered_by_ms: spec.entered_by_ms,
         target,
         sources,
+        in_order: homes.is_some(),
+        homes: homes.into_iter().flatten().map(home_to_pb).collect(),
     };
     let payload: Bytes = message.encode_to_vec().into();
     let transport = router.transport();
     let call = transport.call(to, Lane::Forward, shard, method::MOVE, payload, CALL_TIMEOUT);
-    let answer = pb::MoveAnswer::decode(call.await.ok()?).ok()?;
+    let answer = MoveAnswer::decode(call.await.ok()?).ok()?;
     let unresolved = match answer.unresolved {
         Some(pb::move_answer::Unresolved::Name(name)) => Some(Some(name)),
         Some(pb::move_answer::Unresolved::NoName(_)) => Some(None),
         None => None,
     };
-    (!answer.failed).then_some(MoveOutcome { moved: answer.moved, unresolved })
+    let MoveAnswer { failed, moved, elsewhere, .. } = answer;
+    (!failed).then_some(MoveOutcome { moved, unresolved, elsewhere })
+}
+
+fn home_to_pb(home: &Home) -> pb::Home {
+    let placement = &home.placement;
+    pb::Home {
+        queue: home.queue.0,
+        spread: placement.spread,
+        epoch: placement.epoch,
+        unsettled: placement.unsettled.iter().map(|shard| shard.0).collect(),
+        floor: placement.floor.0,
+    }
+}
+
+fn home_from_pb(home: pb::Home) -> Home {
+    let placement = Placement {
+        spread: home.spread,
+        epoch: home.epoch,
+        unsettled: home.unsettled.into_iter().map(GroupId).collect(),
+        floor: Seq(home.floor),
+        ..Placement::default()
+    };
+    Home { queue: QueueId(home.queue), placement }
 }
 
 /// Answers [`move_at`].
@@ -299,14 +377,17 @@ pub(crate) async fn serve_move(
         entered_by_ms: message.entered_by_ms,
         to,
     };
-    let outcome = move_here(router, shard, &spec).await;
+    let homes = message.in_order.then(|| message.homes.into_iter().map(home_from_pb).collect());
+    let homes: Option<Vec<_>> = homes;
+    let outcome = move_here(router, shard, &spec, homes.as_deref()).await;
     let failed = outcome.is_none();
     let outcome = outcome.unwrap_or_default();
-    let unresolved = outcome.unresolved.map(|name| match name {
+    let unresolved = outcome.unresolved.clone().map(|name| match name {
         Some(name) => pb::move_answer::Unresolved::Name(name),
         None => pb::move_answer::Unresolved::NoName(pb::Nothing {}),
     });
-    Ok(pb::MoveAnswer { failed, moved: outcome.moved, unresolved }.encode_to_vec().into())
+    let MoveOutcome { moved, elsewhere, .. } = outcome;
+    Ok(MoveAnswer { failed, moved, unresolved, elsewhere }.encode_to_vec().into())
 }
 
 #[cfg(test)]

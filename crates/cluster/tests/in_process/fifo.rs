@@ -1,13 +1,13 @@
 //! FIFO queues, and where their groups live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::api::{Cluster as _, DedupKeys, Outgoing, ReceiveRequest};
+use flotilla_cluster::api::{Cluster as _, DedupKeys, Outgoing, ReceiveRequest, Sent};
 use flotilla_types::attributes::{AttributePatch, PatchFor};
-use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId};
+use flotilla_types::ids::{DedupKey, GroupId, GroupKey, MessageId, Seq};
 use flotilla_types::names::QueueName;
 
 use crate::fleet::{Fleet, fifo_message, message, queue, short_poll};
@@ -101,9 +101,12 @@ fn group(number: u64) -> GroupKey {
     GroupKey(NonZeroU64::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap())
 }
 
+/// The last place of each group; the number of a message is made of its place.
+type Places = BTreeMap<u64, (Seq, GroupId)>;
+
 /// One more message of each group, each through another node; message `n` of group `g` is
-/// `1000 g + n`.
-async fn send_round(fleet: &Fleet, name: &QueueName, round: u64) {
+/// `1000 g + n`. Its number is larger than those of the group before.
+async fn send_round(fleet: &Fleet, name: &QueueName, round: u64, places: &mut Places) {
     for of in 1..=GROUPS {
         let node = fleet.node(1 + (of + round) % 3);
         let queue = node.queue(name).await.unwrap();
@@ -121,8 +124,13 @@ async fn send_round(fleet: &Fleet, name: &QueueName, round: u64) {
         let outgoing = Outgoing { group: Some(group(of)), dedup, ..message(number) };
         let again = Outgoing { message_id: MessageId([0xff; 16]), ..outgoing.clone() };
         let sent = node.send(&queue, vec![outgoing, again]).await;
-        let sent: Vec<_> = sent.into_iter().map(|sent| sent.unwrap().duplicate).collect();
-        assert_eq!(sent, [false, true]);
+        let sent: Vec<_> = sent.into_iter().map(Result::unwrap).collect();
+        assert_eq!(sent.iter().map(|sent| sent.duplicate).collect::<Vec<_>>(), [false, true]);
+        let place = |sent: &Sent| (sent.shard, sent.seq.unwrap());
+        assert_eq!(place(&sent[0]), place(&sent[1]), "a duplicate has the number of its original");
+        let (shard, seq) = place(&sent[0]);
+        let before = places.insert(of, (seq, shard));
+        assert!(before < Some((seq, shard)), "group {of}: {before:?}, then {seq:?} on {shard:?}");
     }
 }
 
@@ -171,24 +179,25 @@ async fn groups_keep_their_order_when_their_queue_is_placed_anew() {
     let fleet = Fleet::start(3).await;
     let name = QueueName::new("groups.fifo").unwrap();
     queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
-    send_round(&fleet, &name, 0).await;
-    send_round(&fleet, &name, 1).await;
+    let mut places = Places::new();
+    send_round(&fleet, &name, 0, &mut places).await;
+    send_round(&fleet, &name, 1, &mut places).await;
     scope(&fleet, &name, "messageGroup").await;
     // While a group has messages, further ones go where they are.
-    send_round(&fleet, &name, 2).await;
+    send_round(&fleet, &name, 2, &mut places).await;
     assert_eq!(take_in_order(&fleet, &name, 0..3).await, 1);
     // Now it moves.
-    send_round(&fleet, &name, 3).await;
+    send_round(&fleet, &name, 3, &mut places).await;
     // And back before those are received; what comes meanwhile stays with them.
     scope(&fleet, &name, "queue").await;
-    send_round(&fleet, &name, 4).await;
+    send_round(&fleet, &name, 4, &mut places).await;
     assert_eq!(take_in_order(&fleet, &name, 3..5).await, 4);
-    send_round(&fleet, &name, 5).await;
+    send_round(&fleet, &name, 5, &mut places).await;
     // A shard settles when the last group has left it, and not within the time of duplicates.
     assert_eq!(fleet.node(1).queue(&name).await.unwrap().placement.unsettled.len(), 4);
     fleet.clock.ahead_ms.store(301_000, Ordering::Relaxed);
     settled(&fleet, &name).await;
-    send_round(&fleet, &name, 6).await;
+    send_round(&fleet, &name, 6, &mut places).await;
     assert_eq!(take_in_order(&fleet, &name, 5..7).await, 1);
 }
 
@@ -214,7 +223,8 @@ async fn a_shard_does_not_settle_while_a_group_stays() {
     let fleet = Fleet::start(3).await;
     let name = QueueName::new("staying.fifo").unwrap();
     queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
-    send_round(&fleet, &name, 0).await;
+    let mut places = Places::new();
+    send_round(&fleet, &name, 0, &mut places).await;
     scope(&fleet, &name, "messageGroup").await;
     fleet.clock.ahead_ms.store(301_000, Ordering::Relaxed);
     // The three shards where nothing was settle, the fourth does not.
@@ -226,7 +236,10 @@ async fn a_shard_does_not_settle_while_a_group_stays() {
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(unsettled().await, 1);
-    send_round(&fleet, &name, 1).await;
+    send_round(&fleet, &name, 1, &mut places).await;
     assert_eq!(take_in_order(&fleet, &name, 0..2).await, 1);
     settled(&fleet, &name).await;
+    // Straight to shards that never had a message, and the numbers go on rising.
+    send_round(&fleet, &name, 2, &mut places).await;
+    assert_eq!(take_in_order(&fleet, &name, 2..3).await, 4);
 }

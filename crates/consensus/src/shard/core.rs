@@ -215,6 +215,10 @@ impl Core {
         Backlog { visible, noisy: leading.is_some_and(|leading| leading.window.is_noisy(queue)) }
     }
 
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.inner.lock().machine().next_seq()
+    }
+
     pub(crate) fn busy_after(&self, after: Option<QueueId>, limit: usize) -> BusyPiece {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();

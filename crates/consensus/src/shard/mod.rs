@@ -26,7 +26,7 @@ use self::pending::Pending;
 use crate::group::{Group, Leadership};
 use crate::state_machine::Application;
 
-pub use self::moving::{MoveOutcome, MoveSpec, MoveTarget};
+pub use self::moving::{MoveOutcome, MoveSpec, MoveTarget, Place};
 pub use flotilla_queue::machine::BusyQueue;
 pub use flotilla_queue::{QueueCounts, Shares, TenantShare};
 
@@ -292,6 +292,11 @@ impl Shard {
     /// Up to `limit` queues that have state in this shard, after one, in order.
     pub fn queues_after(&self, after: Option<QueueId>, limit: usize) -> Vec<QueueId> {
         self.core.queues_after(after, limit)
+    }
+
+    /// All messages that this replica has stored so far have places below.
+    pub fn next_seq(&self) -> Seq {
+        self.core.next_seq()
     }
 
     /// Since when the queue has its oldest message in this shard.

@@ -5,9 +5,10 @@ use std::io;
 
 use bytes::Bytes;
 use flotilla_probe::failpoint;
-use flotilla_queue::command::{Command, Identified, Move, MoveCandidate, Reply};
+use flotilla_queue::command::{Command, Identified, Move, MoveCandidate, Placing, Reply};
 use flotilla_queue::store::Read;
-use flotilla_types::ids::{MessageId, QueueId};
+use flotilla_types::ids::{GroupKey, MessageId, QueueId, Seq};
+use flotilla_types::limits::READY_WINDOW_MAX;
 
 use super::core::Core;
 use super::{ReceiveSpec, Reserved, Shard, ShardError};
@@ -15,7 +16,7 @@ use super::{ReceiveSpec, Reserved, Shard, ShardError};
 /// What to move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveSpec {
-    /// The queue they are in; a standard queue.
+    /// The queue they are in.
     pub queue: QueueId,
     /// Its retention.
     pub retention_ms: u64,
@@ -44,6 +45,19 @@ pub struct MoveOutcome {
     /// A message stayed because this name, which it carries, is not known; `None` inside: because
     /// it carries none.
     pub unresolved: Option<Option<Bytes>>,
+    /// A message stayed because its group lives in another shard there.
+    pub elsewhere: bool,
+}
+
+/// Where a message is in its target, of this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A standard queue has it in any shard.
+    Any,
+    /// A FIFO queue has its group here, for this reason.
+    Here(Placing),
+    /// Or in another shard, or that is not certain.
+    Elsewhere,
 }
 
 /// Ends a reservation whatever happens, also when nobody waits any more. A proposal that is still
@@ -62,44 +76,67 @@ impl Drop for Settle<'_> {
 }
 
 impl Shard {
-    /// Moves messages that can be received now. Fewer than `max`, and nothing unresolved: there are
-    /// no more. `draw` makes identities.
+    /// Moves messages that can be received now. Fewer than `max`, nothing unresolved, nothing
+    /// elsewhere: there are no more. `place` tells where messages of a group have to be, `draw` makes
+    /// identities.
     ///
     /// # Errors
     /// See [`ShardError`]. After `Unknown` they may be moved; then they are not there any more.
     pub async fn move_messages(
         &self,
         spec: &MoveSpec,
+        place: impl Fn(QueueId, Option<GroupKey>) -> Place,
         draw: impl Fn() -> MessageId,
     ) -> Result<MoveOutcome, ShardError> {
         self.check_leader()?;
-        let receive = ReceiveSpec {
-            queue: spec.queue,
-            max: spec.max,
-            visibility_ms: 0,
-            retention_ms: spec.retention_ms,
-            redrive: None,
-            attempt: None,
-            only_again: false,
-            quiet_only: false,
-            // They stay in the shard.
-            bytes_max: usize::MAX,
-            // Or what was there at the start would wait for what comes meanwhile.
-            to_move: true,
-        };
-        let unreadable = |error: io::Error| {
-            self.group.fatal(format!("the state cannot be read: {error}"));
-            ShardError::Unknown
-        };
-        let state = self.group.state();
-        let Some(reserved) = self.core.reserve(state, &receive).map_err(unreadable)? else {
-            return Ok(MoveOutcome::default());
-        };
-        let mut settle = Settle { core: &self.core, queue: spec.queue, reserved, gone: 0 };
         let mut outcome = MoveOutcome::default();
-        let mut candidates = Vec::with_capacity(settle.reserved.seqs.len());
-        for seq in &settle.reserved.seqs {
-            let message = state.message(spec.queue, *seq).map_err(unreadable)?;
+        // What came too late stays reserved meanwhile: there may be others behind.
+        let mut passed = Vec::new();
+        let (mut settle, candidates) = loop {
+            let unreadable = |error: io::Error| {
+                self.group.fatal(format!("the state cannot be read: {error}"));
+                ShardError::Unknown
+            };
+            let state = self.group.state();
+            let receive = receive_spec(spec);
+            let Some(reserved) = self.core.reserve(state, &receive).map_err(unreadable)? else {
+                return Ok(outcome);
+            };
+            let settle = Settle { core: &self.core, queue: spec.queue, reserved, gone: 0 };
+            let found = self.candidates(spec, &settle.reserved.seqs, &place, &draw, &mut outcome);
+            let candidates = found.map_err(unreadable)?;
+            if !candidates.is_empty() {
+                break (settle, candidates);
+            }
+            passed.push(settle);
+            let looked: usize = passed.iter().map(|settle| settle.reserved.seqs.len()).sum();
+            if outcome.unresolved.is_some() || outcome.elsewhere || looked >= READY_WINDOW_MAX {
+                return Ok(outcome);
+            }
+        };
+        let (queue, retention_ms) = (spec.queue, spec.retention_ms);
+        let command = Command::Move(Move { queue, retention_ms, candidates });
+        failpoint!(Move);
+        let replies = self.submit(vec![Identified { id: None, command }]).await?;
+        if let [Reply::Moved(moved)] = replies.as_slice() {
+            outcome.moved = *moved;
+            settle.gone = *moved as usize;
+        }
+        Ok(outcome)
+    }
+
+    /// Those of these messages that can be moved.
+    fn candidates(
+        &self,
+        spec: &MoveSpec,
+        seqs: &[Seq],
+        place: &impl Fn(QueueId, Option<GroupKey>) -> Place,
+        draw: &impl Fn() -> MessageId,
+        outcome: &mut MoveOutcome,
+    ) -> io::Result<Vec<MoveCandidate>> {
+        let mut candidates = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            let message = self.group.state().message(spec.queue, *seq)?;
             let Some(message) = message.filter(|it| it.entered_ms() <= spec.entered_by_ms) else {
                 continue;
             };
@@ -110,24 +147,37 @@ impl Shard {
                     source.as_ref().and_then(|name| known.get(name)).copied()
                 }
             };
-            match target {
-                Some(target) => {
-                    candidates.push(MoveCandidate { seq: *seq, target, message_id: draw() });
+            let Some(target) = target else {
+                outcome.unresolved = Some(source);
+                continue;
+            };
+            let placing = match place(target, message.group) {
+                Place::Any => Placing::default(),
+                Place::Here(placing) => placing,
+                Place::Elsewhere => {
+                    outcome.elsewhere = true;
+                    continue;
                 }
-                None => outcome.unresolved = Some(source),
-            }
+            };
+            candidates.push(MoveCandidate { seq: *seq, target, message_id: draw(), placing });
         }
-        if candidates.is_empty() {
-            return Ok(outcome);
-        }
-        let (queue, retention_ms) = (spec.queue, spec.retention_ms);
-        let command = Command::Move(Move { queue, retention_ms, candidates });
-        failpoint!(Move);
-        let replies = self.submit(vec![Identified { id: None, command }]).await?;
-        if let [Reply::Moved(moved)] = replies.as_slice() {
-            outcome.moved = *moved;
-            settle.gone = *moved as usize;
-        }
-        Ok(outcome)
+        Ok(candidates)
+    }
+}
+
+fn receive_spec(spec: &MoveSpec) -> ReceiveSpec {
+    ReceiveSpec {
+        queue: spec.queue,
+        max: spec.max,
+        visibility_ms: 0,
+        retention_ms: spec.retention_ms,
+        redrive: None,
+        attempt: None,
+        only_again: false,
+        quiet_only: false,
+        // They stay in the shard.
+        bytes_max: usize::MAX,
+        // Or what was there at the start would wait for what comes meanwhile.
+        to_move: true,
     }
 }

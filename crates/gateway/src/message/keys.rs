@@ -64,8 +64,9 @@ pub(crate) fn of_body(body: &str) -> String {
     text
 }
 
-/// Text of a SequenceNumber: 20 digits that grow within a shard, hence within a group, and are
-/// unique in a queue. Shards have at most four digits: `limits::SHARDS_MAX`.
+/// Text of a SequenceNumber: 20 digits that grow within a shard, hence within a group (one that
+/// moves to another shard goes on there above all its places before), and are unique in a queue.
+/// Shards have at most four digits: `limits::SHARDS_MAX`.
 pub(crate) fn sequence_number(shard: GroupId, seq: Seq) -> String {
     format!("100{:013}{:04}", seq.0, shard.0)
 }

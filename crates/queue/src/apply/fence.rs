@@ -2,11 +2,11 @@
 
 use std::io;
 
-use flotilla_probe::sometimes;
-use flotilla_types::ids::QueueId;
+use flotilla_probe::{planted, sometimes};
+use flotilla_types::ids::{GroupKey, QueueId};
 
 use crate::apply::{Context, group};
-use crate::command::{Elsewhere, Send};
+use crate::command::{Elsewhere, Placing};
 use crate::queue_state::QueueState;
 use crate::queues::Queues;
 use crate::store::{Read, Write};
@@ -26,14 +26,15 @@ pub(crate) fn apply<R: Read, W: Write>(
     }
 }
 
-/// Whether a message of a FIFO queue has its place in this shard. A later epoch than any before is
-/// remembered, so that what is answered here stays true.
+/// Whether a message of a FIFO queue has its place in this shard; if so, the next place is one for
+/// it. A later epoch than any before is remembered, so that what is answered here stays true.
 pub(crate) fn admit<R: Read, W: Write>(
     queues: &mut Queues,
     ctx: &mut Context<'_, R, W>,
-    send: &Send,
+    queue: QueueId,
+    group: Option<GroupKey>,
+    placing: &Placing,
 ) -> io::Result<Result<(), Elsewhere>> {
-    let Send { queue, placing, .. } = *send;
     let known = queues.get(queue).map_or(0, |state| state.row.epoch);
     if placing.epoch < known {
         sometimes!(StalePlacing);
@@ -42,9 +43,15 @@ pub(crate) fn admit<R: Read, W: Write>(
     if placing.epoch > known {
         apply(queues, ctx, queue, placing.epoch);
     }
-    let present = match send.group.filter(|_| placing.only_if_present) {
+    let present = match group.filter(|_| placing.only_if_present) {
         Some(group) => group::messages(ctx, queue, group)? > 0,
         None => true,
     };
-    Ok(if present { Ok(()) } else { Err(Elsewhere::Absent) })
+    if !present {
+        return Ok(Err(Elsewhere::Absent { below: ctx.next_seq }));
+    }
+    if !planted!(FloorForgotten) {
+        ctx.next_seq = ctx.next_seq.max(placing.floor);
+    }
+    Ok(Ok(()))
 }

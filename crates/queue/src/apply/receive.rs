@@ -101,7 +101,13 @@ pub(crate) fn receivable<R: Read, W: Write>(
 /// Whether a message of a FIFO queue must wait for an earlier one of its group: one that is hidden
 /// and was not handed out by this very receive. (Those that are visible and stay behind are the
 /// leader's business: it offers each group in order.)
-fn waits(state: &QueueState, now_ms: u64, seq: Seq, message: &Message, mine: &[Lease]) -> bool {
+pub(crate) fn waits(
+    state: &QueueState,
+    now_ms: u64,
+    seq: Seq,
+    message: &Message,
+    mine: &[Lease],
+) -> bool {
     let Some(group) = message.group.filter(|_| !planted!(GroupNotLocked)) else { return false };
     state.hidden_of(group).take_while(|(earlier, _)| *earlier < seq).any(|(earlier, row)| {
         row.visible_at_ms > now_ms && mine.iter().all(|lease| lease.seq != earlier)

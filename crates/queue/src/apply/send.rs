@@ -33,7 +33,7 @@ pub(crate) fn apply<R: Read, W: Write>(
         }
     }
     if command.dedup.is_some()
-        && let Err(elsewhere) = fence::admit(queues, ctx, command)?
+        && let Err(elsewhere) = fence::admit(queues, ctx, queue, command.group, &command.placing)?
     {
         return Ok(Reply::Elsewhere(elsewhere));
     }

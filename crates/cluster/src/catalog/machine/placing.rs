@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_probe::planted;
 use flotilla_types::attributes::QueueAttributes;
-use flotilla_types::ids::{GroupId, QueueId};
+use flotilla_types::ids::{GroupId, QueueId, Seq};
 
 use super::{Change, Machine, Reply};
 use crate::api::{Placement, Queue};
@@ -20,7 +20,8 @@ pub(super) fn place_anew(queue: &mut Queue, shards: BTreeSet<GroupId>, now_s: u6
     let spread = is_spread(&queue.attributes);
     if spread != queue.placement.spread {
         let epoch = queue.placement.epoch + u64::from(!planted!(EpochKept));
-        queue.placement = Placement { spread, epoch, changed_s: now_s, unsettled: shards };
+        let floor = queue.placement.floor;
+        queue.placement = Placement { spread, epoch, changed_s: now_s, unsettled: shards, floor };
     }
 }
 
@@ -36,13 +37,16 @@ impl Machine {
         queue: QueueId,
         epoch: u64,
         shard: GroupId,
+        floor: Seq,
         changes: &mut Vec<Change>,
     ) -> Reply {
         let entry = self.by_id.get(&queue).and_then(|name| self.queues.get_mut(name));
         let Some(entry) = entry else { return Reply::NotFound };
         let placement = &entry.queue.placement;
         if placement.epoch == epoch && placement.unsettled.contains(&shard) {
-            Arc::make_mut(&mut entry.queue).placement.unsettled.remove(&shard);
+            let placement = &mut Arc::make_mut(&mut entry.queue).placement;
+            placement.unsettled.remove(&shard);
+            placement.floor = placement.floor.max(floor);
             changes.push(Change::Entry(entry.queue.name.clone()));
         }
         Reply::Done
