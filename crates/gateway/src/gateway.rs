@@ -1,6 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_cluster::api::Cluster;
@@ -23,6 +24,23 @@ pub struct Config {
     /// What queue URLs start with, e.g. `https://sqs.example.com`; without it the host that each
     /// client used, with scheme `http`.
     pub public_url: Option<String>,
+    /// How long callers may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long callers may take. [`Default`] is what they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To bring the head of a connection's next request, idle time included.
+    pub head: Duration,
+    /// To bring the body of a request.
+    pub body: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(75), body: Duration::from_secs(30) }
+    }
 }
 
 /// The front end: shared by all connections of a node.

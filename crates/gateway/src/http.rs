@@ -26,8 +26,6 @@ use crate::ids::{self, UuidText};
 use crate::protocol::{Protocol, Wire, form_of, json_action, query_request};
 use crate::query::Format;
 
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is skipped of a body that nobody reads, so that its connection can be used again: so much
 /// has most likely come together with the head.
 const SKIPPED_BYTES_MAX: u64 = 4_096;
@@ -51,7 +49,8 @@ pub(crate) async fn answer<C: Cluster>(
     let id = ids::draw();
     let request_id = UuidText::new(id);
     let (head, body) = request.into_parts();
-    let mut body = Body { incoming: body, read: false };
+    let timeout = gateway.config.timeouts.body;
+    let mut body = Body { incoming: body, timeout, read: false };
     let cross_origin = head.headers.contains_key(header::ORIGIN);
     let mut reply = match head.method {
         Method::POST | Method::GET => {
@@ -186,12 +185,18 @@ fn is_trace(text: &str) -> bool {
 /// The body of a request, and whether it was read to its end.
 struct Body {
     incoming: Incoming,
+    /// How long it may take to arrive.
+    timeout: Duration,
     read: bool,
 }
 
 impl Body {
     async fn read(&mut self, work: &mut Work) -> Result<Bytes, ApiError> {
-        let whole = read(&mut self.incoming, work).await?;
+        let read_all = read(&mut self.incoming, work);
+        let whole = tokio::time::timeout(self.timeout, read_all).await.unwrap_or_else(|_| {
+            let text = "The request body did not arrive in time.";
+            Err(ApiError::new(ErrorKind::RequestTimeout, text))
+        })?;
         self.read = true;
         Ok(whole)
     }
@@ -210,7 +215,7 @@ impl Body {
             }
             true
         };
-        tokio::time::timeout(BODY_TIMEOUT, skip_all).await.unwrap_or(false)
+        tokio::time::timeout(self.timeout, skip_all).await.unwrap_or(false)
     }
 
     /// Reads on in a body that is too large, within bounds of bytes and time: a caller that looks
@@ -234,7 +239,7 @@ impl Body {
             }
         };
         // Out of time: the answer is sent all the same.
-        let _ = tokio::time::timeout(BODY_TIMEOUT, drain_all).await;
+        let _ = tokio::time::timeout(self.timeout, drain_all).await;
     }
 }
 
@@ -249,34 +254,28 @@ async fn read(body: &mut Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
     if announced.lower() > limits::HTTP_BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    let read_all = async {
-        let mut whole = Bytes::new();
-        let mut joined = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| {
-                ApiError::new(ErrorKind::Serialization, "The request body ended early.")
-            })?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if whole.len() + joined.len() + data.len() > limits::HTTP_BODY_BYTES_MAX {
-                return Err(too_large());
-            }
-            work.keep(data.len()).map_err(|_| ApiError::overloaded())?;
-            if whole.is_empty() && joined.is_empty() {
-                // Most bodies are one frame and need no copy.
-                whole = data;
-            } else {
-                joined.extend_from_slice(&std::mem::take(&mut whole));
-                joined.extend_from_slice(&data);
-            }
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            ApiError::new(ErrorKind::Serialization, "The request body ended early.")
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + joined.len() + data.len() > limits::HTTP_BODY_BYTES_MAX {
+            return Err(too_large());
         }
-        Ok(if joined.is_empty() { whole } else { joined.freeze() })
-    };
-    tokio::time::timeout(BODY_TIMEOUT, read_all).await.unwrap_or_else(|_| {
-        let text = "The request body did not arrive in time.";
-        Err(ApiError::new(ErrorKind::RequestTimeout, text))
-    })
+        work.keep(data.len()).map_err(|_| ApiError::overloaded())?;
+        if whole.is_empty() && joined.is_empty() {
+            // Most bodies are one frame and need no copy.
+            whole = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.freeze() })
 }
 
 fn success(body: Bytes, protocol: Protocol, aside: Aside) -> Reply {

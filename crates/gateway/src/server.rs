@@ -18,8 +18,6 @@ use crate::gateway::Gateway;
 use crate::http;
 use crate::stall::Unstalled;
 
-/// How long a connection may take to bring the head of its next request, idle time included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Room of a connection for what it reads; also the largest head of a request. A body is read in
 /// pieces of this size.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -85,7 +83,7 @@ async fn connection<C: Cluster, S: AsyncRead + AsyncWrite + Unpin>(
     // in work and with it a receive that nobody waits for any more.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(gateway.config.timeouts.head)
         .half_close(false)
         .max_buf_size(READ_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -12,6 +12,7 @@ use flotilla_queue::command::{
 use flotilla_queue::effect::Effect;
 use flotilla_queue::machine::Machine;
 use flotilla_types::ids::{CommandId, DedupKey, MessageId, QueueId, Seq};
+use flotilla_types::limits::FIFO_WINDOW_MAX;
 
 #[test]
 fn a_receive_fills_up_from_one_group_first() {
@@ -404,4 +405,41 @@ fn a_repeated_change_of_visibility_says_only_what_the_state_shows() {
     let late = [Reply::VisibilityChanged(Err(VisibilityError::NotInFlight))];
     assert_eq!(ask(T + 504, 4, change(Q, 0, 1, 9_000)), late);
     assert_eq!(ask(T + 505, 4, change(Q, 0, 1, 9_000)), [Reply::Forgotten]);
+}
+
+/// Reserves until the window has looked as far as it does.
+fn reserved(rig: &mut Rig, max: usize) -> Vec<u64> {
+    loop {
+        let found = rig.reserve(Q, max, T);
+        if !found.seqs.is_empty() || !found.unfinished {
+            return found.seqs.iter().map(|seq| seq.0).collect();
+        }
+    }
+}
+
+#[test]
+fn a_group_with_a_backlog_as_long_as_the_window_hides_those_behind_it() {
+    const WINDOW: u64 = FIFO_WINDOW_MAX as u64;
+    let mut rig = Rig::new();
+    let unique = |seq: u64, of| {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&seq.to_be_bytes());
+        Command::Send(Send { dedup: Some(DedupKey(key)), ..message(of, 0, 0) })
+    };
+    let mut backlog: Vec<_> = (0..=WINDOW).map(|seq| unique(seq, 1)).collect();
+    backlog.push(unique(WINDOW + 1, 2));
+    rig.run(T, backlog);
+    // One is out and holds its group; behind it are as many as are looked at.
+    let first = reserved(&mut rig, 1);
+    assert_eq!(first, [0]);
+    rig.one(T, receive(Q, &first, 60_000));
+    rig.settle(Q, &[Seq(0)]);
+    assert!(reserved(&mut rig, 10).is_empty(), "the other group is not seen");
+    // It goes on, and with the next one there is room for one more.
+    rig.one(T, delete(Q, 0, 1));
+    let next = reserved(&mut rig, 1);
+    assert_eq!(next, [1]);
+    rig.one(T, receive(Q, &next, 60_000));
+    rig.settle(Q, &[Seq(1)]);
+    assert_eq!(reserved(&mut rig, 10), [WINDOW + 1]);
 }

@@ -134,6 +134,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             account: args.account.clone(),
             region: args.region.clone(),
             public_url: None,
+            timeouts: flotilla_gateway::Timeouts::default(),
         },
         listeners,
         threads: NonZeroUsize::MIN,

@@ -64,6 +64,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         account: config.account,
         region: config.region,
         public_url: config.public_url,
+        timeouts: flotilla_gateway::Timeouts::default(),
     };
     Ok(NodePlan { node, gateway, listeners, threads: config.threads })
 }

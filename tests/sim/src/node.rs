@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
-use flotilla_gateway::{Config, Gateway};
+use flotilla_gateway::{Config, Gateway, Timeouts};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::clock::{SteadyClock, TimeSource};
@@ -123,6 +123,7 @@ impl Member {
             account: AccountId::new("000000000000")?,
             region: "us-east-1".to_owned(),
             public_url: Some("http://queues".to_owned()),
+            timeouts: Timeouts::default(),
         };
         let gateway = Gateway::new(config, node, &mut Registry::default());
         let (_stop, stopped) = watch::channel(false);

@@ -71,6 +71,24 @@ async fn a_long_poll_at_the_in_flight_limit_ends_empty_if_the_number_stays() {
     assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fifo_queue_at_the_in_flight_limit_gives_nothing_until_the_number_drops() {
+    let settings = Settings { in_flight_max: 4, ..Settings::default() };
+    let fleet = Fleet::start_with(1, settings).await;
+    let created = queue(fleet.node(1), "crowded.fifo", &[("FifoQueue", "true")]).await;
+    for number in 0..30 {
+        fleet.node(1).send(&created, vec![fifo_message(number)]).await[0].clone().unwrap();
+    }
+    // That it is an error is between node and front end, which tells of it for standard queues only.
+    let receipts = crowd(fleet.node(1), &created).await;
+    assert!((4..30).contains(&receipts.len()), "{} in flight", receipts.len());
+    let long = ReceiveRequest { wait_seconds: 2, ..short_poll() };
+    assert_eq!(fleet.node(1).receive(&created, long).await.unwrap().messages, []);
+    let deleted = fleet.node(1).delete(&created, receipts).await;
+    assert!(deleted.iter().all(Result::is_ok));
+    assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
+}
+
 const LIMIT: usize = 60;
 /// What may be taken of the shards of two other nodes just when they speak.
 const SLACK: usize = 20;

@@ -3,6 +3,7 @@
 mod fifo;
 mod fleet;
 mod in_flight;
+mod moves;
 mod polls;
 mod queues;
 mod space;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::AllGauges;
@@ -10,7 +11,7 @@ use flotilla_cluster::api::{
     RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::Node;
-use flotilla_types::attributes::{GrantError, RevokeError};
+use flotilla_types::attributes::{AttributePatch, GrantError, PatchFor, RevokeError};
 use flotilla_types::ids::NodeId;
 use flotilla_types::names::{AccountId, QueueName};
 use flotilla_types::permission::{GrantableAction, Label, Permission};
@@ -206,4 +207,33 @@ async fn a_purge_that_a_shard_missed_can_be_repeated_until_all_have_done_it() {
     fleet.node(5).send(&created, vec![message(60)]).await[0].clone().unwrap();
     assert_eq!(fleet.node(4).purge_queue(&created).await, Err(PurgeError::InProgress));
     assert_eq!(drain(fleet.node(1), &created, 1).await, [message(60).message_id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shorter_retention_drops_what_is_older() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("aging").unwrap();
+    let created = queue(fleet.node(1), name.as_str(), &[]).await;
+    for number in 0..20 {
+        fleet.node(1).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let hidden = ReceiveRequest { visibility_seconds: 43_200, max_messages: 3, ..short_poll() };
+    while fleet.node(2).receive(&created, hidden).await.unwrap().messages.is_empty() {}
+    fleet.clock.ahead_ms.store(120_000, Ordering::Relaxed);
+    fleet.node(3).send(&created, vec![message(100)]).await[0].clone().unwrap();
+    let shorter = [("MessageRetentionPeriod", "60")];
+    let patch = AttributePatch::parse(shorter, PatchFor::Change, "").unwrap();
+    fleet.node(2).set_attributes(&created, &patch).await.unwrap();
+    // Nobody gets an old one any more, and soon they are gone, those in flight too.
+    let changed = fleet.node(3).queue_now(&name).await.unwrap();
+    assert_eq!(drain(fleet.node(3), &changed, 1).await, [message(100).message_id]);
+    let begin = Instant::now();
+    loop {
+        let counts = fleet.node(1).counts(&created).await.unwrap();
+        if (counts.visible, counts.in_flight) == (0, 0) {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{counts:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flotilla_gateway::{Config, Gateway, serve};
+use flotilla_gateway::{Config, Gateway, Timeouts, serve};
 use flotilla_types::names::AccountId;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -88,6 +88,13 @@ impl Connection {
         self.0.get_mut().shutdown().await.unwrap();
     }
 
+    /// What still comes until the server closes the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).await.unwrap();
+        rest
+    }
+
     pub(crate) async fn read(&mut self) -> Answer {
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();
@@ -119,14 +126,21 @@ pub(crate) fn post(action: &str, headers: &str, body: &str) -> Vec<u8> {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With another configuration than usual.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let fake = Arc::new(Fake::default());
-        let config = Config {
+        let mut config = Config {
             account: AccountId::new("000000000000").unwrap(),
             region: "us-east-1".into(),
             public_url: None,
+            timeouts: Timeouts::default(),
         };
+        change(&mut config);
         let mut registry = Registry::default();
         let gateway = Arc::new(Gateway::new(config, fake.clone(), &mut registry));
         let (stop, stopped) = watch::channel(false);

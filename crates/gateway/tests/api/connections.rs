@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::client::{Connection, Server, post};
+use crate::query;
 
 pub(crate) fn receiving(server: &Server) -> usize {
     server.fake.receiving.load(Ordering::SeqCst)
@@ -125,4 +126,54 @@ async fn a_connection_ends_with_a_body_that_is_not_read_and_says_so() {
         let answer = connection.read().await;
         assert_eq!((answer.status, answer.headers.get("connection")), (200, None));
     }
+}
+
+const SOON: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_in_time_is_refused_and_its_connection_ends() {
+    let server = Server::start_with(|config| config.timeouts.body = SOON).await;
+    let json = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Target: AmazonSQS.ListQueues";
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    for (headers, lengths) in [
+        (json, "Content-Length: 10"),
+        (json, "Transfer-Encoding: chunked"),
+        (form, "Content-Length: 10"),
+    ] {
+        let mut connection = Connection::open(&server.address).await;
+        let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{headers}\r\n{lengths}\r\n\r\n");
+        connection.write(head.as_bytes()).await;
+        // What comes piece by piece has no more time than the rest.
+        let piece: &[u8] = if lengths.ends_with("chunked") { b"1\r\n{\r\n" } else { b"{" };
+        connection.write(piece).await;
+        let answer = connection.read().await;
+        assert_eq!(answer.headers["x-flotilla-outcome"], "not-applied");
+        assert_eq!(answer.headers["connection"], "close");
+        let text = "The request body did not arrive in time.";
+        if headers == json {
+            let shape = "com.amazon.coral.service#RequestTimeoutException";
+            assert_eq!(answer.refused(408, shape, "RequestTimeout;Sender"), text);
+        } else {
+            assert_eq!(query::refused(&answer, 408, "RequestTimeout"), text);
+        }
+        assert!(connection.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_brings_no_request_in_time_ends() {
+    let server = Server::start_with(|config| config.timeouts.head = SOON).await;
+    let mut slow = Connection::open(&server.address).await;
+    slow.write(b"POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Ta").await;
+    let mut idle = Connection::open(&server.address).await;
+    idle.write(&post("ListQueues", "", "{}")).await;
+    assert_eq!(idle.read().await.status, 200);
+    // Neither is answered, and no request of either is lost.
+    for connection in [&mut slow, &mut idle] {
+        let rest = tokio::time::timeout(Duration::from_secs(20), connection.rest()).await;
+        assert!(rest.expect("the connection is closed").is_empty());
+    }
+    let mut next = Connection::open(&server.address).await;
+    next.write(&post("ListQueues", "", "{}")).await;
+    assert_eq!(next.read().await.status, 200);
 }

@@ -314,6 +314,17 @@ async fn system_attributes() {
     let wanted = json!({"MessageSystemAttributeNames": ["AWSTraceHeader", "SequenceNumber"]});
     let answer = server.ok("ReceiveMessage", wanted).await;
     assert_eq!(answer["Messages"][0]["Attributes"], json!({"AWSTraceHeader": "Root=2"}));
+    // For every entry of a batch that brings none of its own. (The message before is visible again.)
+    let entries = json!([{"Id": "a", "MessageBody": "m"}, {"Id": "b", "MessageBody": "m",
+        "MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=3"}}}]);
+    let body = json!({"QueueUrl": "q", "Entries": entries}).to_string();
+    let answer = server.raw(&post("SendMessageBatch", "X-Amzn-Trace-Id: Root=2\r\n", &body)).await;
+    assert_eq!(answer.json()["Successful"].as_array().unwrap().len(), 2, "{answer:?}");
+    let wanted = json!({"MessageSystemAttributeNames": ["All"], "MaxNumberOfMessages": 10});
+    let answer = server.ok("ReceiveMessage", wanted).await;
+    let traces = answer["Messages"].as_array().unwrap().iter();
+    let traces = traces.map(|message| &message["Attributes"]["AWSTraceHeader"]);
+    assert_eq!(traces.collect::<Vec<_>>(), ["Root=2", "Root=2", "Root=3"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::both;
 use crate::client::Server;
+use crate::query;
 
 #[tokio::test]
 async fn creating_again_compares_what_is_given() {
@@ -230,4 +232,25 @@ async fn purging_and_deleting() {
     );
     server.fake.advance(60);
     assert_eq!(server.call("CreateQueue", json!({"QueueName": "q"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_configured_public_url_takes_the_place_of_the_host() {
+    for configured in ["https://sqs.example.com", "https://sqs.example.com//"] {
+        let server = Server::start_with(|config| config.public_url = Some(configured.into())).await;
+        let url = |name: &str| format!("https://sqs.example.com/000000000000/{name}");
+        for (action, body) in
+            [("CreateQueue", json!({"QueueName": "q"})), ("GetQueueUrl", json!({"QueueName": "q"}))]
+        {
+            let [json, xml] = both::ok(&server, action, body).await;
+            assert_eq!(json.json()["QueueUrl"], url("q"));
+            assert_eq!(query::element(&xml, "QueueUrl"), url("q"));
+        }
+        let [json, xml] = both::ok(&server, "ListQueues", json!({"QueueUrl": url("q")})).await;
+        assert_eq!(json.json()["QueueUrls"], json!([url("q")]));
+        assert_eq!(query::element(&xml, "QueueUrl"), url("q"));
+        // And such a URL names the queue, whatever host it was sent to.
+        let send = json!({"QueueUrl": url("q"), "MessageBody": "m"});
+        both::ok(&server, "SendMessage", send).await;
+    }
 }

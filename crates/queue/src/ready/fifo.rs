@@ -232,7 +232,8 @@ impl FifoWindow {
     /// Reads on from the scan's place; returns how many messages it saw.
     fn scan(&mut self, state: &QueueState, read: &impl Read, queue: QueueId) -> io::Result<usize> {
         let from = self.scan_from.max(state.row.fresh_from);
-        let heads = read.messages_from(queue, from, self.scan_limit)?;
+        let room = FIFO_WINDOW_MAX.saturating_sub(self.fresh.len());
+        let heads = read.messages_from(queue, from, self.scan_limit.min(room))?;
         for head in &heads {
             self.scan_from = head.seq.next();
             let Some(group) = head.group else { continue };

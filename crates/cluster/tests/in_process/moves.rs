@@ -1,0 +1,68 @@
+//! Tasks that move messages.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use flotilla_cluster::api::{Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue};
+use flotilla_types::ids::TaskId;
+
+use crate::fleet::{Fleet, message, queue};
+
+/// A dead-letter queue with messages, which somebody feeds.
+async fn dead_letters(fleet: &Fleet, name: &str, count: u64) -> Arc<Queue> {
+    let dead = queue(fleet.node(1), name, &[]).await;
+    let policy = format!(
+        "{{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:{name}\",\
+         \"maxReceiveCount\":1}}"
+    );
+    queue(fleet.node(1), &format!("{name}-source"), &[("RedrivePolicy", &policy)]).await;
+    for number in 0..count {
+        fleet.node(2).send(&dead, vec![message(number)]).await[0].clone().unwrap();
+    }
+    dead
+}
+
+/// The newest task of a queue when it has ended.
+async fn ended(fleet: &Fleet, dead: &Queue) -> MoveTask {
+    let begin = Instant::now();
+    loop {
+        let task = fleet.node(3).move_tasks(dead, 1).await.unwrap().pop();
+        match task {
+            Some(task) if !matches!(task.status, MoveStatus::Running) => return task,
+            _ => assert!(begin.elapsed() < Duration::from_secs(60), "{task:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_task_fails_when_its_destination_goes_or_its_time_is_over() {
+    let fleet = Fleet::start(3).await;
+    let dead = dead_letters(&fleet, "moving", 20).await;
+    let start = async |number, destination: &Queue| {
+        let (node, slowly) = (fleet.node(2), Some(1));
+        let started = node.start_move(TaskId([number; 16]), &dead, Some(destination), slowly);
+        started.await.unwrap();
+    };
+    let left = async || fleet.node(1).counts(&dead).await.unwrap().visible;
+
+    let gone = queue(fleet.node(1), "going", &[]).await;
+    start(1, &gone).await;
+    fleet.node(3).delete_queue(&gone).await.unwrap();
+    let task = ended(&fleet, &dead).await;
+    assert_eq!(
+        (task.status, task.failure),
+        (MoveStatus::Failed, Some(MoveFailure::DestinationGone))
+    );
+    let stayed = left().await;
+    assert!(stayed < 20 - task.moved + 2 && stayed > 10, "{stayed} are left, {task:?}");
+
+    let staying = queue(fleet.node(1), "staying", &[]).await;
+    start(2, &staying).await;
+    fleet.clock.ahead_ms.store(36 * 3_600_000, Ordering::Relaxed);
+    let task = ended(&fleet, &dead).await;
+    assert_eq!((task.status, task.failure), (MoveStatus::Failed, Some(MoveFailure::TimedOut)));
+    let moved = fleet.node(1).counts(&staying).await.unwrap().visible;
+    assert_eq!(left().await + moved, stayed, "the rest is where it was");
+}
