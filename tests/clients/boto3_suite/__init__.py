@@ -1,0 +1,1 @@
+"""What the suites of boto3 are made of, by theme."""
