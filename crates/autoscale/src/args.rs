@@ -15,7 +15,8 @@ const SECONDS_MAX: f64 = 7.0 * 24.0 * 3600.0;
 /// Keeps the number of workers of a queue such that each has an acceptable backlog.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AutoscaleArgs {
-    /// SQS endpoint.
+    /// SQS endpoint; AWS's is `https://sqs.REGION.amazonaws.com`. Requests are signed if AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY say with what (and AWS_SESSION_TOKEN, AWS_REGION).
     #[arg(long, default_value = "http://127.0.0.1:9324")]
     pub endpoint: Endpoint,
     /// Name of the queue. KEDA's triggers may name others.

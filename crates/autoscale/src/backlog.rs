@@ -1,6 +1,6 @@
 //! How many messages a queue has that are not finished.
 
-use flotilla_client::{CallError, Caller, Endpoint};
+use flotilla_client::{CallError, Caller, Endpoint, ExchangeError, Signing};
 use serde_json::{Value, json};
 
 const VISIBLE: &str = "ApproximateNumberOfMessages";
@@ -55,9 +55,11 @@ pub struct QueueReader {
 }
 
 impl QueueReader {
-    /// Of the queue with this name at this endpoint, whether or not there is one yet.
+    /// Of the queue with this name at this endpoint, whether or not there is one yet. Signs with what
+    /// the environment has.
     pub fn new(endpoint: &Endpoint, name: &str) -> Self {
-        Self { caller: Caller::new(endpoint), name: name.to_owned(), url: None }
+        let caller = Caller::signed(endpoint, Signing::from_environment(endpoint));
+        Self { caller, name: name.to_owned(), url: None }
     }
 
     /// What the queue says now.
@@ -65,6 +67,16 @@ impl QueueReader {
     /// # Errors
     /// When it cannot be asked, or does not exist.
     pub async fn read(&mut self) -> Result<Backlog, BacklogError> {
+        match self.read_once().await {
+            // Servers close connections over which nothing came for a while, and reading twice does no harm.
+            Err(BacklogError::Call(CallError::Exchange(ExchangeError::Io(_)))) => {
+                self.read_once().await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_once(&mut self) -> Result<Backlog, BacklogError> {
         // Asked for again after an error: the queue may have been made anew.
         let url = match self.url.take() {
             Some(url) => url,
@@ -93,7 +105,40 @@ fn number(answer: &Value, name: &'static str) -> Result<u64, BacklogError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Answers two requests on each connection, and closes it.
+    async fn forgetful(listener: TcpListener) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"}") {
+                    stream.read_buf(&mut asked).await.unwrap();
+                }
+                let body = format!(
+                    r#"{{"QueueUrl":"u","Attributes":{{"{VISIBLE}":"3","{IN_FLIGHT}":"1"}}}}"#
+                );
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(forgetful(listener));
+        let mut reader = QueueReader::new(&endpoint, "q");
+        for _ in 0..3 {
+            assert_eq!(reader.read().await.unwrap(), Backlog { visible: 3, in_flight: 1 });
+        }
+    }
 
     #[test]
     fn numbers_are_texts() {

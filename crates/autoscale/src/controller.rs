@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_client::Signing;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -59,6 +60,9 @@ impl Controller {
     pub async fn new(args: &AutoscaleArgs) -> Result<Self, StartError> {
         let policy = args.policy()?;
         let statsd = match args.measure {
+        if args.endpoint.is_secure() && Signing::from_environment(&args.endpoint).is_none() {
+            tracing::warn!("requests are not signed: AWS_ACCESS_KEY_ID or its secret is not set");
+        }
             Some(address) => Some(UdpSocket::bind(address).await.map_err(StartError::Measure)?),
             None => None,
         };

@@ -21,11 +21,12 @@
 //!   a killed one's message comes back by its visibility timeout. Nothing here deletes messages.
 //! - A worker is all that its command starts, its group of processes: it has ended when none is left.
 //! - Every restart waits longer than the one before, unless the worker ran well meanwhile.
-//! - Queues are only read, through SQS's API: any endpoint will do.
+//! - Queues are only read, through SQS's API: any endpoint will do, AWS's too. Requests are signed with the
+//!   key of the environment, if there is one.
 //!
-//! Deliberately not here: signatures and TLS towards the endpoint, workers on other machines (KEDA
-//! has those), predictions. Workers of a controller that is itself killed go on working; a supervisor
-//! that ends the whole group of processes (systemd does) ends them.
+//! Deliberately not here: workers on other machines (KEDA has those), predictions. Workers of a controller
+//! that is itself killed go on working; a supervisor that ends the whole group of processes (systemd does)
+//! ends them.
 
 mod args;
 mod backlog;

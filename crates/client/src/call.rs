@@ -1,10 +1,14 @@
 //! An action and its answer.
 
 use std::io::Write as _;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use crate::connection::{Connection, Endpoint, ExchangeError};
+use crate::sign::Signing;
+
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
 /// Of a refusal's body, as much as a person reads.
 const REFUSAL_BYTES: usize = 300;
@@ -39,6 +43,8 @@ pub enum CallError {
 #[derive(Debug)]
 pub struct Caller {
     connection: Connection,
+    authority: String,
+    signing: Option<Signing>,
     head: Vec<u8>,
     request: Vec<u8>,
 }
@@ -47,15 +53,22 @@ impl Caller {
     /// Connects when the first request is made.
     pub fn new(endpoint: &Endpoint) -> Self {
         let head = format!(
-            "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.0\r\n\
+            "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: {CONTENT_TYPE}\r\n\
              x-amz-target: AmazonSQS.",
             endpoint.authority()
         );
         Self {
             connection: Connection::new(endpoint.clone()),
+            authority: endpoint.authority().to_owned(),
+            signing: None,
             head: head.into_bytes(),
             request: Vec::new(),
         }
+    }
+
+    /// The same, and every request is signed; if there is something to sign with.
+    pub fn signed(endpoint: &Endpoint, signing: Option<Signing>) -> Self {
+        Self { signing, ..Self::new(endpoint) }
     }
 
     /// The body of the answer to `action`, if its status is 200.
@@ -65,7 +78,17 @@ impl Caller {
     pub async fn call(&mut self, action: &'static str, body: &[u8]) -> Result<&[u8], CallError> {
         self.request.clear();
         self.request.extend_from_slice(&self.head);
-        write!(self.request, "{action}\r\ncontent-length: {}\r\n\r\n", body.len())
+        let signed = self.signing.as_ref().map(|signing| {
+            let target = format!("AmazonSQS.{action}");
+            let headers = [
+                ("content-type", CONTENT_TYPE),
+                ("host", &self.authority),
+                ("x-amz-target", &target),
+            ];
+            signing.lines(&headers, body, SystemTime::now())
+        });
+        let (signed, length) = (signed.unwrap_or_default(), body.len());
+        write!(self.request, "{action}\r\n{signed}content-length: {length}\r\n\r\n")
             .expect("writing into memory does not fail");
         self.request.extend_from_slice(body);
         let answer = self.connection.exchange(&self.request).await?;

@@ -5,50 +5,80 @@ use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::head::{self, HeadError};
+use crate::tls;
+
+const PLAIN: &str = "http://";
+const SECURE: &str = "https://";
+const SECURE_PORT: u16 = 443;
 
 /// Twice what a long poll may take: an answer later than this is none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const READ_BYTES: usize = 16 * 1024;
 
-/// Where a server is: `http://host:port`.
+/// Where a server is: `http://host:port`, `https://host` or `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     authority: String,
+    host: String,
+    port: u16,
+    tls: bool,
 }
 
 impl Endpoint {
-    /// `host:port`, as a connection and a host header need it.
+    /// `host:port`, or `host` where the port is the scheme's own: as a host header needs it.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Without the port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether the server must prove who it is.
+    pub fn is_secure(&self) -> bool {
+        self.tls
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        let scheme = if self.tls { SECURE } else { PLAIN };
+        write!(f, "{scheme}{}", self.authority)
     }
 }
 
-/// The text is no `http://host:port`.
+/// The text is none of what an [`Endpoint`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an endpoint is http://host:port")]
+#[error("an endpoint is http://host:port, https://host or https://host:port")]
 pub struct EndpointError;
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let authority = text.strip_prefix("http://").ok_or(EndpointError)?.trim_end_matches('/');
-        let (host, port) = authority.rsplit_once(':').ok_or(EndpointError)?;
+        let (rest, tls) = match (text.strip_prefix(PLAIN), text.strip_prefix(SECURE)) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return Err(EndpointError),
+        };
+        let authority = rest.trim_end_matches('/');
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().map_err(|_| EndpointError)?),
+            None if tls => (authority, SECURE_PORT),
+            None => return Err(EndpointError),
+        };
         let plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(&byte));
-        if host.is_empty() || !plain || port.parse::<u16>().is_err() {
+        if host.is_empty() || !plain {
             return Err(EndpointError);
         }
-        Ok(Self { authority: authority.to_owned() })
+        // Who leaves the port out says the host alone, and so do signatures.
+        let authority = if tls && port == SECURE_PORT { host } else { authority };
+        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, tls })
     }
 }
 
@@ -75,11 +105,16 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+/// What bytes go over, plain or not.
+trait Wire: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Wire for T {}
+
 /// A connection that is opened when it is first needed, and again after an error.
 #[derive(Debug)]
 pub struct Connection {
     endpoint: Endpoint,
-    stream: Option<TcpStream>,
+    stream: Option<Box<dyn Wire>>,
     buffer: Vec<u8>,
 }
 
@@ -101,7 +136,7 @@ impl Connection {
                 None => open(&self.endpoint).await?,
             };
             stream.write_all(request).await?;
-            let head = read_answer(&mut stream, &mut self.buffer).await?;
+            let head = read_answer(&mut *stream, &mut self.buffer).await?;
             if !head.closes {
                 self.stream = Some(stream);
             }
@@ -116,14 +151,19 @@ impl Connection {
     }
 }
 
-async fn open(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(endpoint.authority()).await?;
+async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Wire>> {
+    let host = endpoint.host();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let stream = TcpStream::connect((address, endpoint.port)).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    if !endpoint.tls {
+        return Ok(Box::new(stream));
+    }
+    Ok(Box::new(tls::wrap(stream, address).await?))
 }
 
 async fn read_answer(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin + ?Sized),
     buffer: &mut Vec<u8>,
 ) -> Result<head::Head, ExchangeError> {
     buffer.clear();
@@ -158,9 +198,25 @@ mod tests {
         let endpoint: Endpoint = "http://127.0.0.1:9324/".parse().unwrap();
         assert_eq!(endpoint.authority(), "127.0.0.1:9324");
         assert_eq!(endpoint.to_string(), "http://127.0.0.1:9324");
-        for wrong in ["https://a:1", "http://a", "http://:1", "http://a:x", "http://a/b:1", "a:1"] {
+        assert!(!endpoint.is_secure());
+        for wrong in ["http://a", "http://:1", "http://a:x", "http://a/b:1", "a:1", "https://"] {
             assert_eq!(wrong.parse::<Endpoint>(), Err(EndpointError), "{wrong}");
         }
+    }
+
+    #[test]
+    fn secure_endpoints_may_leave_out_their_port() {
+        for text in
+            ["https://sqs.eu-west-1.amazonaws.com/", "https://sqs.eu-west-1.amazonaws.com:443"]
+        {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.authority(), "sqs.eu-west-1.amazonaws.com");
+            assert_eq!(endpoint.host(), endpoint.authority());
+            assert!(endpoint.is_secure() && endpoint.port == 443);
+        }
+        let endpoint: Endpoint = "https://[::1]:8443".parse().unwrap();
+        assert_eq!((endpoint.host(), endpoint.port), ("[::1]", 8443));
+        assert_eq!(endpoint.to_string(), "https://[::1]:8443");
     }
 
     /// Serves one answer in the given pieces, each after a request or at once.
