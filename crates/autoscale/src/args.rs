@@ -6,6 +6,7 @@ use std::time::Duration;
 use flotilla_client::Endpoint;
 
 use crate::backlog::Count;
+use crate::metrics::Drive;
 use crate::policy::{Policy, PolicyError};
 use crate::slots::Supervision;
 
@@ -109,6 +110,12 @@ impl AutoscaleArgs {
         if self.only_waiting { Count::Waiting } else { Count::Unfinished }
     }
 
+    /// Who starts the workers. A dry run says what would be, as if they ran here.
+    pub(crate) fn drive(&self) -> Drive {
+        let elsewhere = self.command.is_empty() && !self.dry_run;
+        if elsewhere { Drive::Elsewhere } else { Drive::Here }
+    }
+
     /// Whether processes are started at all.
     pub(crate) fn drives(&self) -> bool {
         !self.dry_run && !self.command.is_empty()
@@ -167,8 +174,12 @@ mod tests {
     fn workers_are_needed_unless_others_start_them() {
         assert!(read("--queue q --processing-ms 1").is_err());
         assert!(!read("--queue q --processing-ms 1 --dry-run").unwrap().drives());
-        assert!(!read("--queue q --processing-ms 1 --dry-run -- w").unwrap().drives());
-        assert!(!read("--queue q --processing-ms 1 --keda-listen 0.0.0.0:1").unwrap().drives());
+        let dry = read("--queue q --processing-ms 1 --dry-run -- w").unwrap();
+        assert!(!dry.drives() && dry.drive() == Drive::Here);
+        let keda = read("--queue q --processing-ms 1 --keda-listen 0.0.0.0:1").unwrap();
+        assert!(!keda.drives() && keda.drive() == Drive::Elsewhere);
+        let both = read("--queue q --processing-ms 1 --keda-listen 0.0.0.0:1 -- w").unwrap();
+        assert!(both.drives() && both.drive() == Drive::Here);
     }
 
     #[test]

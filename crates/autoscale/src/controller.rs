@@ -12,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::args::{AutoscaleArgs, SettingsError};
 use crate::backlog::{Backlog, Count, QueueReader};
-use crate::keda::ScalerService;
+use crate::keda::{ScalerService, backlog_s};
 use crate::mean::MeanProcessing;
-use crate::metrics::Metrics;
+use crate::metrics::{Drive, Metrics};
 use crate::policy::Policy;
 use crate::scaler::{Observed, Scaler};
 use crate::slots::{Order, Slots};
@@ -41,6 +41,7 @@ pub struct Controller {
     policy: Policy,
     count: Count,
     interval: Duration,
+    drive: Drive,
     drives: bool,
     begin: Instant,
     reader: Option<QueueReader>,
@@ -59,10 +60,10 @@ impl Controller {
     /// When that is impossible.
     pub async fn new(args: &AutoscaleArgs) -> Result<Self, StartError> {
         let policy = args.policy()?;
-        let statsd = match args.measure {
         if args.endpoint.is_secure() && Signing::from_environment(&args.endpoint).is_none() {
             tracing::warn!("requests are not signed: AWS_ACCESS_KEY_ID or its secret is not set");
         }
+        let statsd = match args.measure {
             Some(address) => Some(UdpSocket::bind(address).await.map_err(StartError::Measure)?),
             None => None,
         };
@@ -72,6 +73,7 @@ impl Controller {
             policy,
             count: args.count(),
             interval: args.interval_ms,
+            drive: args.drive(),
             drives: args.drives(),
             begin: Instant::now(),
             reader: Some(QueueReader::new(&args.endpoint, &args.queue)),
@@ -80,7 +82,7 @@ impl Controller {
             workers: Workers::new(args.command.clone(), address, args.grace_s),
             mean: Arc::new(Mutex::new(MeanProcessing::new(args.processing_ms))),
             statsd,
-            metrics: Arc::new(Metrics::new(&args.queue)),
+            metrics: Arc::new(Metrics::new(&args.queue, args.drive())),
         })
     }
 
@@ -131,11 +133,19 @@ impl Controller {
         self.metrics.read(backlog);
         let mean_processing = self.mean.lock().mean();
         let messages = backlog.map(|backlog| backlog.messages(self.count));
+        let acceptable = self.policy.acceptable_backlog(mean_processing);
+        let latency = self.policy.acceptable_latency;
+        let seconds =
+            messages.map_or(f64::NAN, |messages| backlog_s(latency, mean_processing, messages));
+        self.metrics.backlog(seconds, acceptable, mean_processing);
+        if self.drive == Drive::Elsewhere {
+            // Whoever starts the workers decides.
+            return;
+        }
         let observed = messages.map(|backlog| Observed { backlog, mean_processing });
         let before = self.scaler.instances();
         let decision = self.scaler.decide(self.now(), observed);
-        let acceptable = self.policy.acceptable_backlog(mean_processing);
-        self.metrics.decided(decision, messages, acceptable, mean_processing);
+        self.metrics.instances.decided(decision, messages);
         if decision.instances != before {
             tracing::info!(
                 reason = decision.reason.word(),
@@ -152,18 +162,18 @@ impl Controller {
 
     fn carry_out(&mut self, instances: u32) {
         if !self.drives {
-            // As if they ran: whoever looks wants to see what would be.
-            self.metrics.workers(instances as usize, 0);
+            // As if they ran: whoever looks at a dry run wants to see what would be.
+            self.metrics.instances.count(instances as usize, 0);
             return;
         }
         for order in self.slots.plan(self.now(), instances) {
             if let Order::Kill(id) = order {
                 tracing::warn!(worker = id.0, "killed: it did not end in time");
-                self.metrics.kills.inc();
+                self.metrics.instances.kills.inc();
             }
             self.workers.carry_out(order);
         }
-        self.metrics.workers(self.slots.running(), self.slots.stopping());
+        self.metrics.instances.count(self.slots.running(), self.slots.stopping());
     }
 
     fn note_end(&mut self, ended: &Ended) {
@@ -173,7 +183,7 @@ impl Controller {
         };
         if self.slots.ended(self.now(), ended.id) {
             tracing::warn!(worker = ended.id.0, how, "a worker ended without being asked to");
-            self.metrics.crashes.inc();
+            self.metrics.instances.crashes.inc();
         } else {
             tracing::debug!(worker = ended.id.0, how, "a worker ended");
         }

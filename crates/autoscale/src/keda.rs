@@ -104,8 +104,7 @@ impl ScalerService {
     /// What there is of the metric: so many times the target as instances are wanted.
     fn value_s(&self, trigger: &Trigger, messages: u64) -> f64 {
         let mean = trigger.processing.unwrap_or_else(|| self.mean.lock().mean());
-        let acceptable = acceptable_backlog(trigger.acceptable_latency, mean);
-        target_s(trigger) * messages as f64 / acceptable
+        backlog_s(trigger.acceptable_latency, mean, messages)
     }
 
     /// Connects anew each time: KEDA asks every half minute or so.
@@ -125,7 +124,18 @@ impl ScalerService {
 
 /// Constant as long as the trigger is the same.
 fn target_s(trigger: &Trigger) -> f64 {
-    trigger.acceptable_latency.as_secs_f64().max(TARGET_MIN_S)
+    least_target_s(trigger.acceptable_latency)
+}
+
+fn least_target_s(acceptable_latency: Duration) -> f64 {
+    acceptable_latency.as_secs_f64().max(TARGET_MIN_S)
+}
+
+/// The metric: what one instance would need for these messages, as far as their latency is none that is
+/// shorter than a target can be, or than a message takes.
+pub(crate) fn backlog_s(acceptable_latency: Duration, mean: Duration, messages: u64) -> f64 {
+    let acceptable = acceptable_backlog(acceptable_latency, mean);
+    least_target_s(acceptable_latency) * messages as f64 / acceptable
 }
 
 /// Unknown keys belong to KEDA or to somebody else.

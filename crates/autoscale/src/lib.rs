@@ -23,6 +23,7 @@
 //! - Every restart waits longer than the one before, unless the worker ran well meanwhile.
 //! - Queues are only read, through SQS's API: any endpoint will do, AWS's too. Requests are signed with the
 //!   key of the environment, if there is one.
+//! - Nothing is said of instances that somebody else starts: they are not counted here.
 //!
 //! Deliberately not here: workers on other machines (KEDA has those), predictions. Workers of a controller
 //! that is itself killed go on working; a supervisor that ends the whole group of processes (systemd does)
@@ -47,7 +48,7 @@ pub use backlog::{Backlog, BacklogError, Count, QueueReader};
 pub use controller::{Controller, StartError};
 pub use keda::{ScalerService, listen as listen_for_keda};
 pub use mean::MeanProcessing;
-pub use metrics::{CONTENT_TYPE, Metrics};
+pub use metrics::{CONTENT_TYPE, Drive, Metrics};
 pub use policy::{Policy, PolicyError};
 pub use scaler::{Decision, Observed, Reason, Scaler};
 pub use slots::{Order, SlotId, Slots, Supervision};

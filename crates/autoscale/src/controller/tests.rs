@@ -70,7 +70,7 @@ async fn processes_follow_the_backlog_and_stay_while_it_is_unknown() {
     assert_eq!(running.number("running_instances"), 2.0);
     assert!(running.number("visible_messages").is_nan());
     let metrics = running.end().await;
-    assert_eq!((metrics.kills.get(), metrics.crashes.get()), (0, 0));
+    assert_eq!((metrics.instances.kills.get(), metrics.instances.crashes.get()), (0, 0));
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn what_crashes_is_started_again_and_what_does_not_listen_is_killed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(running.end().await.kills.get(), 1);
+    assert_eq!(running.end().await.instances.kills.get(), 1);
 }
 
 #[tokio::test]
@@ -98,5 +98,28 @@ async fn a_dry_run_starts_nothing() {
     let running = run(seen, "--dry-run", &format!("echo > {}", file.display())).await;
     running.until("desired_instances", |count| count == 10.0).await;
     assert!(!file.exists());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn of_workers_that_somebody_else_starts_only_the_backlog_is_told() {
+    let (_visible, seen) = watch::channel(950 - stub::IN_FLIGHT);
+    let endpoint = stub::endpoint(seen).await;
+    let line = format!(
+        "autoscale --endpoint {endpoint} --queue q --processing-ms 100 --interval-ms 20 \
+         --keda-listen 127.0.0.1:0"
+    );
+    let controller =
+        Controller::new(&Line::parse_from(line.split_whitespace()).args).await.unwrap();
+    let metrics = controller.metrics();
+    let (stop, stopped) = watch::channel(false);
+    let running = Running { metrics, stop, end: tokio::spawn(controller.run(stopped)) };
+    running.until("backlog_seconds", |seconds| seconds == 95.0).await;
+    assert_eq!(running.number("acceptable_backlog_per_instance"), 100.0);
+    let page = running.metrics.text().unwrap();
+    for made_up in ["running_instances", "desired_instances", "backlog_per_instance{", "decisions"]
+    {
+        assert!(!page.contains(&format!("flotilla_autoscale_{made_up}")), "{page}");
+    }
     running.end().await;
 }
