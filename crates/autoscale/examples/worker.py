@@ -11,6 +11,7 @@ import sys
 import time
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 
 def work(body):
@@ -31,8 +32,16 @@ sqs = boto3.client(
     endpoint_url=os.environ.get("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9324"),
     region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
 )
-queue = sqs.create_queue(QueueName=sys.argv[1])["QueueUrl"]
 statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+queue = None
+while not (queue or ending):
+    try:
+        queue = sqs.create_queue(QueueName=sys.argv[1])["QueueUrl"]
+    except (BotoCoreError, ClientError) as error:
+        # A worker that ended here would be started again, and look like one that crashes.
+        print(f"the queue cannot be had yet: {error}", file=sys.stderr)
+        time.sleep(1)
 
 while not ending:
     # A poll goes on after SIGTERM, so it is much shorter than the autoscaler's --grace-s.
