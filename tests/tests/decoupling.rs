@@ -1,9 +1,11 @@
-//! The decoupling example under load, while its endpoint, its workers and the queue's nodes are killed.
+//! The decoupling example under load, while its endpoint, its workers and the queue's nodes are killed: at any
+//! moment, and at those between two steps of which one is done.
 
 #![allow(clippy::print_stderr, reason = "what was killed is worth reading")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_tests::{Connection, Fleet, PATIENCE, binary, free_ports};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -23,22 +27,39 @@ const REST: Duration = Duration::from_millis(900);
 const POISON_EVERY: usize = 25;
 /// A message is hidden for this long if its worker is killed.
 const VISIBILITY_TIMEOUT_S: u32 = 4;
+/// A process crashes at one of the first so many times that it comes to a moment.
+const CRASH_WITHIN: u32 = 5;
+/// Longer than a message is hidden: what a crash leads to is there by then.
+const TRACE: Duration = Duration::from_secs(15);
+/// Times that a crash is tried until its trace is there: what was sent twice may be for an unknown product, and
+/// is never booked.
+const CRASHES: usize = 5;
+const PAID_AGAIN: &str = "a payment came once more";
+const SENT_AGAIN: &str = "a sale came once more, and is booked already times=1";
+const CAME_AGAIN: &str = "a sale came once more, and is booked already times=2";
 /// Counts that do not become right by then never do.
 const SETTLED: Duration = Duration::from_secs(120);
 
 /// The example's processes.
 struct Example {
     program: PathBuf,
+    /// The same, and it can be told to crash.
+    crashing: PathBuf,
     endpoints: String,
     data: PathBuf,
     port: u16,
+    listen: String,
     endpoint: Option<Child>,
     workers: Vec<Option<Child>>,
 }
 
 impl Example {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_of(&self.program, arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg("--endpoints").arg(&self.endpoints).arg("--data").arg(&self.data);
         command.args(arguments).stdin(Stdio::null());
         command
@@ -50,31 +71,48 @@ impl Example {
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {log}");
+        eprint!("{log}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn spawn(&self, arguments: &[&str]) -> Child {
+    fn spawn(&self, mut command: Command) -> Child {
         let log = File::options().create(true).append(true).open(self.data.join("log.txt"));
-        let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap()
+    }
+
+    /// One that crashes at this moment.
+    fn spawn_crashing(&self, moment: &str, arguments: &[&str]) -> Child {
+        let mut command = self.command_of(&self.crashing, arguments);
+        command.env("DECOUPLING_CRASH", moment);
+        self.spawn(command)
     }
 
     fn start(&mut self) {
         if self.endpoint.is_none() {
-            let listen = format!("127.0.0.1:{}", self.port);
-            self.endpoint = Some(self.spawn(&["endpoint", "--listen", &listen]));
+            self.endpoint = Some(self.spawn(self.command(&self.endpoint_line())));
         }
         for index in 0..self.workers.len() {
             if self.workers[index].is_none() {
-                self.workers[index] = Some(self.spawn(&["worker", "--retry-s", "1"]));
+                self.workers[index] = Some(self.spawn(self.command(&WORKER_LINE)));
             }
         }
+    }
+
+    fn endpoint_line(&self) -> [&str; 3] {
+        ["endpoint", "--listen", &self.listen]
     }
 
     async fn report(&self) -> BTreeMap<String, i64> {
         let text = self.run(&["report"]).await;
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    }
+
+    async fn status(&self, id: &str) -> String {
+        let mut connection = Connection::new(self.listen.clone());
+        let answer = connection.get(&format!("/requests/{id}")).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
+        answer["status"].as_str().unwrap().to_owned()
     }
 
     /// Waits until what is reported is as it should be.
@@ -91,9 +129,44 @@ impl Example {
     }
 
     fn log(&self) -> String {
-        let log = std::fs::read_to_string(self.data.join("log.txt")).unwrap_or_default();
+        let log = self.whole_log();
         log.lines().rev().take(40).collect::<Vec<_>>().join("\n")
     }
+
+    fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.data.join("log.txt")).unwrap_or_default()
+    }
+
+    /// Whether this comes to be said more often than so many times.
+    async fn says_again(&self, words: &str, before: usize) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < TRACE {
+            if self.whole_log().matches(words).count() > before {
+                return true;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+}
+
+const WORKER_LINE: [&str; 3] = ["worker", "--retry-s", "1"];
+
+/// Until it has crashed by itself: then it came to the moment.
+async fn crashed(mut child: Child, moment: &str) {
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begin.elapsed() > PATIENCE {
+            kill9(&mut Some(child));
+            panic!("nobody comes to {moment}");
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.signal(), Some(6), "{moment}: {status}");
+    eprintln!("crashed at {moment}");
 }
 
 fn kill9(child: &mut Option<Child>) {
@@ -161,9 +234,9 @@ async fn customer(port: u16, number: usize, stop: Arc<AtomicBool>) -> Paid {
 }
 
 /// Kills one after the other, in an order that chance decides; everything is killed at least once.
-async fn kill(fleet: &mut Fleet, example: &mut Example) {
+async fn kill(fleet: &mut Fleet, example: &mut Example, chance: &mut StdRng) {
     let nodes = fleet.ids();
-    let first = rand::random_range(0..4);
+    let first = chance.random_range(0..4);
     for round in 0..KILLS {
         sleep(REST).await;
         match (first + round) % 4 {
@@ -172,12 +245,12 @@ async fn kill(fleet: &mut Fleet, example: &mut Example) {
                 kill9(&mut example.endpoint);
             }
             1 => {
-                let worker = rand::random_range(0..WORKERS);
+                let worker = chance.random_range(0..WORKERS);
                 eprintln!("kill worker {worker}");
                 kill9(&mut example.workers[worker]);
             }
             2 => {
-                let node = nodes[rand::random_range(0..nodes.len())];
+                let node = nodes[chance.random_range(0..nodes.len())];
                 eprintln!("kill node {node}");
                 fleet.kill9(node);
                 sleep(REST).await;
@@ -195,16 +268,71 @@ async fn kill(fleet: &mut Fleet, example: &mut Example) {
     }
 }
 
+/// Lets each process crash at each of its moments, until what must follow from it is seen.
+async fn crash(example: &mut Example, chance: &mut StdRng) {
+    for (moment, trace) in [
+        ("accepted", Some(PAID_AGAIN)),
+        ("sent", Some(SENT_AGAIN)),
+        ("received", None),
+        ("booked", Some(CAME_AGAIN)),
+    ] {
+        let mut seen = false;
+        for _ in 0..CRASHES {
+            let before = trace.map_or(0, |words| example.whole_log().matches(words).count());
+            let at = format!("{moment}@{}", chance.random_range(1..=CRASH_WITHIN));
+            let child = if matches!(moment, "accepted" | "sent") {
+                kill9(&mut example.endpoint);
+                example.spawn_crashing(&at, &example.endpoint_line())
+            } else {
+                kill9(&mut example.workers[0]);
+                example.spawn_crashing(&at, &WORKER_LINE)
+            };
+            crashed(child, &at).await;
+            example.start();
+            seen = match trace {
+                Some(words) => example.says_again(words, before).await,
+                None => true,
+            };
+            if seen {
+                break;
+            }
+        }
+        assert!(seen, "nothing follows from a crash at {moment}:\n{}", example.log());
+    }
+}
+
+/// Crashes while what was put aside is moved back, kills a node, and begins again.
+async fn redrive(fleet: &mut Fleet, example: &Example, chance: &mut StdRng) {
+    for moment in ["retried@1", "moving@1"] {
+        crashed(example.spawn_crashing(moment, &["redrive"]), moment).await;
+    }
+    let nodes = fleet.ids();
+    let node = nodes[chance.random_range(0..nodes.len())];
+    eprintln!("kill node {node}, and redrive");
+    fleet.kill9(node);
+    let begin = Instant::now();
+    let said = example.run(&["redrive"]).await;
+    eprintln!("{} in {:?}", said.trim(), begin.elapsed());
+    fleet.launch(node);
+    fleet.ready().await;
+}
+
 async fn start(fleet: &Fleet, data: &Path) -> Example {
     let program = binary().with_file_name("flotilla-decoupling");
-    assert!(program.is_file(), "{} is missing: build flotilla-decoupling", program.display());
+    let crashing = binary().with_file_name("flotilla-decoupling-crash");
+    for needed in [&program, &crashing] {
+        assert!(needed.is_file(), "{} is missing: build flotilla-decoupling", needed.display());
+    }
     let endpoints: Vec<String> =
         fleet.ids().into_iter().map(|id| format!("http://{}", fleet.endpoint(id))).collect();
+    let port = free_ports(1)[0];
     let mut example = Example {
         program,
+        crashing,
         endpoints: endpoints.join(","),
         data: data.to_owned(),
-        port: free_ports(1)[0],
+        port,
+        listen: format!("127.0.0.1:{port}"),
         endpoint: None,
         workers: (0..WORKERS).map(|_| None).collect(),
     };
@@ -216,6 +344,10 @@ async fn start(fleet: &Fleet, data: &Path) -> Example {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payments_become_sales_exactly_once_whatever_is_killed() {
+    let seed = std::env::var("DECOUPLING_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    eprintln!("DECOUPLING_SEED={seed} repeats what is chosen");
+    let chance = &mut StdRng::seed_from_u64(seed);
     let mut fleet = Fleet::start(3).await;
     let data = tempfile::tempdir().unwrap();
     let mut example = start(&fleet, data.path()).await;
@@ -223,7 +355,8 @@ async fn payments_become_sales_exactly_once_whatever_is_killed() {
     let customers: Vec<_> = (0..CUSTOMERS)
         .map(|number| tokio::spawn(customer(example.port, number, stop.clone())))
         .collect();
-    kill(&mut fleet, &mut example).await;
+    kill(&mut fleet, &mut example, chance).await;
+    crash(&mut example, chance).await;
     stop.store(true, Ordering::Relaxed);
     let mut all = Paid::default();
     for customer in customers {
@@ -234,8 +367,9 @@ async fn payments_become_sales_exactly_once_whatever_is_killed() {
         all.poison_cents += paid.poison_cents;
     }
     let payments = all.requests.len() as i64;
-    eprintln!("{payments} payments, {} for an unknown product", all.poison);
-    assert!(all.poison > 0);
+    let poison = all.poison;
+    eprintln!("{payments} payments, {poison} for an unknown product");
+    assert!(poison > 0);
 
     // Of everything, something is booked or put aside. More than that may be put aside: what was received by
     // workers that were killed again and again, and messages that a killed relay sent twice.
@@ -249,12 +383,12 @@ async fn payments_become_sales_exactly_once_whatever_is_killed() {
     let report = example.report().await;
     assert_eq!((report["payments"], report["payments-cents"]), (payments, all.cents));
     assert_eq!(report["customers-cents"], all.cents);
-    assert!(report["put-aside"] >= all.poison, "{report:?}");
+    assert!(report["put-aside"] >= poison, "{report:?}");
     assert!(report["sales-cents"] <= all.cents - all.poison_cents, "{report:?}");
 
     // The reason is gone, and what was put aside comes back.
     example.run(&["add-product", "travel"]).await;
-    example.run(&["redrive"]).await;
+    redrive(&mut fleet, &example, chance).await;
     example
         .until("everything is booked", |report| {
             report["sales"] == payments && report["put-aside"] == 0 && report["queued"] == 0
@@ -262,9 +396,7 @@ async fn payments_become_sales_exactly_once_whatever_is_killed() {
         .await;
     let report = example.report().await;
     assert_eq!((report["booked"], report["sales-cents"]), (payments, all.cents), "{report:?}");
-    let mut connection = Connection::new(format!("127.0.0.1:{}", example.port));
     for id in &all.requests {
-        let answer = connection.get(&format!("/requests/{id}")).await.unwrap();
-        assert_eq!(answer.body, r#"{"status":"booked"}"#, "{id}");
+        assert_eq!(example.status(id).await, "booked", "{id}");
     }
 }

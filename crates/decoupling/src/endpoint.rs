@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use crate::crash::{self, Moment};
 use crate::database::Database;
 use crate::payment::Payment;
 use crate::payments::{self, AcceptError, Progress};
@@ -68,14 +69,20 @@ async fn pay(
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string());
     }
     let accept = move |connection: &mut _| match payments::accept(connection, &key, &payment) {
-        Ok(id) => Ok(Ok(id)),
+        Ok(accepted) => Ok(Ok(accepted)),
         Err(AcceptError::OtherPayment) => Ok(Err(AcceptError::OtherPayment)),
         Err(error) => Err(error),
     };
     match service.payments.with(accept).await {
-        Ok(Ok(id)) => {
+        Ok(Ok(accepted)) => {
+            // A customer who does not hear of it pays again, with the same key.
+            crash::point(Moment::Accepted);
             service.accepted.notify_one();
-            (StatusCode::ACCEPTED, Json(json!({ "requestId": id }))).into_response()
+            if accepted.before {
+                tracing::info!("a payment came once more, and is on disk already");
+            }
+            (StatusCode::ACCEPTED, Json(json!({ "requestId": accepted.request_id })))
+                .into_response()
         }
         Ok(Err(error)) => refuse(StatusCode::CONFLICT, &error.to_string()),
         Err(error) => fail(&error),

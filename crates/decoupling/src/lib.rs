@@ -36,6 +36,7 @@
 //! the status the endpoint looks into the books, read-only, because both are on one machine here.
 
 mod args;
+mod crash;
 mod database;
 mod endpoint;
 mod payment;
@@ -50,4 +51,5 @@ mod sales;
 mod stub;
 mod worker;
 
+pub use crash::arm as crash_at;
 pub use run::main;

@@ -44,6 +44,14 @@ pub(crate) enum AcceptError {
     Message(#[from] serde_json::Error),
 }
 
+/// A payment that is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) request_id: String,
+    /// It was there already: somebody did not get the answer.
+    pub(crate) before: bool,
+}
+
 /// A message that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
@@ -90,11 +98,12 @@ pub(crate) fn accept(
     connection: &mut Connection,
     key: &str,
     payment: &Payment,
-) -> Result<String, AcceptError> {
+) -> Result<Accepted, AcceptError> {
     // Immediate: two requests with the same key must not both find nothing.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some((request_id, earlier)) = find(&transaction, key)? {
-        return if earlier == *payment { Ok(request_id) } else { Err(AcceptError::OtherPayment) };
+        let accepted = Accepted { request_id, before: true };
+        return if earlier == *payment { Ok(accepted) } else { Err(AcceptError::OtherPayment) };
     }
     let request_id = Uuid::new_v4().to_string();
     let cents = payment.cents();
@@ -113,7 +122,7 @@ pub(crate) fn accept(
         params![request_id, serde_json::to_string(&sale)?],
     )?;
     transaction.commit()?;
-    Ok(request_id)
+    Ok(Accepted { request_id, before: false })
 }
 
 fn find(connection: &Connection, key: &str) -> rusqlite::Result<Option<(String, Payment)>> {
@@ -232,7 +241,7 @@ mod tests {
     #[test]
     fn a_payment_and_its_message_are_there_together() {
         let mut connection = database();
-        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
+        let id = accept(&mut connection, "k1", &payment(500)).unwrap().request_id;
         let waiting = outgoing(&connection, 10).unwrap();
         let sale: Sale = serde_json::from_str(&waiting[0].body).unwrap();
         assert_eq!(sale, Sale { request_id: id.clone(), payment: payment(500) });
@@ -246,11 +255,13 @@ mod tests {
     #[test]
     fn a_repeated_payment_is_the_same_one() {
         let mut connection = database();
-        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
-        assert_eq!(accept(&mut connection, "k1", &payment(500)).unwrap(), id);
+        let first = accept(&mut connection, "k1", &payment(500)).unwrap();
+        assert!(!first.before);
+        let again = accept(&mut connection, "k1", &payment(500)).unwrap();
+        assert_eq!(again, Accepted { before: true, ..first.clone() });
         let other = accept(&mut connection, "k1", &payment(501));
         assert!(matches!(other, Err(AcceptError::OtherPayment)));
-        assert_ne!(accept(&mut connection, "k2", &payment(500)).unwrap(), id);
+        assert_ne!(accept(&mut connection, "k2", &payment(500)).unwrap(), first);
         let expected =
             Totals { payments: 2, cents: 1_000, customers_cents: 1_000, outbox: 2, refused: 0 };
         assert_eq!(totals(&connection).unwrap(), expected);
@@ -259,7 +270,7 @@ mod tests {
     #[test]
     fn what_the_queue_refuses_is_put_aside_and_can_be_tried_again() {
         let mut connection = database();
-        let id = accept(&mut connection, "k1", &payment(500)).unwrap();
+        let id = accept(&mut connection, "k1", &payment(500)).unwrap().request_id;
         let body = outgoing(&connection, 10).unwrap().remove(0).body;
         let refused = Refused { sequence: 1, reason: "no".into() };
         settle(&mut connection, &[], &[refused]).unwrap();

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 
+use crate::crash::{self, Moment};
 use crate::payments;
 use crate::queues::{DEAD, Queues};
 
@@ -14,15 +15,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 const RUNNING: &str = "RUNNING";
 
 /// Moves everything back to where it came from; the number of messages that were moved. What was refused is
-/// in the outbox then, for the relay.
+/// in the outbox then, for the relay. Whoever dies over it begins again.
 pub(crate) async fn run(dir: &Path, queues: &Queues) -> anyhow::Result<i64> {
     let refused = payments::open(dir)?.with(payments::retry_refused).await?;
+    crash::point(Moment::Retried);
     Ok(move_back(queues).await? + i64::try_from(refused)?)
 }
 
 async fn move_back(queues: &Queues) -> anyhow::Result<i64> {
     let arn = queues.attribute(DEAD, QueueAttributeName::QueueArn).await?;
     queues.ask(|client| start(client, &arn)).await?;
+    crash::point(Moment::Moving);
     loop {
         let listed = queues.ask(|client| {
             let list = client.list_message_move_tasks().source_arn(&arn);

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use tokio::sync::Notify;
 
+use crate::crash::{self, Moment};
 use crate::database::Database;
 use crate::payments::{self, Outgoing, Refused};
 use crate::queues::{Queues, SALES};
@@ -61,6 +62,8 @@ async fn send_some(
     let entries = waiting.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let send = queues.client().send_message_batch().queue_url(url);
     let answer = send.set_entries(Some(entries)).send().await?;
+    // Who dies here sends them once more, and the books skip what they have.
+    crash::point(Moment::Sent);
     // Only what the queue has acknowledged, or will never take, leaves the outbox.
     let sent = answer.successful().iter().map(|entry| sequence(entry.id()));
     let sent = sent.collect::<anyhow::Result<Vec<_>>>()?;
@@ -130,7 +133,7 @@ mod tests {
                 Payment { customer: "Ada".into(), product: product.into(), amount_cents: 1 };
             let accept =
                 move |connection: &mut _| payments::accept(connection, &key.to_string(), &payment);
-            ids.push(database.with(accept).await.unwrap());
+            ids.push(database.with(accept).await.unwrap().request_id);
         }
         let mut requests = 0;
         let queues = stub::queues(move |action, asked| {

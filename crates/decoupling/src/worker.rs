@@ -9,6 +9,7 @@ use aws_sdk_sqs::types::{
 };
 use tokio::sync::watch;
 
+use crate::crash::{self, Moment};
 use crate::database::Database;
 use crate::payment::{PaymentError, Sale};
 use crate::queues::{Queues, SALES};
@@ -67,7 +68,13 @@ pub(crate) async fn run(
             _ = stop.changed() => return,
         };
         match polled {
-            Ok((url, messages)) => worker.work_off(&url, &messages).await,
+            Ok((url, messages)) => {
+                if !messages.is_empty() {
+                    // Who dies here does not have them for long.
+                    crash::point(Moment::Received);
+                }
+                worker.work_off(&url, &messages).await;
+            }
             Err(error) => {
                 tracing::warn!("cannot receive: {error:#}");
                 queues.turn();
@@ -85,8 +92,11 @@ impl Worker {
         while let Some((message, others)) = left.split_first() {
             let done = match work(&self.database, message).await {
                 Ok(booked) => {
+                    // A message that is not deleted now comes again, and is skipped.
+                    crash::point(Moment::Booked);
                     if booked == Booked::Before {
-                        tracing::info!("a sale came once more, and is booked already");
+                        let times = times_received(message);
+                        tracing::info!(times, "a sale came once more, and is booked already");
                     }
                     delete(&self.queues, url, message).await
                 }
@@ -188,6 +198,14 @@ async fn delete(queues: &Queues, url: &str, message: &Message) -> anyhow::Result
     Ok(())
 }
 
+/// This message: one that was sent twice is another one each time.
+fn times_received(message: &Message) -> u32 {
+    let counted = message.attributes().and_then(|attributes| {
+        attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse().ok()
+    });
+    counted.unwrap_or(1)
+}
+
 /// Each time later, by the visibility timeout alone: nobody has to keep the message meanwhile. The
 /// queue counts, and puts it aside in the end.
 async fn retry_later(
@@ -197,10 +215,7 @@ async fn retry_later(
     message: &Message,
 ) -> anyhow::Result<()> {
     let handle = message.receipt_handle().context("a message without a handle")?;
-    let counted = message.attributes().and_then(|attributes| {
-        attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse().ok()
-    });
-    let delay_s = retry_s.saturating_mul(counted.unwrap_or(1)).min(RETRY_MAX_S);
+    let delay_s = retry_s.saturating_mul(times_received(message)).min(RETRY_MAX_S);
     let change = queues.client().change_message_visibility().queue_url(url);
     change.receipt_handle(handle).visibility_timeout(delay_s.cast_signed()).send().await?;
     Ok(())
