@@ -41,12 +41,15 @@ impl Layer {
                 dot(out, shape, (x + 14.0, y), hex);
             }
             Mark::Dots(shape) => {
-                line(
-                    out,
-                    (x + 14.0, y - 8.0),
-                    (x + 14.0, y + 8.0),
-                    &stroke(self.colour, Dash::Solid, 1.5),
-                );
+                // As they look: with a bar only if they have any.
+                if self.points.iter().any(|point| point.range.is_some()) {
+                    line(
+                        out,
+                        (x + 14.0, y - 8.0),
+                        (x + 14.0, y + 8.0),
+                        &stroke(self.colour, Dash::Solid, 1.5),
+                    );
+                }
                 dot(out, shape, (x + 14.0, y), hex);
             }
         }
@@ -70,8 +73,6 @@ impl Layer {
                 for point in self.points.iter().filter(|point| point.y.is_finite()) {
                     let (x, half) = frame.column(point.x, number, of);
                     let y = frame.y(point.y);
-                    let halo = "stroke=\"#ffffff\" stroke-width=\"6\"";
-                    line(out, (x - half, y), (x + half, y), halo);
                     line(out, (x - half, y), (x + half, y), &stroke(self.colour, Dash::Solid, 3.0));
                 }
             }
@@ -130,7 +131,8 @@ impl Layer {
             }
             lines.push_str(&trail);
         }
-        // A picture in the picture cuts off what leaves the area, but not half of a line on its edge.
+        // A picture in the picture cuts off what leaves the area, but not half of a line on its
+        // edge.
         let (left, top) = (frame.left - 2.0, frame.top - 3.0);
         let (width, height) = (frame.width + 4.0, frame.height + 6.0);
         put(
@@ -212,7 +214,7 @@ fn dot(out: &mut String, shape: Dot, (x, y): (f64, f64), hex: &str) {
 
 #[cfg(test)]
 mod tests {
-    use crate::plot::{Axis, Colour, Dash, Figure, Layer, Mark, Plot};
+    use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
 
     /// The lines, without what is below them.
     fn path(mark: Mark) -> String {
@@ -223,6 +225,19 @@ mod tests {
         assert!(!svg.contains("NaN"));
         let path = svg.lines().find(|line| line.starts_with("<path") && line.contains("none"));
         path.unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_legend_shows_bars_only_where_there_are_some() {
+        let bars = |range| {
+            let point = Point { x: 1.0, y: 1.0, range };
+            let layer = Layer::new("n", Colour::Blue, Mark::Dots(Dot::Circle), [point]);
+            let plot = Plot::new("", Axis::linear("x"), Axis::linear("y"), vec![layer]);
+            let svg = Figure::new(String::new(), String::new(), vec![plot]).svg();
+            svg.lines().filter(|line| line.contains("stroke=\"#0072B2\"")).count()
+        };
+        // In the legend one; in the diagram one with two ends.
+        assert_eq!((bars(None), bars(Some((0.5, 1.5)))), (0, 1 + 3));
     }
 
     #[test]
