@@ -59,6 +59,8 @@ pub(crate) struct Section {
     pub(crate) tables: Vec<Table>,
     /// Promises that were not kept.
     pub(crate) broken: Vec<String>,
+    /// Recommendations of its own.
+    pub(crate) advice: Vec<String>,
     /// What recommendations need.
     pub(crate) values: Vec<(&'static str, f64)>,
     /// Why it did not run.

@@ -9,18 +9,23 @@ fn value(sections: &[Section], section: &str, name: &str) -> Option<f64> {
     found.map(|(_, value)| *value).filter(|value| value.is_finite())
 }
 
-/// As far as the experiments were run.
+/// As far as the experiments were run: what follows from several of them, and what each says
+/// itself.
 pub(super) fn advice(sections: &[Section]) -> Vec<String> {
-    let all = [
-        wait(sections),
-        rounds(sections),
-        idle(sections),
-        sample(sections),
-        shards(sections),
-        weights(sections),
-        scaling(sections),
-    ];
-    all.into_iter().flatten().collect()
+    let of = |name: &str| {
+        let section = sections.iter().find(|one| one.name == name);
+        section.map(|section| section.advice.clone()).unwrap_or_default()
+    };
+    let mut all: Vec<String> = wait(sections).into_iter().collect();
+    all.extend(of("cost"));
+    all.extend(
+        [rounds(sections), idle(sections), sample(sections), shards(sections)]
+            .into_iter()
+            .flatten(),
+    );
+    all.extend(of("shards"));
+    all.extend([weights(sections), scaling(sections)].into_iter().flatten());
+    all
 }
 
 fn wait(sections: &[Section]) -> Option<String> {
@@ -29,14 +34,16 @@ fn wait(sections: &[Section]) -> Option<String> {
     let (long_ms, short_ms) = (of("long 20 s, p50 ms")?, of("short 1 s, p50 ms")?);
     let better = long < short && long_ms < short_ms;
     let verdict = if better {
-        "Wait 20 s (ReceiveMessageWaitTimeSeconds of the queue, or WaitTimeSeconds of the call): it is cheaper and faster"
+        "Where messages are rare, or wanted at once, wait 20 s (ReceiveMessageWaitTimeSeconds of the queue, or WaitTimeSeconds of the \
+         call)"
     } else {
-        "Here short polls were cheaper or faster than waits of 20 s, which should not be: look at the errors"
+        "Here short polls of a slow queue were cheaper or faster than waits of 20 s, which should not be: look at the errors"
     };
     Some(format!(
         "{verdict}. At {rate} messages per second it took {long:.2} receive requests per message instead of {short:.1} with short polls \
          every second, and half of the messages came within {} instead of {}. A shorter wait buys nothing, because an answer \
-         is sent when a message comes, not when the wait is over.",
+         is sent when a message comes, not when the wait is over. Where many messages come and may wait, a pause between polls is \
+         cheaper:",
         duration(long_ms),
         duration(short_ms)
     ))
@@ -45,11 +52,19 @@ fn wait(sections: &[Section]) -> Option<String> {
 fn rounds(sections: &[Section]) -> Option<String> {
     let of = |name| value(sections, "many", name);
     let (queues, turn, at_once) = (of("queues")?, of("in turn, p50 ms")?, of("at once, p50 ms")?);
+    let short = of("short in turn, p50 ms")?;
+    let verdict = if at_once < turn.min(short) {
+        "For several queues, keep one long poll waiting at each"
+    } else {
+        "For several queues, one long poll waiting at each should be fastest, and was not here: look at the errors"
+    };
+    let better = if short < turn { "not wait" } else { "wait for a second" };
     Some(format!(
-        "For several queues, keep one long poll waiting at each. Taking {queues:.0} of them in turn made messages wait {} (median) instead of \
-         {}. A thread that must go in turn should wait a second or less, or not at all.",
+        "{verdict}. With {queues:.0} of them, half of the messages waited {} at most, {} where one thread took them in turn with long polls of \
+         a second, and {} with short polls: a thread that must go in turn had better {better}.",
+        duration(at_once),
         duration(turn),
-        duration(at_once)
+        duration(short)
     ))
 }
 
@@ -85,11 +100,13 @@ fn sample(sections: &[Section]) -> Option<String> {
 fn shards(sections: &[Section]) -> Option<String> {
     let of = |name| value(sections, "misses", name);
     let (eight, sixteen, four) = (of("3 of 8")?, of("3 of 16")?, of("3 of 4")?);
-    let verdict =
-        if four < eight && eight < sixteen { "fit" } else { "should be looked at again for" };
+    let verdict = if four < eight && eight < sixteen {
+        "miss more"
+    } else {
+        "did not miss more here, as they should"
+    };
     Some(format!(
-        "Eight shards {verdict} three nodes with samples of three: each node leads two or three of them. More shards, for more nodes or \
-         disks, want a sample that grows with them (three eighths), or short polls miss more: with samples of three, a lone message was \
+        "More shards want a sample that grows with them (three eighths), or short polls {verdict}: with samples of three, a lone message was \
          missed in {} of all cases with 4 shards, in {} with 8 and in {} with 16. Long polls do not care.",
         percent(four),
         percent(eight),
@@ -117,17 +134,27 @@ fn weights(sections: &[Section]) -> Option<String> {
 fn scaling(sections: &[Section]) -> Option<String> {
     let of = |name| value(sections, "scaling", name);
     let (started, count_started) = (of("started")?, of("count alone, started")?);
-    let (slowest, count_slowest) = (of("slowest s")?, of("count alone, slowest s")?);
-    let verdict = if started < count_started && slowest < count_slowest {
-        "Scale workers by the backlog of each (`flotilla autoscale`) and not by the number of messages"
-    } else {
-        "Here the number of messages alone was no worse than the backlog per instance, which should not be: look at the charts"
+    let (p99, count_p99) = (of("p99 s")?, of("count alone, p99 s")?);
+    let (mean, count_mean) = (of("mean s")?, of("count alone, mean s")?);
+    let verdict = match (started < count_started, p99 < count_p99) {
+        (true, true) => {
+            "Scale workers by the backlog of each (`flotilla autoscale`) and not by the number of messages"
+        }
+        (true, false) => {
+            "Scale workers by the backlog of each (`flotilla autoscale`) where starting them costs something or a latency is promised"
+        }
+        (false, _) => {
+            "Here the number of messages alone started no more instances than the backlog of each, which should not be: look at the charts"
+        }
     };
+    let seconds = |value| duration(1_000.0 * value);
     Some(format!(
-        "{verdict}. In the simulation the number alone started {count_started:.0} instances instead of {started:.0}, and its slowest \
-         message took {} instead of {}.",
-        duration(1_000.0 * count_slowest),
-        duration(1_000.0 * slowest)
+        "{verdict}. In the simulation, for the same instance-hours, the number alone started {count_started:.0} instances instead of \
+         {started:.0}; 99 % of its messages came within {} instead of {}, on average within {} instead of {}.",
+        seconds(count_p99),
+        seconds(p99),
+        seconds(count_mean),
+        seconds(mean)
     ))
 }
 
@@ -153,8 +180,11 @@ mod tests {
                 ],
             )]
         };
-        assert!(advice(&cost(1.0, 6.0))[0].starts_with("Wait 20 s"));
+        assert!(advice(&cost(1.0, 6.0))[0].contains("wait 20 s"));
         assert!(advice(&cost(6.0, 1.0))[0].starts_with("Here short polls"));
         assert!(advice(&[]).is_empty());
+        let mut own = cost(1.0, 6.0);
+        own[0].advice = vec!["of its own".to_owned()];
+        assert_eq!(advice(&own)[1], "of its own");
     }
 }

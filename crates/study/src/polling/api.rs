@@ -1,5 +1,5 @@
-//! The SQS calls of the study. Like the load generator's, but answers are read whole, and a receive says
-//! which shards it asked.
+//! The SQS calls of the study. Like the load generator's, but answers are read whole, and a receive
+//! says which shards it asked.
 
 use std::time::Duration;
 
@@ -49,8 +49,11 @@ pub(super) struct Letter {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
     pub(super) letters: Vec<Letter>,
-    /// Which shards were asked, in order, and how many messages each gave; nothing at other servers.
+    /// Which shards were asked, in order, and how many messages each gave; nothing at other
+    /// servers.
     pub(super) asked: Vec<(u32, u32)>,
+    /// How many there are.
+    pub(super) shards: Option<usize>,
 }
 
 /// One connection to one node.
@@ -125,6 +128,7 @@ impl Api {
         Ok(Answer {
             letters: letters.iter().map(letter).collect(),
             asked: polled.as_deref().map(asked).unwrap_or_default(),
+            shards: polled.as_deref().and_then(shards),
         })
     }
 
@@ -166,13 +170,18 @@ impl Api {
     }
 }
 
-/// Reads `shards=8; asked=3:2/17,5:0/0,7:unreachable`; what shards have left, and those that did not answer,
-/// are left out.
+/// Reads the first part of `shards=8; asked=3:2`.
+fn shards(polled: &str) -> Option<usize> {
+    polled.strip_prefix("shards=")?.split(';').next()?.trim().parse().ok()
+}
+
+/// Reads `shards=8; asked=3:2,5:0/17,7:unreachable`; what a shard has left, behind a slash, and
+/// shards that did not answer are left out.
 fn asked(polled: &str) -> Vec<(u32, u32)> {
     let Some((_, list)) = polled.split_once("asked=") else { return Vec::new() };
     let one = |pair: &str| {
-        let (shard, counts) = pair.split_once(':')?;
-        let (count, _left) = counts.split_once('/')?;
+        let (shard, said) = pair.split_once(':')?;
+        let count = said.split('/').next()?;
         Some((shard.trim().parse().ok()?, count.trim().parse().ok()?))
     };
     list.split(',').filter_map(one).collect()
@@ -184,7 +193,10 @@ mod tests {
 
     #[test]
     fn what_was_asked_is_read() {
-        assert_eq!(asked("shards=8; asked=3:2/17,5:0/0,7:unreachable"), [(3, 2), (5, 0)]);
+        let polled = "shards=8; asked=3:2,5:0,7:unreachable";
+        assert_eq!(asked(polled), [(3, 2), (5, 0)]);
+        assert_eq!(asked("shards=8; asked=3:2/17,5:0/0"), [(3, 2), (5, 0)]);
+        assert_eq!((shards(polled), shards("else")), (Some(8), None));
         assert_eq!(asked("shards=8; asked="), []);
         assert_eq!(asked("else"), []);
     }

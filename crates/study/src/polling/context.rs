@@ -9,7 +9,8 @@ use flotilla_client::Endpoint;
 use flotilla_tests::{Fleet, Settings};
 use tokio::task::JoinSet;
 
-use super::api::Api;
+use super::api::{Api, Ask};
+use super::deck;
 
 /// What a cluster is like. The default is the server's.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Cluster {
     pub(super) fleet: Option<Fleet>,
     /// `host:port` of each.
     pub(super) nodes: Vec<String>,
+    /// Of somebody's, as far as its answers say.
+    pub(super) shape: Shape,
 }
 
 impl Cluster {
@@ -48,9 +51,12 @@ impl Cluster {
         fleet.flat_map(|fleet| fleet.ids().into_iter().filter_map(|id| fleet.pid(id))).collect()
     }
 
-    /// For each node how many shards it leads; `None` for somebody's cluster.
-    pub(super) async fn leads(&self) -> Option<Vec<usize>> {
-        let fleet = self.fleet.as_ref()?;
+    /// For each node how many shards it leads; of somebody's cluster, as if they were equal.
+    pub(super) async fn leads(&self) -> Vec<usize> {
+        let Some(fleet) = self.fleet.as_ref() else {
+            let (n, nodes) = (self.shape.shards, self.nodes.len());
+            return (0..nodes).map(|node| (n + nodes - 1 - node) / nodes).collect();
+        };
         let mut leads = Vec::new();
         for id in fleet.ids() {
             let status = fleet.status(id).await;
@@ -59,7 +65,12 @@ impl Cluster {
                 |group: &&serde_json::Value| group["leads"] == true && group["group"] != "catalog";
             leads.push(groups.iter().filter(led).count());
         }
-        Some(leads)
+        leads
+    }
+
+    /// For each shard the node that leads it. Which one it is makes no difference to any theory.
+    pub(super) async fn leaders(&self) -> Vec<usize> {
+        deck::leaders(&self.leads().await)
     }
 }
 
@@ -71,13 +82,46 @@ pub(super) struct Context {
     /// Where the report goes.
     pub(super) out: PathBuf,
     outside: Vec<Endpoint>,
+    /// Of somebody's cluster, if it says so.
+    shape: Option<Shape>,
     queues: AtomicU64,
     progress: Progress,
 }
 
 impl Context {
     pub(super) fn new(quick: bool, seed: u64, outside: Vec<Endpoint>, out: PathBuf) -> Self {
-        Self { quick, seed, out, outside, queues: AtomicU64::new(0), progress: Progress::new() }
+        let (shape, queues, progress) = (None, AtomicU64::new(0), Progress::new());
+        Self { quick, seed, out, outside, shape, queues, progress }
+    }
+
+    /// Asks somebody's cluster how many shards it has, and how many of them a short poll asks.
+    pub(super) async fn learn_shape(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.outside.first() else { return Ok(()) };
+        let secure = self.outside.iter().find(|node| node.is_secure());
+        anyhow::ensure!(secure.is_none(), "the study polls over plain HTTP: give http://host:port");
+        let mut api = Api::new(node.authority());
+        let queue = self.queue(&mut api).await?;
+        let answer = api.receive(&queue, Ask::SHORT).await?;
+        self.shape = answer.shards.map(|shards| Shape {
+            shards,
+            sample: answer.asked.len(),
+            // It does not say.
+            weights: "unknown",
+            links: false,
+        });
+        // Somebody's to see, if it stays.
+        let _ = api.delete_queue(&queue).await;
+        Ok(())
+    }
+
+    /// Whether shapes are known: of clusters of the study's own, or of one that says what it has.
+    pub(super) fn knows_shapes(&self) -> bool {
+        self.has_own_clusters() || self.shape.is_some()
+    }
+
+    /// Whether messages can be sent through another node than the polled one.
+    pub(super) fn has_other_nodes(&self) -> bool {
+        self.outside.len() != 1
     }
 
     /// How many, in a quick run and in a full one.
@@ -94,7 +138,9 @@ impl Context {
     pub(super) async fn cluster(&self, shape: &Shape) -> Cluster {
         if !self.has_own_clusters() {
             let nodes = self.outside.iter().map(|node| node.authority().to_owned()).collect();
-            return Cluster { fleet: None, nodes };
+            let shape =
+                self.shape.clone().unwrap_or(Shape { shards: 0, sample: 0, ..Shape::default() });
+            return Cluster { fleet: None, nodes, shape };
         }
         let Shape { shards, sample, weights, links } = shape;
         self.tell(&format!(
@@ -109,7 +155,7 @@ impl Context {
         let mut fleet = Fleet::start_with(3, &settings).await;
         fleet.whole().await;
         let nodes = fleet.ids().into_iter().map(|id| fleet.endpoint(id)).collect();
-        Cluster { fleet: Some(fleet), nodes }
+        Cluster { fleet: Some(fleet), nodes, shape: shape.clone() }
     }
 
     /// A new queue.

@@ -7,21 +7,59 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::api::Api;
+use super::api::{Api, Ask};
 use super::context::{Cluster, Context, Shape};
+use super::stats::{Estimate, mean};
 use super::traffic::Style;
-use crate::plot::{Axis, Colour, Figure, Layer, Mark, Plot};
+use crate::plot::{Axis, Colour, Dot, Figure, Layer, Mark, Plot};
 use crate::procfs::Meter;
 use crate::section::{Section, Table, number};
 
 const CONSUMERS: usize = 200;
+/// From the start of consumers to that of a window.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What was seen in one window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    requests_per_s: f64,
+    /// Of one processor; no number for somebody's cluster.
+    server_cores: f64,
+    client_cores: f64,
+}
 
 struct Case {
     name: &'static str,
     style: Option<Style>,
-    /// Of one processor; `None` for somebody's cluster.
-    server_cpu: Option<f64>,
-    requests_per_s: f64,
+    windows: Vec<Window>,
+}
+
+impl Case {
+    fn of(&self, value: fn(&Window) -> f64) -> Estimate {
+        mean(&self.windows.iter().map(value).collect::<Vec<_>>())
+    }
+
+    fn requests(&self) -> Estimate {
+        self.of(|window| window.requests_per_s)
+    }
+
+    fn server(&self) -> Estimate {
+        self.of(|window| window.server_cores)
+    }
+
+    fn client(&self) -> Estimate {
+        self.of(|window| window.client_cores)
+    }
+
+    fn expected_per_s(&self) -> f64 {
+        match self.style {
+            None => 0.0,
+            Some(Style::Short { pause } | Style::Collect { pause, .. }) => {
+                CONSUMERS as f64 / pause.as_secs_f64()
+            }
+            Some(Style::Long { wait_s }) => CONSUMERS as f64 / f64::from(wait_s),
+        }
+    }
 }
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
@@ -33,168 +71,216 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
         ("short, every 1 s", short(1_000)),
         ("short, every 0.1 s", short(100)),
     ];
-    let mut cases = Vec::new();
-    for (name, style) in kinds {
-        context.tell(name);
-        cases.push(measure(context, &cluster, name, style).await?);
+    let case = |(name, style)| Case { name, style, windows: Vec::new() };
+    let mut cases = kinds.map(case);
+    let (windows, length) = context.pick((2, 2), (5, 9));
+    // In turn, so that a disturbance of the machine hits all alike.
+    for window in 0..windows {
+        for case in &mut cases {
+            context.tell(&format!("{}, window {} of {windows}", case.name, window + 1));
+            let length = Duration::from_secs(length);
+            case.windows.push(measure(context, &cluster, case.style, length).await?);
+        }
     }
     Ok(section(&cases))
+}
+
+/// What the nodes take without anybody, of one processor, in each of some windows.
+pub(super) async fn quiet_cores(
+    context: &Context,
+    cluster: &Cluster,
+    windows: usize,
+    length: Duration,
+) -> anyhow::Result<Vec<f64>> {
+    let mut cores = Vec::new();
+    for _ in 0..windows {
+        cores.push(measure(context, cluster, None, length).await?.server_cores);
+    }
+    Ok(cores)
 }
 
 async fn measure(
     context: &Context,
     cluster: &Cluster,
-    name: &'static str,
     style: Option<Style>,
-) -> anyhow::Result<Case> {
+    length: Duration,
+) -> anyhow::Result<Window> {
     let queue = context.queue(&mut Api::new(cluster.node(0))).await?;
     let requests = Arc::new(AtomicU64::new(0));
     let mut consumers = JoinSet::new();
-    // Spread over a period, as consumers that were not started together are. Long polls begin together in a quick
-    // run, which has no time for that.
-    let spread = match style {
-        Some(Style::Long { wait_s }) => context.pick(1.0, f64::from(wait_s)),
-        Some(Style::Short { pause }) => pause.as_secs_f64(),
-        None => 0.0,
-    };
     for number in 0..CONSUMERS {
         let Some(style) = style else { break };
-        let delay = Duration::from_secs_f64(spread * number as f64 / CONSUMERS as f64);
-        let node = cluster.node(number).to_owned();
-        consumers.spawn(poll(node, queue.clone(), style, delay, requests.clone()));
+        let consumer =
+            Idle { node: cluster.node(number).to_owned(), queue: queue.clone(), style, number };
+        consumers.spawn(consumer.poll(requests.clone()));
     }
-    sleep(Duration::from_secs_f64(spread + 1.0)).await;
+    sleep(SETTLE).await;
     let meter = Meter::start(&cluster.pids())?;
     let before = requests.load(Ordering::Relaxed);
-    sleep(Duration::from_secs(context.pick(3, 40))).await;
+    sleep(length).await;
     let count = requests.load(Ordering::Relaxed) - before;
     let usage = meter.stop()?;
     consumers.shutdown().await;
+    // Somebody's to see, if it stays.
+    let _ = Api::new(cluster.node(0)).delete_queue(&queue).await;
     let seconds = usage.elapsed.as_secs_f64();
-    Ok(Case {
-        name,
-        style,
-        server_cpu: usage.server_cpu_s.map(|cpu_s| cpu_s / seconds),
+    Ok(Window {
         requests_per_s: count as f64 / seconds,
+        server_cores: usage.server_cpu_s.map_or(f64::NAN, |cpu_s| cpu_s / seconds),
+        client_cores: usage.client_cpu_s / seconds,
     })
 }
 
-async fn poll(
+/// A consumer of an empty queue.
+struct Idle {
     node: String,
     queue: String,
     style: Style,
-    delay: Duration,
-    requests: Arc<AtomicU64>,
-) {
-    let mut api = Api::new(&node);
-    sleep(delay).await;
-    let (ask, pause) = (style.ask(), style.pause());
-    loop {
-        // What fails is a request, too.
-        let _ = api.receive(&queue, ask).await;
-        requests.fetch_add(1, Ordering::Relaxed);
-        sleep(pause).await;
+    number: usize,
+}
+
+impl Idle {
+    /// Consumers that were not started together are spread over a period: with short polls each
+    /// begins later than the one before; with long ones the first wait of each is another one, so
+    /// that it is so from the beginning.
+    async fn poll(self, requests: Arc<AtomicU64>) {
+        let mut api = Api::new(&self.node);
+        sleep(self.begin()).await;
+        let mut ask = self.first();
+        loop {
+            // What fails is a request, too.
+            let _ = api.receive(&self.queue, ask).await;
+            requests.fetch_add(1, Ordering::Relaxed);
+            ask = self.style.ask();
+            let pause = self.style.pause_after(0);
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+        }
+    }
+
+    fn begin(&self) -> Duration {
+        match self.style {
+            // Within the second by which the first waits differ.
+            Style::Long { .. } => SETTLE.mul_f64(self.number as f64 / CONSUMERS as f64),
+            style => style.delay(self.number, CONSUMERS),
+        }
+    }
+
+    fn first(&self) -> Ask {
+        match self.style {
+            Style::Long { wait_s } => Ask::long(1 + self.number as u32 % wait_s),
+            style => style.ask(),
+        }
     }
 }
 
-fn section(cases: &[Case]) -> Section {
-    let mut table = Table::new(
-        "idle",
-        &["consumers", "style", "requests_per_s", "theory_per_s", "server_cores"],
-    );
+fn table(cases: &[Case]) -> Table {
+    let mut header = vec!["consumers".to_owned(), "style".to_owned(), "windows".to_owned()];
+    for name in ["requests_per_s", "server_cores", "client_cores"] {
+        header.extend([name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
+    }
+    header.push("theory_requests_per_s".to_owned());
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = Table::new("idle", &header);
     for case in cases {
         let count = if case.style.is_some() { CONSUMERS } else { 0 };
-        table.row(&[
-            &count,
-            &case.name.replace(',', ";"),
-            &number(case.requests_per_s),
-            &number(expected(case.style)),
-            &number(case.server_cpu.unwrap_or(f64::NAN)),
-        ]);
+        let name = case.name.replace(',', ";");
+        let mut row = vec![count.to_string(), name, case.windows.len().to_string()];
+        for one in [case.requests(), case.server(), case.client()] {
+            row.extend(one.cells());
+        }
+        row.push(number(case.expected_per_s()));
+        table.rows.push(row);
     }
-    let cpu = |at: usize| cases.get(at).and_then(|case| case.server_cpu).unwrap_or(f64::NAN);
-    let base = cpu(0);
-    let names = || cases.iter().map(|case| case.name);
-    let columns = |value: fn(&Case) -> f64| {
-        cases.iter().enumerate().map(|(x, case)| (x as f64, value(case))).collect::<Vec<_>>()
-    };
+    table
+}
+
+fn figure(cases: &[Case], title: String) -> Figure {
+    let busy = || cases.iter().filter(|case| case.style.is_some());
+    let measured = busy().enumerate().map(|(x, case)| case.requests().at(x as f64));
+    let expected = busy().enumerate().map(|(x, case)| (x as f64, case.expected_per_s()));
     let requests = vec![
-        Layer::new(
-            "measured",
-            Colour::Blue,
-            Mark::Columns(0, 1),
-            columns(|case| case.requests_per_s),
-        ),
-        Layer::new(
-            "theory: 200 / (pause or wait)",
-            Colour::Vermilion,
-            Mark::Ticks(0, 1),
-            columns(|case| expected(case.style)),
-        ),
+        Layer::new("theory: 200 / (pause or wait)", Colour::Vermilion, Mark::Ticks(0, 1), expected),
+        Layer::new("measured", Colour::Blue, Mark::Dots(Dot::Circle), measured),
     ];
-    let busy = columns(|case| 100.0 * case.server_cpu.unwrap_or(f64::NAN));
     let mut plots = vec![Plot::new(
         "Requests",
-        Axis::names("", names()),
-        Axis::log("requests per second").range(1.0, 5_000.0),
+        Axis::names("", busy().map(|case| case.name)),
+        Axis::log("requests per second").range(5.0, 4_000.0),
         requests,
     )];
-    if base.is_finite() {
-        plots.push(Plot::new(
-            "Processor time of the three nodes",
-            Axis::names("", names()),
-            Axis::linear("of one core (%)"),
-            vec![Layer::new("measured", Colour::Blue, Mark::Columns(0, 1), busy)],
-        ));
-    }
-    let figure = Figure::new(
+    let cores = |value: fn(&Case) -> Estimate| {
+        let percent =
+            |(x, case): (usize, &Case)| value(case).map(|cores| 100.0 * cores).at(x as f64);
+        cases.iter().enumerate().map(percent).collect::<Vec<_>>()
+    };
+    let client = Layer::new("consumers", Colour::Sky, Mark::Columns(1, 2), cores(Case::client));
+    let server = Layer::new("three nodes", Colour::Black, Mark::Columns(0, 2), cores(Case::server));
+    let known = cases.iter().any(|case| case.server().value.is_finite());
+    plots.push(Plot::new(
+        "Processor time",
+        Axis::names("", cases.iter().map(|case| case.name)),
+        Axis::linear("of one core (%)"),
+        if known { vec![server, client] } else { vec![client] },
+    ));
+    Figure::new(
+        title,
         format!(
-            "200 idle consumers add {:.1} % of a core in long polls, {:.0} % in short ones every 0.1 s",
-            100.0 * (cpu(1) - base).max(0.0),
-            100.0 * (cpu(3) - base).max(0.0)
-        ),
-        format!(
-            "{CONSUMERS} consumers on one empty queue, spread over three nodes; 'nobody' is what the idle cluster takes"
+            "{CONSUMERS} consumers on one empty queue, spread over the nodes; 'nobody': the idle cluster; bars: 95 % \
+             confidence"
         ),
         plots,
+    )
+}
+
+fn section(cases: &[Case]) -> Section {
+    let of = |at: usize, value: fn(&Case) -> Estimate| {
+        cases.get(at).map_or(f64::NAN, |case| value(case).value)
+    };
+    let percent = |at, value: fn(&Case) -> Estimate| 100.0 * of(at, value);
+    let base = percent(0, Case::server);
+    let title = format!(
+        "{CONSUMERS} idle consumers add {:.1} % of a core to the nodes in long polls, {:.0} % in short ones every 0.1 s",
+        (percent(1, Case::server) - base).max(0.0),
+        (percent(3, Case::server) - base).max(0.0)
     );
+    let line = |at| {
+        format!(
+            "{:.0} requests per second, {:.1} % of a core at the nodes ({:.1} % more than without consumers) and {:.1} % at the \
+             consumers themselves",
+            of(at, Case::requests),
+            percent(at, Case::server),
+            percent(at, Case::server) - base,
+            percent(at, Case::client)
+        )
+    };
     Section {
         name: "idle",
         question: "What does an idle consumer cost?".to_owned(),
         method: format!(
-            "{CONSUMERS} consumers on one empty queue, spread over the nodes; requests and the servers' processor time, the \
-             kernel's part included."
+            "{CONSUMERS} consumers on one empty queue, spread over the nodes; requests and processor time, the \
+             kernel's part included, in {} windows for each kind, in turn. All consumers are one process on one thread.",
+            cases.first().map_or(0, |case| case.windows.len())
         ),
         findings: vec![format!(
-            "In long polls of 20 s the consumers make {:.0} requests per second and the servers need {:.1} % of a core, {:.1} % \
-             more than without consumers. Short polls every second: {:.0} requests, {:.1} % of a core; every 0.1 s: {:.0} requests, \
-             {:.1} %.",
-            cases.get(1).map_or(f64::NAN, |case| case.requests_per_s),
-            100.0 * cpu(1),
-            100.0 * (cpu(1) - base),
-            cases.get(2).map_or(f64::NAN, |case| case.requests_per_s),
-            100.0 * cpu(2),
-            cases.get(3).map_or(f64::NAN, |case| case.requests_per_s),
-            100.0 * cpu(3)
+            "Long polls of 20 s: {}. Short polls every second: {}. Every 0.1 s: {}.",
+            line(1),
+            line(2),
+            line(3)
         )],
         theory: vec![
             "Requests per second are consumers divided by the pause (or wait). A short poll's own time adds to its pause, so \
-             that there are a little fewer. In a quick run, which is shorter than a wait of 20 s, the long polls' requests \
-             may not be seen at all."
+             that there are a little fewer."
                 .to_owned(),
         ],
-        figures: vec![("idle".to_owned(), figure)],
-        tables: vec![table],
-        broken: Vec::new(),
-        values: vec![("nobody", base), ("long", cpu(1)), ("short 0.1 s", cpu(3))],
-        skipped: None,
-    }
-}
-
-fn expected(style: Option<Style>) -> f64 {
-    match style {
-        None => 0.0,
-        Some(Style::Short { pause }) => CONSUMERS as f64 / pause.as_secs_f64(),
-        Some(Style::Long { wait_s }) => CONSUMERS as f64 / f64::from(wait_s),
+        figures: vec![("idle".to_owned(), figure(cases, title))],
+        tables: vec![table(cases)],
+        values: vec![
+            ("nobody", of(0, Case::server)),
+            ("long", of(1, Case::server)),
+            ("short 0.1 s", of(3, Case::server)),
+        ],
+        ..Section::default()
     }
 }

@@ -6,25 +6,33 @@ use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::stats::quantile;
+use super::model::{Forecast, Poller, World, forecast};
+use super::stats::Estimate;
+use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
-use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot};
+use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
 use crate::section::{Section, Table, duration, number};
 
 const PAUSE: Duration = Duration::from_millis(100);
 const SHORT: Style = Style::Short { pause: PAUSE };
-const LONG: Style = Style::Long { wait_s: 20 };
+const LONG_WAIT_S: u32 = 20;
+const LONG: Style = Style::Long { wait_s: LONG_WAIT_S };
 const TURN_WAIT_S: u32 = 1;
 /// Messages per second for the consumers of one queue.
 const CROWD_RATE: f64 = 20.0;
 /// The same for the consumers of many queues.
 const ROUND_RATE: f64 = 4.0;
+/// Of a model.
+const MODEL_MESSAGES: usize = 5_000;
+/// A request's time where none was measured.
+const REQUEST_S: f64 = 0.002;
 
 /// Which of the ways, with how many consumers or queues.
 struct Case {
     way: &'static str,
     count: usize,
     seen: Seen,
+    model: Forecast,
 }
 
 const CROWD: [&str; 2] = ["long polls, 20 s", "short polls, every 0.1 s"];
@@ -35,12 +43,12 @@ const ROUND: [&str; 3] = [
 ];
 
 impl Case {
-    fn empties(&self) -> f64 {
-        self.seen.count(Outcome::Empty) / self.seen.delivered.len().max(1) as f64
+    fn empties(&self) -> Estimate {
+        self.seen.per_message(&[Outcome::Empty])
     }
 
-    fn latency_ms(&self, share: f64) -> f64 {
-        quantile(&self.seen.latencies_ms(), share)
+    fn latency(&self, share: f64) -> Estimate {
+        self.seen.latencies([share])[0]
     }
 }
 
@@ -56,18 +64,83 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
                 node: cluster.node(number).to_owned(),
                 queues: vec![queue.clone()],
                 style,
+                delay: style.delay(number, count),
             };
             let consumers = (0..count).map(consumer).collect();
-            let seconds = context.pick(5.0, 25.0);
-            let plan =
-                plan(context, &cluster, vec![queue.clone()], consumers, (CROWD_RATE, seconds));
-            crowds.push(Case { way, count, seen: traffic::run(plan).await? });
+            let load = (CROWD_RATE, context.pick(5.0, 25.0));
+            let plan = plan(context, &cluster, vec![queue.clone()], consumers, load);
+            let seen = traffic::run(plan).await?;
+            crowds.push(Case { way, count, seen, model: Forecast::default() });
         }
     }
     let counts: &[usize] = context.pick(&[1, 8], &[1, 4, 16, 64]);
     context.tell("one consumer for many queues, all ways at once");
-    let rounds = rounds(context, &cluster, counts).await?;
+    let mut rounds = rounds(context, &cluster, counts).await?;
+    context.tell("the models of it");
+    let ground = Ground { leaders: cluster.leaders().await, k: cluster.shape.sample, context };
+    let short = crowds.iter().find(|case| case.way == CROWD[1]).map(|case| case.seen.request_s());
+    let request_s = short.filter(|time| time.is_finite()).unwrap_or(REQUEST_S);
+    for case in &mut crowds {
+        case.model = ground.crowd(case, cluster.nodes.len(), request_s);
+    }
+    for case in &mut rounds {
+        case.model = ground.round(case, request_s);
+    }
     Ok(section(&crowds, &rounds))
+}
+
+/// What models need to know.
+struct Ground<'a> {
+    leaders: Vec<usize>,
+    k: usize,
+    context: &'a Context,
+}
+
+impl Ground<'_> {
+    fn world(
+        &self,
+        queues: usize,
+        pollers: Vec<Poller>,
+        rate_per_s: f64,
+        request_s: f64,
+    ) -> Forecast {
+        if self.leaders.is_empty() || rate_per_s <= 0.0 {
+            return Forecast::default();
+        }
+        forecast(&World {
+            leaders: self.leaders.clone(),
+            k: self.k,
+            queues,
+            rate_per_s,
+            pollers,
+            request_s,
+            messages: self.context.pick(1_000, MODEL_MESSAGES),
+            seed: self.context.seed,
+        })
+    }
+
+    fn crowd(&self, case: &Case, nodes: usize, request_s: f64) -> Forecast {
+        let style = if case.way == CROWD[0] { LONG } else { SHORT };
+        let poller = |number: usize| Poller {
+            node: number % nodes,
+            queues: vec![0],
+            style,
+            delay_s: style.delay(number, case.count).as_secs_f64(),
+        };
+        let pollers = (0..case.count).map(poller).collect();
+        self.world(1, pollers, case.seen.rate_per_s(), request_s)
+    }
+
+    fn round(&self, case: &Case, request_s: f64) -> Forecast {
+        let poller = |queues, style| Poller { node: 1, queues, style, delay_s: 0.0 };
+        let all: Vec<usize> = (0..case.count).collect();
+        let pollers = match ROUND.iter().position(|way| *way == case.way) {
+            Some(0) => vec![poller(all, SHORT)],
+            Some(1) => vec![poller(all, Style::Long { wait_s: TURN_WAIT_S })],
+            _ => all.into_iter().map(|queue| poller(vec![queue], LONG)).collect(),
+        };
+        self.world(case.count, pollers, case.seen.rate_per_s(), request_s)
+    }
 }
 
 fn plan(
@@ -103,19 +176,16 @@ async fn rounds(
             for _ in 0..count {
                 queues.push(context.queue(&mut api).await?);
             }
-            let node = cluster.node(1).to_owned();
-            let turn = |style| vec![Consumer { node: node.clone(), queues: queues.clone(), style }];
+            let consumer = |queues: &[String], style| Consumer {
+                node: cluster.node(1).to_owned(),
+                queues: queues.to_vec(),
+                style,
+                delay: Duration::ZERO,
+            };
             let consumers = match number {
-                0 => turn(SHORT),
-                1 => turn(Style::Long { wait_s: TURN_WAIT_S }),
-                _ => {
-                    let one = |queue: &String| Consumer {
-                        node: node.clone(),
-                        queues: vec![queue.clone()],
-                        style: LONG,
-                    };
-                    queues.iter().map(one).collect()
-                }
+                0 => vec![consumer(&queues, SHORT)],
+                1 => vec![consumer(&queues, Style::Long { wait_s: TURN_WAIT_S })],
+                _ => queues.chunks(1).map(|queue| consumer(queue, LONG)).collect(),
             };
             let seconds = context.pick(8.0, 150.0);
             let plan = plan(context, cluster, queues, consumers, (ROUND_RATE, seconds));
@@ -125,92 +195,141 @@ async fn rounds(
     let mut cases = Vec::new();
     while let Some(ended) = runs.join_next().await {
         let (way, count, seen) = ended?;
-        cases.push(Case { way, count, seen: seen? });
+        cases.push(Case { way, count, seen: seen?, model: Forecast::default() });
     }
     cases.sort_by_key(|case| (ROUND.iter().position(|way| *way == case.way), case.count));
     Ok(cases)
 }
 
-fn section(crowds: &[Case], rounds: &[Case]) -> Section {
-    let header = ["way", "count", "messages", "p50_ms", "p99_ms", "empty_per_message", "lost"];
-    let mut tables = Vec::new();
-    for (name, cases) in [("many-consumers", crowds), ("many-queues", rounds)] {
-        let mut table = Table::new(name, &header);
-        for case in cases {
-            let [p50, p99, empties] =
-                [case.latency_ms(0.5), case.latency_ms(0.99), case.empties()].map(number);
-            let way = case.way.replace(',', ";");
-            table.row(&[
-                &way,
-                &case.count,
-                &case.seen.delivered.len(),
-                &p50,
-                &p99,
-                &empties,
-                &case.seen.lost,
-            ]);
-        }
-        tables.push(table);
+fn table(name: &str, cases: &[Case]) -> Table {
+    let mut header = vec!["way".to_owned(), "count".to_owned(), "messages".to_owned()];
+    for name in ["p50_ms", "p99_ms", "empty_per_message"] {
+        header.extend([name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
     }
-    let most = |cases: &[Case]| cases.iter().map(|case| case.count).max().unwrap_or(1);
+    for name in ["model_p50_ms", "model_p99_ms", "model_empty_per_message", "lost"] {
+        header.push(name.to_owned());
+    }
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = Table::new(name, &header);
+    for case in cases {
+        let mut row = vec![
+            case.way.replace(',', ";"),
+            case.count.to_string(),
+            case.seen.delivered.len().to_string(),
+        ];
+        for one in [case.latency(0.5), case.latency(0.99), case.empties()] {
+            row.extend(one.cells());
+        }
+        let model = &case.model;
+        row.extend(
+            [model.quantile_ms(0.5), model.quantile_ms(0.99), model.empties_per_message()]
+                .map(number),
+        );
+        row.push(case.seen.lost.to_string());
+        table.rows.push(row);
+    }
+    table
+}
+
+fn most(cases: &[Case]) -> usize {
+    cases.iter().map(|case| case.count).max().unwrap_or(1)
+}
+
+fn find<'a>(cases: &'a [Case], way: &str, count: usize) -> Option<&'a Case> {
+    cases.iter().find(|case| case.way == way && case.count == count)
+}
+
+/// No number where it was not measured.
+fn half_ms(cases: &[Case], way: &str, count: usize) -> f64 {
+    find(cases, way, count).map_or(f64::NAN, |case| case.latency(0.5).value)
+}
+
+fn findings(crowds: &[Case], rounds: &[Case]) -> Vec<String> {
     let (consumers, queues) = (most(crowds), most(rounds));
-    let find = |cases: &'_ [Case], way: &str, count: usize| {
-        cases.iter().position(|case| case.way == way && case.count == count)
+    let p = |way, share| {
+        let case = find(crowds, way, consumers);
+        duration(case.map_or(f64::NAN, |case| case.latency(share).value))
     };
-    let crowd = |way, count| find(crowds, way, count).map(|at| &crowds[at]);
-    let round = |way, count| find(rounds, way, count).map(|at| &rounds[at]);
-    let p =
-        |case: Option<&Case>, share| duration(case.map_or(f64::NAN, |case| case.latency_ms(share)));
-    let empties = |case: Option<&Case>| case.map_or(f64::NAN, Case::empties);
+    let empties = |way| find(crowds, way, consumers).map_or(f64::NAN, |case| case.empties().value);
+    let one = half_ms(crowds, CROWD[1], 1);
+    let many = half_ms(crowds, CROWD[1], consumers);
+    let shared = if many < one {
+        format!(
+            "one short poller alone needs {}: who polls with others finds more, and pays for it",
+            duration(one)
+        )
+    } else {
+        format!(
+            "one short poller alone needs {}, so others did not help, which they should",
+            duration(one)
+        )
+    };
+    let round = |way| half_ms(rounds, way, queues);
+    let best = round(ROUND[2]) < round(ROUND[0]).min(round(ROUND[1]));
+    vec![
+        format!(
+            "{consumers} consumers in long polls: half of the messages within {}, 99 % within {}, and {:.2} empty answers per \
+             message. In short polls every 0.1 s: {}, {} and {:.0}; {shared}.",
+            p(CROWD[0], 0.5),
+            p(CROWD[0], 0.99),
+            empties(CROWD[0]),
+            p(CROWD[1], 0.5),
+            p(CROWD[1], 0.99),
+            empties(CROWD[1])
+        ),
+        format!(
+            "One consumer who takes {queues} queues in turn: half of the messages wait longer than {} with short polls and {} with \
+             long polls of one second; with one long poll for each queue {}{}.",
+            duration(round(ROUND[0])),
+            duration(round(ROUND[1])),
+            duration(round(ROUND[2])),
+            if best { "" } else { ", which is not less, as it should be" }
+        ),
+    ]
+}
+
+fn section(crowds: &[Case], rounds: &[Case]) -> Section {
+    let queues = most(rounds);
     let lost: u64 = crowds.iter().chain(rounds).map(|case| case.seen.lost).sum();
     Section {
         name: "many",
         question: "Many consumers of one queue, one consumer of many queues: what happens?".to_owned(),
         method: format!(
-            "Consumers of one queue are spread over the nodes and share {CROWD_RATE} messages per second. A consumer of many queues \
-             takes them in turn, or has a long poll waiting at each; all its queues together get {ROUND_RATE} messages per second."
+            "Consumers of one queue are spread over the nodes, begin spread over a pause, and share {CROWD_RATE} messages per \
+             second. A consumer of many queues takes them in turn, or has a long poll waiting at each; all its queues \
+             together get {ROUND_RATE} messages per second. Intervals are made of ten parts of each run."
         ),
-        findings: vec![
-            format!(
-                "{consumers} consumers in long polls: half of the messages within {}, 99 % within {}, and {:.2} empty answers per \
-                 message. In short polls every 0.1 s: {}, {} and {:.0}.",
-                p(crowd(CROWD[0], consumers), 0.5),
-                p(crowd(CROWD[0], consumers), 0.99),
-                empties(crowd(CROWD[0], consumers)),
-                p(crowd(CROWD[1], consumers), 0.5),
-                p(crowd(CROWD[1], consumers), 0.99),
-                empties(crowd(CROWD[1], consumers))
-            ),
-            format!(
-                "One consumer who takes {queues} queues in turn: half of the messages wait longer than {} with short polls and {} with \
-                 long polls of one second; with one long poll for each queue {}.",
-                p(round(ROUND[0], queues), 0.5),
-                p(round(ROUND[1], queues), 0.5),
-                p(round(ROUND[2], queues), 0.5)
-            ),
-        ],
+        findings: findings(crowds, rounds),
         theory: vec![
             "Consumers that poll by themselves share the work of finding a message: n of them, each every T, poll every T/n, and \
              make n/(λT) empty answers per message. In turn over q queues, a message waits for half a round: q·T/2 in short polls, \
-             and q·T more for each miss; up to q·W/2 in long polls of W, less as far as other queues had messages."
+             and q·T more for each miss; up to q·W/2 in long polls of W, less as far as other queues had messages. A long poll at \
+             each queue makes p/(1 − p) empty answers per message, p = e^(−λW/q). Latencies have no closed form: their lines are \
+             those of the model that the section on cost describes."
                 .to_owned(),
         ],
         figures: vec![
-            ("many-consumers".to_owned(), crowd_figure(crowds, consumers)),
-            ("many-queues".to_owned(), round_figure(rounds, queues)),
+            ("many-consumers".to_owned(), crowd_figure(crowds)),
+            ("many-queues".to_owned(), round_figure(rounds)),
         ],
-        tables,
-        broken: (lost > 0).then(|| format!("{lost} acknowledged messages did not come")).into_iter().collect(),
+        tables: vec![table("many-consumers", crowds), table("many-queues", rounds)],
+        broken: (lost > 0)
+            .then(|| format!("{lost} acknowledged messages did not come"))
+            .into_iter()
+            .collect(),
         values: vec![
             ("queues", queues as f64),
-            ("in turn, p50 ms", round(ROUND[1], queues).map_or(f64::NAN, |case| case.latency_ms(0.5))),
-            ("at once, p50 ms", round(ROUND[2], queues).map_or(f64::NAN, |case| case.latency_ms(0.5))),
+            ("in turn, p50 ms", half_ms(rounds, ROUND[1], queues)),
+            ("short in turn, p50 ms", half_ms(rounds, ROUND[0], queues)),
+            ("at once, p50 ms", half_ms(rounds, ROUND[2], queues)),
         ],
-        skipped: None,
+        ..Section::default()
     }
 }
 
 const COUNTS: [f64; 5] = [1.0, 4.0, 8.0, 16.0, 64.0];
+/// On charts of logarithms, what is nothing.
+const NOTHING: f64 = 0.001;
 
 fn counts(label: &str, cases: &[Case]) -> Axis {
     let used = |count: &f64| cases.iter().any(|case| case.count as f64 == *count);
@@ -219,41 +338,45 @@ fn counts(label: &str, cases: &[Case]) -> Axis {
     Axis::log(label).range(0.8, last * 1.25).ticks_at(&used)
 }
 
-fn points(cases: &[Case], way: &str, value: impl Fn(&Case) -> f64) -> Vec<(f64, f64)> {
-    cases
-        .iter()
-        .filter(|case| case.way == way)
-        .map(|case| (case.count as f64, value(case)))
-        .collect()
+fn dots(cases: &[Case], way: &str, value: impl Fn(&Case) -> Estimate) -> Vec<Point> {
+    let of_way = cases.iter().filter(|case| case.way == way);
+    of_way.map(|case| value(case).at(case.count as f64)).collect()
 }
 
-fn crowd_figure(cases: &[Case], most: usize) -> Figure {
-    let at = |way| cases.iter().find(|case| case.way == way && case.count == most);
+fn line(cases: &[Case], way: &str, value: impl Fn(&Case) -> f64) -> Vec<(f64, f64)> {
+    let of_way = cases.iter().filter(|case| case.way == way);
+    of_way.map(|case| (case.count as f64, value(case))).collect()
+}
+
+fn visible(one: Estimate) -> Estimate {
+    one.map(|value| value.max(NOTHING))
+}
+
+fn crowd_figure(cases: &[Case]) -> Figure {
+    let most = most(cases);
     let looks = [(Colour::Blue, Dot::Circle), (Colour::Vermilion, Dot::Square)];
-    let mut latency = Vec::new();
-    let mut empties = Vec::new();
+    let (mut latency, mut empties) = (Vec::new(), Vec::new());
     for (way, (colour, dot)) in CROWD.into_iter().zip(looks) {
-        latency.push(Layer::new(
-            way,
-            colour,
-            Mark::DotsAndLine(dot),
-            points(cases, way, |case| case.latency_ms(0.5)),
-        ));
-        empties.push(Layer::new(
-            way,
-            colour,
-            Mark::DotsAndLine(dot),
-            points(cases, way, |case| case.empties().max(0.001)),
-        ));
-        let p99 = points(cases, way, |case| case.latency_ms(0.99));
-        latency.push(Layer::new("99 % within (dotted)", colour, Mark::Line(Dash::Dotted), p99));
+        if way == CROWD[1] {
+            for share in [0.5, 0.99] {
+                let model = line(cases, way, |case| case.model.quantile_ms(share));
+                latency.push(Layer::new("model", Colour::Grey, Mark::Line(Dash::Dashed), model));
+            }
+        }
+        let half = dots(cases, way, |case| case.latency(0.5));
+        latency.push(Layer::new(way, colour, Mark::DotsAndLine(dot), half));
+        let slowest = dots(cases, way, |case| case.latency(0.99));
+        latency.push(Layer::new("", colour, Mark::Line(Dash::Dotted), slowest.clone()));
+        latency.push(Layer::new("", colour, Mark::Dots(dot), slowest));
+        let vain = dots(cases, way, |case| visible(case.empties()));
+        empties.push(Layer::new(way, colour, Mark::DotsAndLine(dot), vain));
     }
     let theory =
-        points(cases, CROWD[1], |case| case.count as f64 / (CROWD_RATE * PAUSE.as_secs_f64()));
-    empties.push(Layer::new("theory: n/(λT)", Colour::Grey, Mark::Line(Dash::Dashed), theory));
+        line(cases, CROWD[1], |case| case.count as f64 / (CROWD_RATE * PAUSE.as_secs_f64()));
+    empties.push(Layer::new("theory: n/(λT)", Colour::Black, Mark::Line(Dash::Dashed), theory));
     let plots = vec![
         Plot::new(
-            "Half of the messages within",
+            "Half of the messages within (solid), 99 % within (dotted)",
             counts("consumers of one queue", cases),
             Axis::log("send to receive (ms)"),
             latency,
@@ -261,69 +384,72 @@ fn crowd_figure(cases: &[Case], most: usize) -> Figure {
         Plot::new(
             "Wasted requests",
             counts("consumers of one queue", cases),
-            Axis::log("empty answers per message").range(0.001, 100.0),
+            Axis::log("empty answers per message").range(NOTHING, 100.0),
             empties,
         ),
     ];
+    let of = |way| find(cases, way, most).map_or(f64::NAN, |case| case.empties().value);
     Figure::new(
         format!(
             "{most} consumers: {:.2} empty answers per message in long polls, {:.0} in short ones every 0.1 s",
-            at(CROWD[0]).map_or(f64::NAN, Case::empties),
-            at(CROWD[1]).map_or(f64::NAN, Case::empties)
+            of(CROWD[0]),
+            of(CROWD[1])
         ),
         format!(
-            "{CROWD_RATE} messages per second for all consumers together, who are spread over three nodes; on the lower edge of the right diagram: none"
+            "{CROWD_RATE} messages per second for all consumers together, who are spread over the nodes; on the lower edge of the right diagram: none; bars: 95 % confidence"
         ),
         plots,
     )
 }
 
-fn round_figure(cases: &[Case], most: usize) -> Figure {
-    let at = |way| {
-        let case = cases.iter().find(|case| case.way == way && case.count == most);
-        duration(case.map_or(f64::NAN, |case| case.latency_ms(0.5)))
-    };
+fn round_figure(cases: &[Case]) -> Figure {
+    let most = most(cases);
     let looks = [
         (Colour::Vermilion, Dot::Square),
         (Colour::Sky, Dot::Triangle),
         (Colour::Blue, Dot::Circle),
     ];
-    let layers = |value: fn(&Case) -> f64| {
-        let layer = |(way, (colour, dot)): (&'static str, (Colour, Dot))| {
-            Layer::new(way, colour, Mark::DotsAndLine(dot), points(cases, way, value))
-        };
-        ROUND.into_iter().zip(looks).map(layer).collect::<Vec<_>>()
-    };
-    let mut median = layers(|case| case.latency_ms(0.5));
-    let half = points(cases, ROUND[1], |case| 500.0 * case.count as f64 * f64::from(TURN_WAIT_S));
-    median.push(Layer::new(
-        "half a round, if all waits of 1 s are in vain",
-        Colour::Grey,
-        Mark::Line(Dash::Dashed),
-        half,
-    ));
+    let (mut latency, mut empties) = (Vec::new(), Vec::new());
+    for (way, (colour, dot)) in ROUND.into_iter().zip(looks) {
+        let half = dots(cases, way, |case| case.latency(0.5));
+        let vain = dots(cases, way, |case| visible(case.empties()));
+        let model = line(cases, way, |case| case.model.quantile_ms(0.5));
+        let expected = line(cases, way, |case| {
+            let rate = case.seen.rate_per_s() / case.count as f64;
+            match way == ROUND[2] {
+                true => theory::long_empties(rate, f64::from(LONG_WAIT_S)).max(NOTHING),
+                false => case.model.empties_per_message().max(NOTHING),
+            }
+        });
+        for (layers, dots, theory) in [(&mut latency, half, model), (&mut empties, vain, expected)]
+        {
+            layers.push(Layer::new("", colour, Mark::Line(Dash::Dashed), theory));
+            layers.push(Layer::new(way, colour, Mark::Dots(dot), dots));
+        }
+    }
     let plots = vec![
         Plot::new(
             "Half of the messages within",
             counts("queues", cases),
             Axis::log("send to receive (ms)"),
-            median,
+            latency,
         ),
         Plot::new(
             "Requests in vain",
             counts("queues", cases),
-            Axis::log("empty answers per message").range(0.001, 100.0),
-            layers(|case| case.empties().max(0.001)),
+            Axis::log("empty answers per message").range(NOTHING, 100.0),
+            empties,
         ),
     ];
+    let half = |way| duration(half_ms(cases, way, most));
     Figure::new(
         format!(
             "One consumer, {most} queues: half wait {} with a long poll at each, {} for long polls in turn",
-            at(ROUND[2]),
-            at(ROUND[1])
+            half(ROUND[2]),
+            half(ROUND[1])
         ),
         format!(
-            "{ROUND_RATE} messages per second for all queues together; one node is polled; on the lower edge of the right diagram: none"
+            "{ROUND_RATE} messages per second for all queues together; one node is polled; dashed: model and closed forms; on the lower edge of the right diagram: none; bars: 95 % confidence"
         ),
         plots,
     )

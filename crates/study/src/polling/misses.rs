@@ -30,6 +30,7 @@ pub(super) async fn first_polls(
             poller: cluster.node(poller).to_owned(),
             queue_name: context.queue_name(),
             depth: 1,
+            together: false,
         };
         async move {
             let mut filled = trial.fill().await?;
@@ -48,112 +49,194 @@ pub(super) async fn first_polls(
     Ok(share)
 }
 
-pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
-    let trials = context.pick(60, 500);
-    let samples: &[usize] = context.pick(&[1, 3, 8], &[1, 2, 3, 4, 6, 8]);
-    let shards: &[usize] = context.pick(&[4, 16], &[3, 4, 8, 16, 32, 64]);
-    let mut measured = Vec::new();
-    let shapes = samples.iter().map(|k| (8, *k));
-    for (n, k) in shapes.chain(shards.iter().filter(|n| **n != 8).map(|n| (*n, 3))) {
-        let shape = Shape { shards: n, sample: k, weights: "uniform", ..Shape::default() };
-        let cluster = context.cluster(&shape).await;
-        let what = format!("samples of {k} of {n} shards");
-        let share = first_polls(context, &cluster, (0, 1), (k, trials), &what).await?;
-        measured.push(((n, k), share));
-    }
-    Ok(section(&measured, trials))
+/// Shards of a cluster, and how many of them a poll asks.
+type Size = (usize, usize);
+
+/// All that was measured.
+struct Measurements {
+    /// Which one is spoken of.
+    main: Size,
+    shares: Vec<(Size, Share)>,
+    trials: u32,
 }
 
-fn section(measured: &[((usize, usize), Share)], trials: u32) -> Section {
-    let mut table = Table::new(
-        "misses",
-        &["shards", "sample", "trials", "empty", "share", "low", "high", "theory"],
-    );
-    for ((n, k), share) in measured {
-        let (low, high) = share.interval();
-        let cells = [share.value(), low, high, theory::miss(*n, *k)].map(number);
-        let [value, low, high, theory] = &cells;
-        table.row(&[n, k, &share.trials, &share.hits, value, low, high, theory]);
+pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
+    let trials = context.pick(60, 500);
+    let default = Shape::default();
+    let mut all =
+        Measurements { main: (default.shards, default.sample), shares: Vec::new(), trials };
+    if !context.has_own_clusters() {
+        let cluster = context.cluster(&default).await;
+        all.main = (cluster.shape.shards, cluster.shape.sample);
+        all.measure(context, &cluster, all.main).await?;
+        return Ok(section(&all));
     }
-    let find = |n, k| measured.iter().find(|(shape, _)| *shape == (n, k)).map(|(_, share)| *share);
-    let of = |n, k| find(n, k).map_or("unknown".to_owned(), |share| percent(share.value()));
-    let within =
-        measured.iter().filter(|((n, k), share)| share.agrees(theory::miss(*n, *k))).count();
-    let by_sample: Vec<Measured> = measured
-        .iter()
-        .filter(|((n, _), _)| *n == 8)
-        .map(|((_, k), share)| Measured { x: *k as f64, share: *share })
-        .collect();
-    let mut by_shards: Vec<Measured> = measured
-        .iter()
-        .filter(|((_, k), _)| *k == 3)
-        .map(|((n, _), share)| Measured { x: *n as f64, share: *share })
-        .collect();
-    by_shards.sort_by(|one, two| one.x.total_cmp(&two.x));
-    let title =
-        format!("A short poll of 3 in 8 shards misses a lone message {} of the time", of(8, 3));
-    let subtitle = format!(
-        "One message in a queue, sent through one node and polled once, without waiting, through another; \
-         {trials} fresh queues for each dot, bars: 95 % confidence"
-    );
-    let plots = vec![
-        share_plot(
-            "By sample size, of 8 shards",
-            Axis::linear("shards asked by a poll")
-                .range(0.5, 8.5)
-                .ticks_at(&[1., 2., 3., 4., 5., 6., 7., 8.]),
-            &by_sample,
-            &(1..=8).map(|k| (k as f64, theory::miss(8, k))).collect::<Vec<_>>(),
-        ),
-        share_plot(
-            "By number of shards, 3 asked",
-            Axis::log("shards of the cluster")
-                .range(2.6, 75.0)
-                .ticks_at(&[3., 4., 8., 16., 32., 64.]),
-            &by_shards,
-            &(12..=256)
-                .map(|n| (f64::from(n) / 4.0, 1.0 - 12.0 / f64::from(n)))
-                .collect::<Vec<_>>(),
-        ),
-    ];
+    let samples: &[usize] = context.pick(&[1, 3, 8], &[1, 2, 3, 4, 6, 8]);
+    let shards: &[usize] = context.pick(&[4, 16], &[3, 4, 8, 16, 32, 64]);
+    let sizes = samples.iter().map(|k| (8, *k));
+    for (n, k) in sizes.chain(shards.iter().filter(|n| **n != 8).map(|n| (*n, 3))) {
+        let shape = Shape { shards: n, sample: k, weights: "uniform", ..Shape::default() };
+        let cluster = context.cluster(&shape).await;
+        all.measure(context, &cluster, (n, k)).await?;
+    }
+    Ok(section(&all))
+}
+
+impl Measurements {
+    async fn measure(
+        &mut self,
+        context: &Context,
+        cluster: &Cluster,
+        (n, k): Size,
+    ) -> anyhow::Result<()> {
+        let what = format!("samples of {k} of {n} shards");
+        let share = first_polls(context, cluster, (0, 1), (k, self.trials), &what).await?;
+        self.shares.push(((n, k), share));
+        Ok(())
+    }
+
+    fn find(&self, size: Size) -> Option<Share> {
+        self.shares.iter().find(|(one, _)| *one == size).map(|(_, share)| *share)
+    }
+
+    fn words(&self, size: Size) -> String {
+        self.find(size).map_or("unknown".to_owned(), |share| percent(share.value()))
+    }
+
+    fn value(&self, size: Size) -> f64 {
+        self.find(size).map_or(f64::NAN, Share::value)
+    }
+
+    /// How many have the theory in their interval.
+    fn within(&self) -> usize {
+        self.shares.iter().filter(|((n, k), share)| share.agrees(theory::miss(*n, *k))).count()
+    }
+
+    fn findings(&self) -> Vec<String> {
+        let (n, k) = self.main;
+        let mut findings = vec![format!(
+            "With samples of {k} of {n} shards {} of the polls were empty.",
+            self.words((n, k))
+        )];
+        if k < n
+            && let Some(all) = self.find((n, n))
+        {
+            findings[0].push_str(&format!(" With all {n} asked it was {}.", percent(all.value())));
+        }
+        let with_k = || self.shares.iter().filter(|((_, one), _)| *one == k);
+        let few = with_k().min_by_key(|((n, _), _)| *n);
+        let many = with_k().max_by_key(|((n, _), _)| *n);
+        if let (Some(((few, _), least)), Some(((many, _), most))) = (few, many)
+            && few < many
+        {
+            let (least, most) = (least.value(), most.value());
+            let verdict = if least < most {
+                "More shards with the same sample mean more empty answers"
+            } else {
+                "More shards with the same sample did not mean more empty answers, which should not be"
+            };
+            findings.push(format!(
+                "{verdict}: a poll that asks {k} of {few} misses a lone message in {} of all cases, one that asks \
+                 {k} of {many} in {}.",
+                percent(least),
+                percent(most)
+            ));
+        }
+        findings
+    }
+
+    fn table(&self) -> Table {
+        let header = ["shards", "sample", "trials", "empty", "share", "low", "high", "theory"];
+        let mut table = Table::new("misses", &header);
+        for ((n, k), share) in &self.shares {
+            let (low, high) = share.interval();
+            let cells = [share.value(), low, high, theory::miss(*n, *k)].map(number);
+            let [value, low, high, theory] = &cells;
+            table.row(&[n, k, &share.trials, &share.hits, value, low, high, theory]);
+        }
+        table
+    }
+
+    fn figure(&self) -> Figure {
+        let (main_n, main_k) = self.main;
+        let pick = |of: &dyn Fn(Size) -> Option<usize>| {
+            let mut picked: Vec<Measured> = self
+                .shares
+                .iter()
+                .filter_map(|(size, share)| Some(Measured { x: of(*size)? as f64, share: *share }))
+                .collect();
+            picked.sort_by(|one, two| one.x.total_cmp(&two.x));
+            picked
+        };
+        let by_sample = pick(&|(n, k)| (n == main_n).then_some(k));
+        let by_shards = pick(&|(n, k)| (k == main_k).then_some(n));
+        let asked: Vec<f64> = (1..=main_n).map(|k| k as f64).collect();
+        let shards: Vec<f64> = by_shards.iter().map(|one| one.x).collect();
+        let most = shards.last().copied().unwrap_or(1.0) * 1.17;
+        let grid = |i: i32| main_k as f64 * (most / main_k as f64).powf(f64::from(i) / 100.0);
+        let plots = vec![
+            share_plot(
+                &format!("By sample size, of {main_n} shards"),
+                Axis::linear("shards asked by a poll")
+                    .range(0.5, main_n as f64 + 0.5)
+                    .ticks_at(&asked),
+                &by_sample,
+                &(1..=main_n).map(|k| (k as f64, theory::miss(main_n, k))).collect::<Vec<_>>(),
+            ),
+            share_plot(
+                &format!("By number of shards, {main_k} asked"),
+                Axis::log("shards of the cluster").range(2.6, most).ticks_at(&shards),
+                &by_shards,
+                &(0..=100).map(|i| (grid(i), 1.0 - main_k as f64 / grid(i))).collect::<Vec<_>>(),
+            ),
+        ];
+        let title = format!(
+            "A short poll of {main_k} in {main_n} shards misses a lone message {} of the time",
+            self.words(self.main)
+        );
+        let subtitle = format!(
+            "One message in a queue, sent through one node and polled once, without waiting, through another; \
+             {} fresh queues for each dot, bars: 95 % confidence",
+            self.trials
+        );
+        Figure::new(title, subtitle, plots)
+    }
+}
+
+fn section(all: &Measurements) -> Section {
+    let (within, count) = (all.within(), all.shares.len());
+    let everybody = all.shares.iter().filter(|((n, k), share)| k >= n && share.hits > 0);
     Section {
         name: "misses",
         question: "How often is a short poll empty although a message is there?".to_owned(),
         method: format!(
-            "Weights are uniform. Each trial has a queue of its own, so that the polled node remembers nothing: \
-             {trials} trials for each of {} settings.",
-            measured.len()
+            "Each trial has a queue of its own, so that the polled node remembers nothing: {} trials for each of {count} \
+             settings. Clusters that the study started have uniform weights.",
+            all.trials
         ),
-        findings: vec![
-            format!(
-                "With samples of 3 of 8 shards {} of the polls were empty; with all 8 asked {}.",
-                of(8, 3),
-                of(8, 8)
-            ),
-            "More shards with the same sample mean more empty answers: a poll that asks 3 of 64 misses a lone \
-             message nineteen times of twenty."
-                .to_owned(),
-        ],
+        findings: all.findings(),
         theory: vec![format!(
             "A sample of k of n shards does not contain a certain one with the chance 1 − k/n. {within} of \
-             {} measured shares have it in their 95 % interval{}.",
-            measured.len(),
-            if within == measured.len() { "" } else { "; one in twenty is expected to miss it by luck" }
+             {count} measured shares have it in their 95 % interval{}.",
+            if within == count { "" } else { "; one in twenty is expected to miss it by luck" }
         )],
-        figures: vec![("misses".to_owned(), Figure::new(title, subtitle, plots))],
-        tables: vec![table],
-        broken: find(8, 8)
-            .filter(|all| all.hits > 0)
-            .map(|all| format!("a poll of all shards was empty {} times with a message there", all.hits))
-            .into_iter()
+        figures: vec![("misses".to_owned(), all.figure())],
+        tables: vec![all.table()],
+        broken: everybody
+            .map(|((n, _), all)| {
+                format!(
+                    "a poll of all {n} shards was empty {} times with a message there",
+                    all.hits
+                )
+            })
             .collect(),
         values: vec![
-            ("3 of 8", find(8, 3).map_or(f64::NAN, Share::value)),
-            ("8 of 8", find(8, 8).map_or(f64::NAN, Share::value)),
-            ("3 of 16", find(16, 3).map_or(f64::NAN, Share::value)),
-            ("3 of 4", find(4, 3).map_or(f64::NAN, Share::value)),
+            ("3 of 8", all.value((8, 3))),
+            ("8 of 8", all.value((8, 8))),
+            ("3 of 16", all.value((16, 3))),
+            ("3 of 4", all.value((4, 3))),
         ],
-        skipped: None,
+        ..Section::default()
     }
 }
 

@@ -1,10 +1,11 @@
-//! Short against long polling: what polls find, what they cost, and how long messages wait for them; and how many
-//! should poll.
+//! Short against long polling: what polls find, what they cost, and how long messages wait for
+//! them; and how many should poll.
 //!
 //! One file for each experiment; `run` of each makes the clusters it needs, measures, and brings a
-//! [`crate::section::Section`] home: findings in words that are computed from the numbers, charts and tables. `theory` says
-//! what should come out, `deck` models the server's memory, `traffic` is the load of all
-//! experiments in which time matters, and `report` puts everything into one page.
+//! [`crate::section::Section`] home: findings in words that are computed from the numbers, charts
+//! and tables. `theory` says what should come out, `deck` models the server's memory and `model`
+//! what consumers would see with it, `traffic` is the load of all experiments in which time
+//! matters, and `report` puts everything into one page.
 
 mod advice;
 mod api;
@@ -17,8 +18,10 @@ mod failure;
 mod idle;
 mod many;
 mod misses;
+mod model;
 mod report;
 mod scaling;
+mod shards;
 mod stats;
 mod theory;
 mod traffic;
@@ -42,8 +45,10 @@ pub(crate) struct PollingArgs {
     /// Fewer settings and trials: three or four minutes.
     #[arg(long)]
     quick: bool,
-    /// A node of a running cluster, once for each. Experiments that need clusters of their own (with other samples or
-    /// numbers of shards, or with failures) are skipped then. Without it, clusters are started.
+    /// A node of a running cluster, once for each. How many shards it has, and how many a short
+    /// poll asks, is read from its answers. Experiments that need clusters of their own (with other
+    /// weights or numbers of shards, or with failures) are skipped then. Without it, clusters are
+    /// started.
     #[arg(long, value_name = "URL")]
     endpoint: Vec<Endpoint>,
     /// Where the report, charts and tables go.
@@ -68,6 +73,7 @@ enum Experiment {
     Cost,
     Wake,
     Idle,
+    Shards,
     Many,
     Failure,
     Scaling,
@@ -84,16 +90,29 @@ impl Experiment {
             Self::Cost => "cost",
             Self::Wake => "wake",
             Self::Idle => "idle",
+            Self::Shards => "shards",
             Self::Many => "many",
             Self::Failure => "failure",
             Self::Scaling => "scaling",
         }
     }
 
-    /// Whether somebody's cluster will not do.
-    fn needs_own_clusters(self) -> bool {
-        use Experiment::{Coverage, Depth, Failure, Misses, Weights};
-        matches!(self, Misses | Depth | Weights | Coverage | Failure)
+    /// Why it cannot be done.
+    fn why_not(self, context: &Context) -> Option<&'static str> {
+        use Experiment::{Coverage, Depth, Failure, Misses, Shards, Weights, Yield};
+        let needs_shape = matches!(self, Misses | Depth | Coverage | Yield);
+        match self {
+            Weights | Failure | Shards if !context.has_own_clusters() => {
+                Some("It needs clusters of its own, and one was given with --endpoint.")
+            }
+            _ if needs_shape && !context.knows_shapes() => Some(
+                "The cluster that was given with --endpoint does not say which shards it asks.",
+            ),
+            _ if needs_shape && !context.has_other_nodes() => {
+                Some("It sends through another node than it polls: give two with --endpoint.")
+            }
+            _ => None,
+        }
     }
 
     async fn run(self, context: &Context) -> anyhow::Result<Section> {
@@ -106,6 +125,7 @@ impl Experiment {
             Self::Cost => cost::run(context).await,
             Self::Wake => wake::run(context).await,
             Self::Idle => idle::run(context).await,
+            Self::Shards => shards::run(context).await,
             Self::Many => many::run(context).await,
             Self::Failure => failure::run(context).await,
             Self::Scaling => scaling::run(context).await,
@@ -120,14 +140,16 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
     let wanted: Vec<Experiment> =
         all.iter().copied().filter(|one| args.only.is_empty() || args.only.contains(one)).collect();
     let mut context = Context::new(args.quick, args.seed, args.endpoint.clone(), args.out.clone());
+    context.learn_shape().await?;
     let mut sections = Vec::new();
     for (index, experiment) in wanted.iter().enumerate() {
         context.begin(index + 1, wanted.len(), experiment.name());
-        let section = if experiment.needs_own_clusters() && !context.has_own_clusters() {
-            let why = "It needs clusters of its own, and one was given with --endpoint.";
-            Section { name: experiment.name(), skipped: Some(why.to_owned()), ..Section::default() }
-        } else {
-            Box::pin(experiment.run(&context)).await?
+        let section = match experiment.why_not(&context) {
+            Some(why) => {
+                let skipped = Some(why.to_owned());
+                Section { name: experiment.name(), skipped, ..Section::default() }
+            }
+            None => Box::pin(experiment.run(&context)).await?,
         };
         section.save(&args.out)?;
         sections.push(section);

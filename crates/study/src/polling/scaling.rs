@@ -120,6 +120,7 @@ fn section(model: &Comparison, seen: &Seen, quick: bool) -> Section {
             ("slowest s", model.good.quantile_s(1.0)),
             ("count alone, slowest s", model.naive.quantile_s(1.0)),
         ],
+        advice: Vec::new(),
         skipped: None,
     }
 }

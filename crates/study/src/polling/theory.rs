@@ -3,6 +3,10 @@
 //! A short poll asks k of n shards. Where a function says "memoryless", every poll draws anew; the
 //! server remembers whom it passed over, which `deck` models.
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+
 /// Ways to choose `k` of `n`.
 fn choose(n: usize, k: usize) -> f64 {
     if k > n {
@@ -54,11 +58,28 @@ fn samples(n: usize, k: usize) -> Vec<Vec<usize>> {
     all
 }
 
+/// More samples than this are not gone through one by one.
+const SAMPLES_MAX: f64 = 20_000.0;
+
+/// All samples of `k` of `n`, or, where there are too many, some of them by chance.
+fn some_samples(n: usize, k: usize) -> Vec<Vec<usize>> {
+    if choose(n, k) <= SAMPLES_MAX {
+        return samples(n, k);
+    }
+    let mut rng = StdRng::seed_from_u64(0);
+    let mut all: Vec<usize> = (0..n).collect();
+    let mut one = || {
+        all.shuffle(&mut rng);
+        all[..k].to_vec()
+    };
+    (0..SAMPLES_MAX as usize).map(|_| one()).collect()
+}
+
 /// The chance that none of the sampled shards has any message, when each of `draws` messages (or
 /// batches) went to shard i with the chance `placement[i]`: the mean over all samples T of
 /// (1 − Σ p_i in T)^draws.
 pub(super) fn miss_all(placement: &[f64], k: usize, draws: u32) -> f64 {
-    let samples = samples(placement.len(), k.min(placement.len()));
+    let samples = some_samples(placement.len(), k.min(placement.len()));
     let nothing = |sample: &Vec<usize>| {
         let share: f64 = sample.iter().map(|shard| placement[*shard]).sum();
         (1.0 - share).max(0.0).powi(draws as i32)
@@ -66,8 +87,9 @@ pub(super) fn miss_all(placement: &[f64], k: usize, draws: u32) -> f64 {
     samples.iter().map(nothing).sum::<f64>() / samples.len() as f64
 }
 
-/// The chance that `polls` memoryless samples have together contained all of `occupied` shards: a coupon
-/// collector who buys k different coupons at once and needs some of them, by inclusion and exclusion.
+/// The chance that `polls` memoryless samples have together contained all of `occupied` shards: a
+/// coupon collector who buys k different coupons at once and needs some of them, by inclusion and
+/// exclusion.
 pub(super) fn covered(n: usize, k: usize, occupied: usize, polls: u32) -> f64 {
     let without = |j: usize| (choose(n - j, k) / choose(n, k)).powi(polls as i32);
     let term = |j: usize| {
@@ -87,11 +109,29 @@ pub(super) fn coverage_mean(n: usize, k: usize, occupied: usize) -> f64 {
 
 /// Polls within which the server promises to ask every shard.
 pub(super) fn deck_bound(n: usize, k: usize) -> usize {
-    3 * n.div_ceil(k.max(1))
+    if k >= n { 1 } else { 3 * n.div_ceil(k.max(1)) }
 }
 
-/// Messages in the answer of a blind sample, on average: E min(max, unit × Bin(draws, k/n)). `unit` messages
-/// lie together for each of `draws` draws of a shard, all shards being equally likely.
+/// Polls within which all messages are seen, whatever the luck, where shard i has `left[i]`.
+///
+/// A poll that is not full (of `max`) empties all k shards that it asks. One that is full empties
+/// all that it asks but the last. So a shard that still has messages was asked by full polls only,
+/// each time as the last one: at most once for each `max` that it had, and once for each other
+/// shard with something, which such a poll may empty first. Between two of its turns fit no more
+/// polls that are not full than [`deck_bound`] says. That, for the shard for which it is most, and
+/// all full polls, is the bound.
+pub(super) fn whole_bound(n: usize, k: usize, left: &[usize], max: usize) -> usize {
+    let all: usize = left.iter().sum();
+    // The last full one is the end.
+    let full = all.saturating_sub(1) / max;
+    let occupied = left.iter().filter(|left| **left > 0).count();
+    let turns = left.iter().filter(|left| **left > 0);
+    let turns = turns.map(|left| full.min((left - 1) / max + occupied - 1)).max().unwrap_or(0);
+    full + (turns + 1) * deck_bound(n, k)
+}
+
+/// Messages in the answer of a blind sample, on average: E min(max, unit × Bin(draws, k/n)). `unit`
+/// messages lie together for each of `draws` draws of a shard, all shards being equally likely.
 pub(super) fn messages_per_answer(n: usize, k: usize, draws: u32, unit: u32, max: u32) -> f64 {
     let share = k.min(n) as f64 / n as f64;
     // P(Bin = i), from the logarithm so that many draws do not underflow to nothing.
@@ -111,20 +151,23 @@ pub(super) fn messages_per_answer(n: usize, k: usize, draws: u32, unit: u32, max
     mean
 }
 
-/// Empty answers per message, when a poller of an otherwise idle queue sleeps `interval_s` after each.
+/// Empty answers per message, when a poller of an otherwise idle queue sleeps `interval_s` after
+/// each.
 pub(super) fn short_empties(rate_per_s: f64, interval_s: f64) -> f64 {
     1.0 / (rate_per_s * interval_s)
 }
 
-/// Empty answers per message of long polls: an answer is empty when nothing comes for `wait_s`, which
-/// has the chance p = e^(−λW), so that there are p/(1 − p) before each that is not.
+/// Empty answers per message of long polls: an answer is empty when nothing comes for `wait_s`,
+/// which has the chance p = e^(−λW), so that there are p/(1 − p) before each that is not.
 pub(super) fn long_empties(rate_per_s: f64, wait_s: f64) -> f64 {
     let empty = (-rate_per_s * wait_s).exp();
     empty / (1.0 - empty)
 }
 
-/// Mean time from a send to the answer that brings it, of a poller with pauses: half a pause until the next
-/// poll, and a whole one for each poll that misses it.
+/// Mean time from a send to the answer that brings it, of a poller with pauses, while messages are
+/// rare: half a pause until the next poll, and a whole one for each poll that misses it. What the
+/// model must come to.
+#[cfg(test)]
 pub(super) fn short_latency_s(interval_s: f64, misses: f64) -> f64 {
     interval_s * (0.5 + misses)
 }
@@ -194,7 +237,28 @@ mod tests {
 
     #[test]
     fn the_bound_of_the_deck() {
-        assert_eq!((deck_bound(8, 3), deck_bound(8, 8), deck_bound(64, 3)), (9, 3, 66));
+        assert_eq!((deck_bound(8, 3), deck_bound(8, 8), deck_bound(64, 3)), (9, 1, 66));
+    }
+
+    #[test]
+    fn a_whole_queue_is_seen_within_its_bound() {
+        // Few messages: the deck's own.
+        assert_eq!(whole_bound(8, 3, &[4, 6, 0, 0, 0, 0, 0, 0], 10), 9);
+        // Everybody is asked each time.
+        assert_eq!(whole_bound(2, 2, &[5, 20], 10), 2 + 3);
+        let mut left = [333, 333, 333, 0, 0, 0, 0, 0];
+        assert_eq!(whole_bound(8, 3, &left, 10), 99 + (33 + 2 + 1) * 9);
+        left = [999, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(whole_bound(8, 3, &left, 10), 99 + 100 * 9);
+    }
+
+    #[test]
+    fn too_many_samples_are_drawn() {
+        let drawn = miss_all(&[1.0 / 64.0; 64], 24, 3);
+        near(drawn, (1.0 - 24.0 / 64.0_f64).powi(3));
+        let mut one = [0.0; 64];
+        one[7] = 1.0;
+        assert!((miss_all(&one, 24, 3) - 40.0 / 64.0).abs() < 0.02);
     }
 
     #[test]

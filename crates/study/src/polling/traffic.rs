@@ -3,6 +3,7 @@
 //! Every acknowledged message has to come, or the run is not sound.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::api::{Answer, Api, Ask};
+use super::stats::{Estimate, quantile, quantiles_of_blocks, ratio};
 
 /// How a consumer polls.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,19 +23,39 @@ pub(super) enum Style {
     Short { pause: Duration },
     /// At once again, always.
     Long { wait_s: u32 },
+    /// The same after an empty answer and a full one; after another one, later: what comes
+    /// meanwhile comes together.
+    Collect { wait_s: u32, pause: Duration },
 }
+
+/// Of messages.
+const FULL: usize = Ask::SHORT.max as usize;
 
 impl Style {
     pub(super) fn ask(self) -> Ask {
         match self {
             Self::Short { .. } => Ask::SHORT,
-            Self::Long { wait_s } => Ask::long(wait_s),
+            Self::Long { wait_s } | Self::Collect { wait_s, .. } => Ask::long(wait_s),
         }
     }
 
-    pub(super) fn pause(self) -> Duration {
+    /// After an answer with so many messages.
+    pub(super) fn pause_after(self, messages: usize) -> Duration {
         match self {
-            Self::Short { pause } => pause,
+            Self::Short { pause } if messages == 0 => pause,
+            Self::Collect { pause, .. } if (1..FULL).contains(&messages) => pause,
+            Self::Short { .. } | Self::Long { .. } | Self::Collect { .. } => Duration::ZERO,
+        }
+    }
+
+    /// What consumer `number` of `count` waits before it begins, so that they do not poll in step,
+    /// as consumers that were not started together do not either.
+    pub(super) fn delay(self, number: usize, count: usize) -> Duration {
+        match self {
+            Self::Short { pause } | Self::Collect { pause, .. } => {
+                pause.mul_f64(number as f64 / count as f64)
+            }
+            // Who waits is in nobody's step.
             Self::Long { .. } => Duration::ZERO,
         }
     }
@@ -45,6 +67,8 @@ pub(super) struct Consumer {
     pub(super) node: String,
     pub(super) queues: Vec<String>,
     pub(super) style: Style,
+    /// Before the first poll.
+    pub(super) delay: Duration,
 }
 
 /// What happens in a run.
@@ -60,7 +84,8 @@ pub(super) struct Plan {
     pub(super) consumers: Vec<Consumer>,
     /// What a request may take beyond its wait before its client gives up.
     pub(super) patience: Duration,
-    /// Of what is received, where answers may get lost: those messages come again. Else the queue's.
+    /// Of what is received, where answers may get lost: those messages come again. Else the
+    /// queue's.
     pub(super) visibility_s: Option<u32>,
     /// How long after the last send messages may still come.
     pub(super) drain: Duration,
@@ -74,13 +99,41 @@ pub(super) enum Outcome {
     Error,
 }
 
+/// A receive. Times are seconds since the begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Request {
+    pub(super) begin_s: f64,
+    pub(super) end_s: f64,
+    pub(super) outcome: Outcome,
+}
+
+/// A message that came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Delivery {
+    /// When it was due to be sent.
+    pub(super) due_s: f64,
+    pub(super) ms: f64,
+}
+
+impl Delivery {
+    pub(super) fn received_s(&self) -> f64 {
+        self.due_s + self.ms / 1_000.0
+    }
+}
+
+/// Parts of a run from which intervals are made.
+const BLOCKS: usize = 10;
+
 /// What was seen. Times are seconds since the begin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Of receives, while messages were sent.
-    pub(super) answers: Vec<(f64, Outcome)>,
-    /// When due, and how many milliseconds later received.
-    pub(super) delivered: Vec<(f64, f64)>,
+    /// How long messages were sent.
+    pub(super) seconds: f64,
+    /// Runs that were added up.
+    pub(super) runs: u32,
+    /// Those that ended while messages were sent.
+    pub(super) requests: Vec<Request>,
+    pub(super) delivered: Vec<Delivery>,
     pub(super) send_errors: Vec<f64>,
     /// What a receive that failed said.
     pub(super) last_error: Option<String>,
@@ -91,17 +144,93 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn count(&self, outcome: Outcome) -> f64 {
-        self.answers.iter().filter(|(_, one)| *one == outcome).count() as f64
+    pub(super) fn count(&self, outcome: Outcome) -> usize {
+        self.requests.iter().filter(|request| request.outcome == outcome).count()
     }
 
-    pub(super) fn latencies_ms(&self) -> Vec<f64> {
-        self.delivered.iter().map(|(_, ms)| *ms).collect()
+    /// Messages per second and run.
+    pub(super) fn rate_per_s(&self) -> f64 {
+        self.delivered.len() as f64 / self.seconds / f64::from(self.runs)
+    }
+
+    fn block(&self, at_s: f64) -> usize {
+        ((at_s / self.seconds * BLOCKS as f64).max(0.0) as usize).min(BLOCKS - 1)
+    }
+
+    /// Requests of these outcomes for each message. Only messages that came while requests were
+    /// counted.
+    pub(super) fn per_message(&self, outcomes: &[Outcome]) -> Estimate {
+        let mut blocks = [(0.0, 0.0); BLOCKS];
+        for request in self.requests.iter().filter(|one| outcomes.contains(&one.outcome)) {
+            blocks[self.block(request.end_s)].0 += 1.0;
+        }
+        let in_time = |one: &&Delivery| (0.0..self.seconds).contains(&one.received_s());
+        for delivery in self.delivered.iter().filter(in_time) {
+            blocks[self.block(delivery.received_s())].1 += 1.0;
+        }
+        ratio(&blocks)
+    }
+
+    fn latency_blocks(&self) -> Vec<Vec<f64>> {
+        let mut blocks = vec![Vec::new(); BLOCKS];
+        for delivery in &self.delivered {
+            blocks[self.block(delivery.due_s)].push(delivery.ms);
+        }
+        blocks
+    }
+
+    /// The latency that these shares of all messages do not exceed; no number where there are too
+    /// few for it.
+    pub(super) fn latencies<const N: usize>(&self, shares: [f64; N]) -> [Estimate; N] {
+        let found = quantiles_of_blocks(&self.latency_blocks(), shares);
+        let enough = |share: f64| match share {
+            share if share > 0.99 => self.delivered.len() >= ENOUGH_FOR_999,
+            share if share > 0.9 => self.delivered.len() >= ENOUGH_FOR_99,
+            _ => true,
+        };
+        let mut shares = shares.into_iter();
+        found.map(|one| match shares.next() {
+            Some(share) if enough(share) => one,
+            _ => Estimate::UNKNOWN,
+        })
+    }
+
+    pub(super) fn mean_ms(&self) -> Estimate {
+        let sums: Vec<(f64, f64)> = self
+            .latency_blocks()
+            .iter()
+            .map(|block| (block.iter().sum(), block.len() as f64))
+            .collect();
+        ratio(&sums)
+    }
+
+    /// How long a request takes for which nothing is there, and which does not wait: half of them,
+    /// seconds.
+    pub(super) fn request_s(&self) -> f64 {
+        let empty = self.requests.iter().filter(|request| request.outcome == Outcome::Empty);
+        quantile(&empty.map(|one| one.end_s - one.begin_s).collect::<Vec<_>>(), 0.5)
+    }
+
+    /// Whether an answer was empty although a message was there all the time: sent before the
+    /// request began, and received after it had ended.
+    pub(super) fn is_in_vain(&self, request: &Request) -> bool {
+        let there = |message: &Delivery| {
+            message.due_s + SENT_S < request.begin_s && message.received_s() > request.end_s
+        };
+        request.outcome == Outcome::Empty && self.delivered.iter().any(there)
+    }
+
+    /// How many such answers came meanwhile.
+    pub(super) fn empties_in_vain(&self, during: Range<f64>) -> usize {
+        let meanwhile = self.requests.iter().filter(|one| during.contains(&one.end_s));
+        meanwhile.filter(|request| self.is_in_vain(request)).count()
     }
 
     /// Another run of the same kind.
     pub(super) fn add(&mut self, other: Self) {
-        self.answers.extend(other.answers);
+        self.seconds = self.seconds.max(other.seconds);
+        self.runs += other.runs;
+        self.requests.extend(other.requests);
         self.delivered.extend(other.delivered);
         self.send_errors.extend(other.send_errors);
         self.last_error = self.last_error.take().or(other.last_error);
@@ -110,6 +239,12 @@ impl Seen {
         self.lost += other.lost;
     }
 }
+
+/// Of fewer messages, the share's upper limit would be the slowest of them.
+const ENOUGH_FOR_99: usize = 100;
+const ENOUGH_FOR_999: usize = 4_000;
+/// A message that was due so long ago was sent.
+const SENT_S: f64 = 0.05;
 
 /// What senders and consumers write to.
 #[derive(Default)]
@@ -177,6 +312,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<Seen> {
     consumers.shutdown().await;
     let mut ledger = run.ledger();
     let mut seen = std::mem::take(&mut ledger.seen);
+    (seen.seconds, seen.runs) = (plan.seconds, 1);
     seen.acknowledged = ledger.acknowledged.len() as u64;
     seen.lost = ledger.acknowledged.difference(&ledger.received).count() as u64;
     Ok(seen)
@@ -202,7 +338,8 @@ async fn send(run: Arc<Run>, mut api: Api, arrivals: Arc<Vec<Arrival>>, next: Ar
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let Some((due, queue)) = arrivals.get(number) else { return };
-        sleep_until(run.begin + *due).await; // A message that could not be sent when it was due has been waiting since then.
+        sleep_until(run.begin + *due).await;
+        // A message that could not be sent when it was due has been waiting since then.
         let due = run.begin + *due;
         let late = due.elapsed() > TIMER;
         let at_s = if late { (due - run.begin).as_secs_f64() } else { run.now_s() };
@@ -222,7 +359,11 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 async fn consume(run: Arc<Run>, consumer: Consumer, ask: Ask, patience: Duration) {
     let mut api = Api::impatient(&consumer.node, patience);
+    if !consumer.delay.is_zero() {
+        sleep(consumer.delay).await;
+    }
     for queue in consumer.queues.iter().cycle() {
+        let begin_s = run.now_s();
         let answer = api.receive(queue, ask).await;
         let now_s = run.now_s();
         let (outcome, letters) = match answer {
@@ -236,7 +377,7 @@ async fn consume(run: Arc<Run>, consumer: Consumer, ask: Ask, patience: Duration
         {
             let mut ledger = run.ledger();
             if (0.0..run.seconds).contains(&now_s) {
-                ledger.seen.answers.push((now_s, outcome));
+                ledger.seen.requests.push(Request { begin_s, end_s: now_s, outcome });
             }
             for letter in &letters {
                 note(&mut ledger, &letter.body, now_s);
@@ -245,8 +386,13 @@ async fn consume(run: Arc<Run>, consumer: Consumer, ask: Ask, patience: Duration
         match outcome {
             // That it failed is seen by the message's return, which is long after the run.
             Outcome::Messages => drop(api.delete(queue, &letters).await),
-            Outcome::Empty => sleep(consumer.style.pause()).await,
             Outcome::Error => sleep(AFTER_ERROR).await,
+            Outcome::Empty => {}
+        }
+        let pause = consumer.style.pause_after(letters.len());
+        // The shortest sleep is a millisecond.
+        if outcome != Outcome::Error && !pause.is_zero() {
+            sleep(pause).await;
         }
     }
 }
@@ -255,7 +401,7 @@ fn note(ledger: &mut Ledger, body: &str, now_s: f64) {
     let Some((number, sent_s)) = body.split_once(' ') else { return };
     let (Ok(number), Ok(sent_s)) = (number.parse(), sent_s.parse::<f64>()) else { return };
     if ledger.received.insert(number) {
-        ledger.seen.delivered.push((sent_s, 1_000.0 * (now_s - sent_s)));
+        ledger.seen.delivered.push(Delivery { due_s: sent_s, ms: 1_000.0 * (now_s - sent_s) });
     } else {
         ledger.seen.duplicates += 1;
     }
@@ -292,7 +438,61 @@ mod tests {
         note(&mut ledger, "7 1.5", 2.0);
         note(&mut ledger, "7 1.5", 3.0);
         note(&mut ledger, "else", 3.0);
-        assert_eq!(ledger.seen.delivered, [(1.5, 500.0)]);
+        assert_eq!(ledger.seen.delivered, [Delivery { due_s: 1.5, ms: 500.0 }]);
         assert_eq!((ledger.seen.duplicates, ledger.received.len()), (1, 1));
+    }
+
+    fn request(begin_s: f64, end_s: f64, outcome: Outcome) -> Request {
+        Request { begin_s, end_s, outcome }
+    }
+
+    #[test]
+    fn only_what_came_while_requests_were_counted_is_divided_by() {
+        let seen = Seen {
+            seconds: 10.0,
+            runs: 1,
+            requests: (0..10)
+                .map(|at| request(f64::from(at), f64::from(at) + 0.5, Outcome::Empty))
+                .collect(),
+            delivered: [(1.0, 100.0), (5.0, 100.0), (9.0, 5_000.0)]
+                .map(|(due_s, ms)| Delivery { due_s, ms })
+                .to_vec(),
+            ..Seen::default()
+        };
+        assert_eq!(seen.per_message(&[Outcome::Empty]).value, 5.0);
+        assert_eq!(seen.per_message(&[Outcome::Messages]).value, 0.0);
+        let [half, most] = seen.latencies([0.5, 0.99]);
+        assert_eq!(half.value, 100.0);
+        assert!(most.value.is_nan(), "three messages have no 99th percentile");
+        assert_eq!(seen.request_s(), 0.5);
+    }
+
+    #[test]
+    fn an_empty_answer_is_in_vain_while_a_message_is_there() {
+        let seen = Seen {
+            seconds: 10.0,
+            runs: 1,
+            requests: vec![
+                request(0.5, 0.9, Outcome::Empty),
+                request(1.2, 2.0, Outcome::Empty),
+                request(2.5, 3.5, Outcome::Empty),
+                request(2.5, 2.6, Outcome::Error),
+            ],
+            delivered: vec![Delivery { due_s: 1.0, ms: 2_000.0 }],
+            ..Seen::default()
+        };
+        assert_eq!(seen.empties_in_vain(0.0..10.0), 1);
+        assert_eq!(seen.empties_in_vain(3.0..10.0), 0);
+    }
+
+    #[test]
+    fn consumers_of_one_style_are_spread_over_a_pause() {
+        let short = Style::Short { pause: Duration::from_secs(8) };
+        let delays = [0, 1, 3].map(|number| short.delay(number, 4).as_secs());
+        assert_eq!(delays, [0, 2, 6]);
+        assert_eq!(Style::Long { wait_s: 20 }.delay(3, 4), Duration::ZERO);
+        assert_eq!((short.pause_after(0).as_secs(), short.pause_after(1).as_secs()), (8, 0));
+        let collect = Style::Collect { wait_s: 20, pause: Duration::from_secs(1) };
+        assert_eq!([0, 1, 9, 10].map(|count| collect.pause_after(count).as_secs()), [0, 1, 1, 0]);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Trial {
     pub(super) poller: String,
     pub(super) queue_name: String,
     pub(super) depth: u32,
+    /// Whether all are one batch: ten at most.
+    pub(super) together: bool,
 }
 
 /// A filled queue and a connection that has not polled it yet.
@@ -39,7 +41,9 @@ impl Trial {
     pub(super) async fn fill(&self) -> anyhow::Result<Filled> {
         let mut api = Api::new(&self.senders[0]);
         let queue = api.create_queue(&self.queue_name).await?;
-        if self.depth <= SINGLE_MAX {
+        if self.together {
+            api.send_batch(&queue, self.depth).await?;
+        } else if self.depth <= SINGLE_MAX {
             let mut senders: Vec<Api> = self.senders.iter().map(|node| Api::new(node)).collect();
             let count = senders.len();
             for number in 0..self.depth {
@@ -79,7 +83,8 @@ async fn send(api: &mut Api, queue: &str, body: &str) -> anyhow::Result<()> {
     for _ in 0..ATTEMPTS {
         match api.send(queue, body).await {
             Ok(()) => return Ok(()),
-            // It may have been sent: then there is one message more, which is rare and does no harm.
+            // It may have been sent: then there is one message more, which is rare and does no
+            // harm.
             Err(ApiError::Refused { status, .. }) if status >= 500 => {}
             Err(error) => return Err(error.into()),
         }
@@ -102,8 +107,8 @@ impl Filled {
         anyhow::bail!("a queue cannot be polled")
     }
 
-    /// Receives until nothing is left of `depth` messages, some of which came with `first`. Returns how
-    /// many each shard had.
+    /// Receives until nothing is left of `depth` messages, some of which came with `first`. Returns
+    /// how many each shard had.
     pub(super) async fn placement(
         &mut self,
         depth: u32,

@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     let mut cases = Vec::new();
     for weights in ["uniform", "backlog", "locality"] {
         let cluster = context.cluster(&Shape { weights, ..Shape::default() }).await;
-        let leads = cluster.leads().await.unwrap_or_else(|| vec![N / 3; 3]);
+        let leads = cluster.leads().await;
         for (same, poller) in [(true, 0), (false, 1)] {
             let what = format!("weights {weights}, node {}", poller + 1);
             let share = first_polls(context, &cluster, (0, poller), (K, trials), &what).await?;
@@ -40,7 +40,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     Ok(section(&cases, trials))
 }
 
-/// The chance of a miss, when the sender's node leads `sender_led` shards and the polled one `poller_led`.
+/// The chance of a miss, when the sender's node leads `sender_led` shards and the polled one
+/// `poller_led`.
 fn expected(weights: &str, same: bool, sender_led: usize, poller_led: usize) -> f64 {
     match weights {
         "backlog" if same => {
@@ -66,34 +67,27 @@ fn expected(weights: &str, same: bool, sender_led: usize, poller_led: usize) -> 
     }
 }
 
-fn section(cases: &[Case], trials: u32) -> Section {
-    let mut table = Table::new(
-        "weights",
-        &["weights", "polled_node", "trials", "empty", "share", "low", "high", "theory"],
-    );
+fn table(cases: &[Case]) -> Table {
+    let header = ["weights", "polled_node", "trials", "empty", "share", "low", "high", "theory"];
+    let mut table = Table::new("weights", &header);
     for case in cases {
         let (low, high) = case.share.interval();
         let [value, low, high, expected] =
             [case.share.value(), low, high, case.expected].map(number);
         let node = if case.same { "the sender's" } else { "another" };
-        table.row(&[
-            &case.weights,
-            &node,
-            &case.share.trials,
-            &case.share.hits,
-            &value,
-            &low,
-            &high,
-            &expected,
-        ]);
+        let Share { trials, hits } = case.share;
+        table.row(&[&case.weights, &node, &trials, &hits, &value, &low, &high, &expected]);
     }
-    let find = |weights: &str, same| {
-        cases.iter().find(|case| case.weights == weights && case.same == same)
-    };
-    let of = |weights, same| {
-        find(weights, same).map_or("unknown".to_owned(), |case| percent(case.share.value()))
-    };
-    let within = cases.iter().filter(|case| case.share.agrees(case.expected)).count();
+    table
+}
+
+/// The share of misses, by weights and whether the sender's node was polled.
+fn of(cases: &[Case], weights: &str, same: bool) -> f64 {
+    let found = cases.iter().find(|case| case.weights == weights && case.same == same);
+    found.map_or(f64::NAN, |case| case.share.value())
+}
+
+fn figure(cases: &[Case], trials: u32) -> Figure {
     let columns = |same: bool, number, colour, name| {
         let points = cases.iter().filter(|case| case.same == same).enumerate().map(|(x, case)| {
             let (low, high) = case.share.interval();
@@ -119,17 +113,23 @@ fn section(cases: &[Case], trials: u32) -> Section {
     ];
     let y = Axis::linear("empty answers (%)").range(0.0, 100.0);
     let plot = Plot::new("", Axis::names("weights of the sample", names), y, layers);
-    let figure = Figure::new(
+    Figure::new(
         format!(
             "A node misses what it took in itself in {} of its polls by backlog, in {} with equal weights",
-            of("backlog", true),
-            of("uniform", true)
+            percent(of(cases, "backlog", true)),
+            percent(of(cases, "uniform", true))
         ),
         format!(
-            "One message, 8 shards, one poll of 3; {trials} fresh queues for each column, bars: 95 % confidence"
+            "One message, {N} shards, one poll of {K}; {trials} fresh queues for each column, bars: 95 % confidence"
         ),
         vec![plot],
-    );
+    )
+}
+
+fn section(cases: &[Case], trials: u32) -> Section {
+    let words = |weights, same| percent(of(cases, weights, same));
+    let within = cases.iter().filter(|case| case.share.agrees(case.expected)).count();
+    let hides = of(cases, "locality", false) > of(cases, "uniform", false);
     Section {
         name: "weights",
         question: "What do the weights of a sample change?".to_owned(),
@@ -141,15 +141,16 @@ fn section(cases: &[Case], trials: u32) -> Section {
             format!(
                 "With weights by backlog the node that took the message in misses it in {} of its first polls; uniform: {}, by \
                  locality: {}.",
-                of("backlog", true),
-                of("uniform", true),
-                of("locality", true)
+                words("backlog", true),
+                words("uniform", true),
+                words("locality", true)
             ),
             format!(
-                "Another node misses it in {} (backlog), {} (uniform) and {} (locality): locality hides what others took in.",
-                of("backlog", false),
-                of("uniform", false),
-                of("locality", false)
+                "Another node misses it in {} (backlog), {} (uniform) and {} (locality){}.",
+                words("backlog", false),
+                words("uniform", false),
+                words("locality", false),
+                if hides { ": locality hides what others took in" } else { "" }
             ),
         ],
         theory: vec![format!(
@@ -158,24 +159,15 @@ fn section(cases: &[Case], trials: u32) -> Section {
              {within} of {} shares have the theory in their 95 % interval.",
             cases.len()
         )],
-        figures: vec![("weights".to_owned(), figure)],
-        tables: vec![table],
-        broken: Vec::new(),
-        values: cases
-            .iter()
-            .map(|case| {
-                let name = match (case.weights, case.same) {
-                    ("backlog", true) => "backlog, same node",
-                    ("backlog", false) => "backlog, another node",
-                    ("uniform", true) => "uniform, same node",
-                    ("uniform", false) => "uniform, another node",
-                    (_, true) => "locality, same node",
-                    (_, false) => "locality, another node",
-                };
-                (name, case.share.value())
-            })
-            .collect(),
-        skipped: None,
+        figures: vec![("weights".to_owned(), figure(cases, trials))],
+        tables: vec![table(cases)],
+        values: vec![
+            ("backlog, same node", of(cases, "backlog", true)),
+            ("backlog, another node", of(cases, "backlog", false)),
+            ("uniform, same node", of(cases, "uniform", true)),
+            ("locality, another node", of(cases, "locality", false)),
+        ],
+        ..Section::default()
     }
 }
 

@@ -2,14 +2,21 @@
 
 use super::api::Ask;
 use super::context::{Context, Shape};
-use super::stats::mean;
+use super::deck::{self, LONG_RUNS};
+use super::stats::{Estimate, mean};
 use super::theory;
 use super::trial::{SINGLE_MAX, Trial, draws};
-use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
+use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot};
 use crate::section::{Section, Table, number};
 
-const N: usize = 8;
-const K: usize = 3;
+/// Depths of which words speak.
+const SMALL: u32 = 10;
+const LARGE: u32 = 100;
+/// Beyond it answers are full, and fewer trials say the same.
+const RICH: u32 = 30;
+/// Nodes that are polled.
+const SHORT_POLLER: usize = 0;
+const LONG_POLLER: usize = 1;
 
 /// What many trials of one setting gave.
 struct Cell {
@@ -21,19 +28,66 @@ struct Cell {
 }
 
 impl Cell {
-    fn expected(&self) -> f64 {
-        let unit = if self.depth <= SINGLE_MAX { 1 } else { 10 };
-        theory::messages_per_answer(N, K, draws(self.depth), unit, self.max)
+    fn empty_long(&self) -> usize {
+        self.long.iter().filter(|count| **count == 0.0).count()
+    }
+}
+
+/// What theory says of one depth and maximum.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    depth: u32,
+    max: u32,
+    /// Of a poll that knows nothing, in closed form.
+    blind: f64,
+    /// With what the polled node knows, by a model.
+    short: f64,
+    long: f64,
+}
+
+/// What was polled.
+struct Ground {
+    leaders: Vec<usize>,
+    k: usize,
+    nodes: usize,
+}
+
+impl Ground {
+    fn n(&self) -> usize {
+        self.leaders.len()
+    }
+
+    fn expected(&self, depth: u32, maxima: &[u32]) -> Vec<Expected> {
+        let unit = if depth <= SINGLE_MAX { 1 } else { 10 };
+        let sizes: Vec<usize> = maxima.iter().map(|max| *max as usize).collect();
+        let draw = (draws(depth), unit as usize);
+        let modelled = |poller| {
+            deck::yielded(&self.leaders, self.k, (poller % self.nodes, self.nodes), draw, &sizes)
+        };
+        let (short, long) = (modelled(SHORT_POLLER), modelled(LONG_POLLER));
+        let expected = |(index, max): (usize, &u32)| Expected {
+            depth,
+            max: *max,
+            blind: theory::messages_per_answer(self.n(), self.k, draws(depth), unit, *max),
+            short: short[index].0,
+            long: long[index].1,
+        };
+        maxima.iter().enumerate().map(expected).collect()
     }
 }
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     let depths: &[u32] = context.pick(&[1, 10, 100], &[1, 3, 10, 30, 100, 1_000]);
     let maxima: &[u32] = context.pick(&[1, 10], &[1, 2, 5, 10]);
-    let trials = context.pick(12, 80);
     let cluster = context.cluster(&Shape::default()).await;
+    let ground = Ground {
+        leaders: cluster.leaders().await,
+        k: cluster.shape.sample,
+        nodes: cluster.nodes.len(),
+    };
     let mut cells = Vec::new();
     for depth in depths.iter().copied() {
+        let trials = if depth > RICH { context.pick(6, 20) } else { context.pick(12, 80) };
         for max in maxima.iter().copied() {
             let trial = |_| {
                 // The polled node takes its part in last, so that it does not know a lone message.
@@ -44,17 +98,32 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
                     poller: cluster.node(index).to_owned(),
                     queue_name: context.queue_name(),
                     depth,
+                    together: false,
                 };
-                let (short, long) = (poller(0), poller(1));
+                let (short, long) = (poller(SHORT_POLLER), poller(LONG_POLLER));
                 async move { Ok((one(&short, max, 0).await?, one(&long, max, 5).await?)) }
             };
             let what = format!("at most {max} of {depth} messages");
-            let counts = context.trials(&what, trials, 4, trial).await?;
+            // One after another: a node with several sends at work gathers them on one shard.
+            let counts = context.trials(&what, trials, 1, trial).await?;
             let (short, long) = counts.into_iter().unzip();
             cells.push(Cell { depth, max, short, long });
         }
     }
-    Ok(section(&cells, trials))
+    context.tell("the model of it");
+    let grid = depths_between(depths);
+    let expected = grid.into_iter().flat_map(|depth| ground.expected(depth, maxima)).collect();
+    Ok(section(&cells, &ground, expected))
+}
+
+/// Those, and some in between; not where batches begin, which is a jump.
+fn depths_between(depths: &[u32]) -> Vec<u32> {
+    let last = depths.last().copied().unwrap_or(1);
+    let steps = (0..=40).map(|i| f64::from(last).powf(f64::from(i) / 40.0).round() as u32);
+    let mut all: Vec<u32> = steps.chain(depths.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Messages in the first answer.
@@ -65,118 +134,147 @@ async fn one(trial: &Trial, max: u32, wait_s: u32) -> anyhow::Result<f64> {
     Ok(answer.letters.len() as f64)
 }
 
-fn section(cells: &[Cell], trials: u32) -> Section {
-    let header =
-        ["messages", "max", "trials", "short", "short_error", "short_theory", "long", "long_error"];
+fn table(cells: &[Cell], expected: &[Expected]) -> Table {
+    let header = [
+        "messages",
+        "max",
+        "trials",
+        "short",
+        "short_low",
+        "short_high",
+        "short_model",
+        "blind_theory",
+        "long",
+        "long_low",
+        "long_high",
+        "long_model",
+    ];
     let mut table = Table::new("yield", &header);
     for cell in cells {
-        let ((short, short_error), (long, long_error)) = (mean(&cell.short), mean(&cell.long));
-        let numbers = [short, short_error, cell.expected(), long, long_error].map(number);
-        let [short, short_error, expected, long, long_error] = &numbers;
-        table.row(&[
-            &cell.depth,
-            &cell.max,
-            &trials,
-            short,
-            short_error,
-            expected,
-            long,
-            long_error,
-        ]);
+        let model = expected.iter().find(|one| (one.depth, one.max) == (cell.depth, cell.max));
+        let of = |value: fn(&Expected) -> f64| number(model.map_or(f64::NAN, value));
+        let mut row =
+            vec![cell.depth.to_string(), cell.max.to_string(), cell.short.len().to_string()];
+        row.extend(mean(&cell.short).cells());
+        row.extend([of(|one| one.short), of(|one| one.blind)]);
+        row.extend(mean(&cell.long).cells());
+        row.push(of(|one| one.long));
+        table.rows.push(row);
     }
-    let find = |depth, max| cells.iter().find(|cell| cell.depth == depth && cell.max == max);
+    table
+}
+
+fn section(cells: &[Cell], ground: &Ground, expected: Vec<Expected>) -> Section {
     let of = |depth, max| {
-        find(depth, max)
-            .map_or((f64::NAN, f64::NAN), |cell| (mean(&cell.short).0, mean(&cell.long).0))
+        let cell = cells.iter().find(|cell| cell.depth == depth && cell.max == max);
+        cell.map_or((f64::NAN, f64::NAN), |cell| (mean(&cell.short).value, mean(&cell.long).value))
     };
-    let (short_100, long_100) = of(100, 10);
-    let empty = cells.iter().flat_map(|cell| &cell.long).filter(|count| **count == 0.0).count();
-    let ((short_one, long_one), (short_ten, long_ten)) = (of(1, 10), of(10, 10));
+    let (n, k) = (ground.n(), ground.k);
+    let empty: usize = cells.iter().map(Cell::empty_long).sum();
+    let polls: usize = cells.iter().map(|cell| cell.long.len()).sum();
+    let ((short_one, long_one), (short_ten, long_ten)) = (of(1, 10), of(SMALL, 10));
+    let (short_many, long_many) = of(LARGE, 10);
+    let full = short_many > 9.0 && long_many > 9.0;
     let title = format!(
-        "Of one message, short polls bring {short_one:.1}, long ones {long_one:.1}; of ten, {short_ten:.1} and {long_ten:.1}; then \
-         answers fill up"
+        "Of one message, short polls bring {short_one:.1}, long ones {long_one:.1}; of ten, {short_ten:.1} and {long_ten:.1}{}",
+        if full { "; then answers fill up" } else { "" }
     );
     Section {
         name: "yield",
         question: "How many messages does an answer bring?".to_owned(),
         method: format!(
-            "Messages are sent through all nodes, then polled once by a node that knows only its own sends. {trials} fresh \
-             queues for each dot; up to {SINGLE_MAX} messages one by one, more in batches of ten."
+            "Messages are sent through all nodes, then polled once by a node that knows only its own sends; {n} shards, samples \
+             of {k}. Fresh queues, one after another; up to {SINGLE_MAX} messages one by one, more in batches of ten."
         ),
         findings: vec![
             format!(
-                "Of ten messages a short poll for ten brings {short_ten:.1}, a long poll {long_ten:.1}: neither goes round \
-                 all shards once it has something. A long poll first looks at the shards of its own node."
+                "Of ten messages a short poll for ten brings {short_ten:.1}, a long poll {long_ten:.1}{}.",
+                if short_ten.max(long_ten) < 9.0 {
+                    ": neither goes round all shards once it has something. A long poll first looks at the shards of its own node"
+                } else {
+                    ""
+                }
             ),
             format!(
-                "With 100 messages it is {short_100:.1} and {long_100:.1}: with a backlog, MaxNumberOfMessages decides, and \
-                 ten is a tenth of the requests of one."
+                "With {LARGE} messages it is {short_many:.1} and {long_many:.1}{}.",
+                if full {
+                    ": with a backlog, MaxNumberOfMessages decides, and ten is a tenth of the requests of one"
+                } else {
+                    ""
+                }
             ),
-            format!("Of the long polls {empty} were empty, of {} on queues with messages.", cells.len() * trials as usize),
+            format!("Of the long polls {empty} were empty, of {polls} on queues with messages."),
         ],
-        theory: vec![
-            "A blind sample of 3 of 8 shards finds min(max, Bin(D, 3/8)) messages. From three messages on short polls bring more: \
-             weights by backlog lead a node to the shards to which it sent itself, a third of all messages. Long polls have no such line: \
-             they take what the first shards have that they reach, at least one message. Four trials at \
-             once make a node gather messages on a shard now and then, which spreads answers more than chance would."
-                .to_owned(),
-        ],
-        figures: vec![("yield".to_owned(), figure(cells, title))],
-        tables: vec![table],
+        theory: vec![format!(
+            "A blind sample of {k} of {n} shards finds min(max, Bin(D, {k}/{n})) messages of D. From the second round of sends on \
+             the polled node knows where it put its own, and asks there first; a long poll takes what the shards of its own \
+             node have, or else those of the node that answers first. Both are means of {LONG_RUNS} models (no closed form)."
+        )],
+        tables: vec![table(cells, &expected)],
+        figures: vec![("yield".to_owned(), figure(cells, &expected, (n, k), title))],
         broken: (empty > 0)
             .then(|| format!("{empty} long polls were empty although there were messages"))
             .into_iter()
             .collect(),
-        values: Vec::new(),
-        skipped: None,
+        ..Section::default()
     }
 }
 
-fn figure(cells: &[Cell], title: String) -> Figure {
+fn figure(cells: &[Cell], expected: &[Expected], (n, k): (usize, usize), title: String) -> Figure {
     let mut maxima: Vec<u32> = cells.iter().map(|cell| cell.max).collect();
     maxima.sort_unstable();
     maxima.dedup();
+    let last = cells.iter().map(|cell| cell.depth).max().unwrap_or(1);
     let plots = maxima.into_iter().map(|max| {
-        let of_max = || cells.iter().filter(move |cell| cell.max == max);
         let dots = |values: fn(&Cell) -> &Vec<f64>| {
-            let dot = move |cell: &Cell| {
-                let (middle, error) = mean(values(cell));
-                let range = Some(((middle - error).max(0.0), middle + error));
-                Point { x: f64::from(cell.depth), y: middle, range }
-            };
-            of_max().map(dot).collect::<Vec<_>>()
+            let of_max = cells.iter().filter(|cell| cell.max == max);
+            let clip = |one: Estimate| Estimate { low: one.low.max(0.0), ..one };
+            of_max
+                .map(|cell| clip(mean(values(cell))).at(f64::from(cell.depth)))
+                .collect::<Vec<_>>()
         };
-        let theory = of_max().map(|cell| (f64::from(cell.depth), cell.expected()));
+        let line = |of: fn(&Expected) -> f64| {
+            let of_max = expected.iter().filter(|one| one.max == max);
+            of_max.map(|one| (f64::from(one.depth), of(one))).collect::<Vec<_>>()
+        };
+        let mark = |dash| Mark::Line(dash);
         let layers = vec![
             Layer::new(
-                "theory for a blind short poll",
-                Colour::Vermilion,
-                Mark::Line(Dash::Dashed),
-                theory,
+                "blind short poll: closed form",
+                Colour::Grey,
+                mark(Dash::Dotted),
+                line(|one| one.blind),
             ),
             Layer::new(
-                "short poll",
-                Colour::Sky,
-                Mark::DotsAndLine(Dot::Square),
+                "short poll: model",
+                Colour::Vermilion,
+                mark(Dash::Dashed),
+                line(|one| one.short),
+            ),
+            Layer::new("long poll: model", Colour::Blue, mark(Dash::Dashed), line(|one| one.long)),
+            Layer::new(
+                "short poll: measured",
+                Colour::Vermilion,
+                Mark::Dots(Dot::Square),
                 dots(|cell| &cell.short),
             ),
             Layer::new(
-                "long poll",
+                "long poll: measured",
                 Colour::Blue,
-                Mark::DotsAndLine(Dot::Circle),
+                Mark::Dots(Dot::Circle),
                 dots(|cell| &cell.long),
             ),
         ];
         Plot::new(
             &format!("MaxNumberOfMessages = {max}"),
-            Axis::log("messages in the queue"),
+            Axis::log("messages in the queue").range(0.85, f64::from(last) * 1.2),
             Axis::linear("messages per answer").range(0.0, f64::from(max) * 1.08),
             layers,
         )
     });
     Figure::new(
         title,
-        "The first poll of a queue, 8 shards, samples of 3; bars: 95 % confidence".to_owned(),
+        format!("The first poll of a queue, {n} shards, samples of {k}; bars: 95 % confidence"),
         plots.collect(),
     )
     .height(220.0)

@@ -1,0 +1,257 @@
+//! What the number of shards costs and brings: idle nodes, wake-ups, messages per second.
+
+use std::time::Duration;
+
+use flotilla_client::Endpoint;
+use tokio::task::LocalSet;
+
+use super::context::{Cluster, Context, Shape};
+use super::idle::quiet_cores;
+use super::stats::{Estimate, mean, quantile_between};
+use super::wake::parked;
+use crate::args::{Command, Mixed, Settings};
+use crate::plot::{Axis, Colour, Dot, Figure, Layer, Mark, Plot};
+use crate::section::{Section, Table, duration, number};
+use crate::workloads;
+
+/// What is put through.
+const THROUGHPUT: Mixed = Mixed { producers: 16, consumers: 16, batch: 10, window: 2_000 };
+const DEFAULT: usize = 8;
+
+/// What one number of shards gave.
+struct Case {
+    shards: usize,
+    idle_cores: Vec<f64>,
+    wake_ms: Vec<f64>,
+    messages_per_s: Vec<f64>,
+}
+
+impl Case {
+    fn idle_percent(&self) -> Estimate {
+        mean(&self.idle_cores).map(|cores| 100.0 * cores)
+    }
+
+    fn rate(&self) -> Estimate {
+        mean(&self.messages_per_s)
+    }
+
+    fn wake(&self, share: f64) -> Estimate {
+        quantile_between(&self.wake_ms, share)
+    }
+}
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
+    let counts: &[usize] = context.pick(&[4, 16], &[4, 8, 16, 64]);
+    let (windows, length) = context.pick((2, 1), (5, 4));
+    let (wakes, runs) = context.pick((20, 2), (150, 5));
+    let mut cases = Vec::new();
+    for shards in counts.iter().copied() {
+        let cluster = context.cluster(&Shape { shards, ..Shape::default() }).await;
+        context.tell(&format!("{shards} shards: idle"));
+        let length = Duration::from_secs(length);
+        let idle_cores = quiet_cores(context, &cluster, windows, length).await?;
+        let wake_ms = parked(context, &cluster, wakes).await?;
+        let mut messages_per_s = Vec::new();
+        for run in 0..runs {
+            context.tell(&format!("{shards} shards: messages per second, {} of {runs}", run + 1));
+            messages_per_s.push(throughput(context, &cluster).await?);
+        }
+        cases.push(Case { shards, idle_cores, wake_ms, messages_per_s });
+    }
+    Ok(section(&cases))
+}
+
+/// Messages per second through all nodes, with the load generator's own workers.
+async fn throughput(context: &Context, cluster: &Cluster) -> anyhow::Result<f64> {
+    let endpoints = cluster.nodes.iter().map(|node| format!("http://{node}").parse::<Endpoint>());
+    let settings = Settings {
+        endpoints: endpoints.collect::<Result<_, _>>()?,
+        pids: Vec::new(),
+        seconds: context.pick(1, 3),
+        no_verify: true,
+        patience: 60,
+        groups: None,
+        label: None,
+    };
+    let command = Command::Mixed(THROUGHPUT);
+    let rows = LocalSet::new().run_until(workloads::run(&settings, &command)).await?;
+    Ok(rows.first().map_or(f64::NAN, |row| row.messages_per_s))
+}
+
+fn table(cases: &[Case]) -> Table {
+    let mut header = vec!["shards".to_owned()];
+    for name in ["idle_percent_of_core", "wake_p50_ms", "wake_p99_ms", "messages_per_s"] {
+        header.extend([name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
+    }
+    header.push("lone_message_missed".to_owned());
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = Table::new("shards", &header);
+    for case in cases {
+        let mut row = vec![case.shards.to_string()];
+        for one in [case.idle_percent(), case.wake(0.5), case.wake(0.99), case.rate()] {
+            row.extend(one.cells());
+        }
+        row.push(number(missed(case.shards)));
+        table.rows.push(row);
+    }
+    table
+}
+
+/// Of a lone message at another node, with the default sample.
+fn missed(shards: usize) -> f64 {
+    super::theory::miss(shards, Shape::default().sample)
+}
+
+fn figure(cases: &[Case]) -> Figure {
+    let counts: Vec<f64> = cases.iter().map(|case| case.shards as f64).collect();
+    let last = counts.last().copied().unwrap_or(1.0);
+    let axis = || Axis::log("shards").range(3.2, last * 1.25).ticks_at(&counts);
+    let dots = |value: &dyn Fn(&Case) -> Estimate| {
+        cases.iter().map(|case| value(case).at(case.shards as f64)).collect::<Vec<_>>()
+    };
+    let one =
+        |title: &str, label: &str, layers| Plot::new(title, axis(), Axis::linear(label), layers);
+    let plots = vec![
+        one(
+            "Idle nodes",
+            "of one core, all three (%)",
+            vec![Layer::new(
+                "",
+                Colour::Black,
+                Mark::DotsAndLine(Dot::Diamond),
+                dots(&Case::idle_percent),
+            )],
+        ),
+        one(
+            "Wake-up of a parked long poll",
+            "after the send's answer (ms)",
+            vec![
+                Layer::new(
+                    "half within",
+                    Colour::Blue,
+                    Mark::DotsAndLine(Dot::Circle),
+                    dots(&|case| case.wake(0.5)),
+                ),
+                Layer::new(
+                    "99 % within",
+                    Colour::Orange,
+                    Mark::DotsAndLine(Dot::Square),
+                    dots(&|case| case.wake(0.99)),
+                ),
+            ],
+        ),
+        one(
+            "Throughput",
+            "messages per second",
+            vec![Layer::new(
+                "",
+                Colour::Green,
+                Mark::DotsAndLine(Dot::Triangle),
+                dots(&Case::rate),
+            )],
+        ),
+    ];
+    let of = |shards: Option<&Case>, value: fn(&Case) -> Estimate| {
+        shards.map_or(f64::NAN, |case| value(case).value)
+    };
+    let (few, many) = (cases.first(), cases.last());
+    Figure::new(
+        format!(
+            "From {:.0} to {last:.0} shards: an idle cluster takes {:.0} % of a core instead of {:.0} %",
+            counts.first().copied().unwrap_or(1.0),
+            of(many, Case::idle_percent),
+            of(few, Case::idle_percent)
+        ),
+        "Three nodes and the load on one machine; throughput: 16 producers and 16 consumers, batches of ten, through all \
+         nodes; bars: 95 % confidence"
+            .to_owned(),
+        plots,
+    )
+    .columns(3)
+    .height(230.0)
+}
+
+/// The number with the best value, and what the default has.
+fn advice(cases: &[Case]) -> Option<String> {
+    let default = cases.iter().find(|case| case.shards == DEFAULT)?;
+    let fastest =
+        cases.iter().max_by(|one, other| one.rate().value.total_cmp(&other.rate().value))?;
+    let share = default.rate().value / fastest.rate().value;
+    // Within the intervals it is no difference.
+    let as_fast = default.rate().high >= fastest.rate().low;
+    let verdict = if as_fast {
+        "Eight shards put as many messages through as any other number that was tried".to_owned()
+    } else {
+        format!(
+            "Eight shards put {share:.2} times as many messages through as {} do",
+            fastest.shards
+        )
+    };
+    let largest = cases.last()?;
+    Some(format!(
+        "{verdict} on three nodes, wake consumers within {} (half of the times), and cost {:.0} % of a core when nothing happens; \
+         {} shards cost {:.0} %. Short polls with samples of three miss a lone message in {:.0} % of all cases with 8 shards and in \
+         {:.0} % with {}. Take more only for more nodes or disks.",
+        duration(default.wake(0.5).value),
+        default.idle_percent().value,
+        largest.shards,
+        largest.idle_percent().value,
+        100.0 * missed(DEFAULT),
+        100.0 * missed(largest.shards),
+        largest.shards
+    ))
+}
+
+fn section(cases: &[Case]) -> Section {
+    let line = |case: &Case| {
+        format!(
+            "{} shards: {:.1} % of a core idle, wake-ups {} (p99 {}), {:.0} messages per second",
+            case.shards,
+            case.idle_percent().value,
+            duration(case.wake(0.5).value),
+            duration(case.wake(0.99).value),
+            case.rate().value
+        )
+    };
+    let lines: Vec<String> = cases.iter().map(line).collect();
+    Section {
+        name: "shards",
+        question: "What does the number of shards cost and bring?".to_owned(),
+        method: "A cluster of three nodes for each number. Idle: the nodes' processor time without any request, in windows. \
+                 Wake-ups as in the section on them, through another node than the sender's. Throughput: 16 producers and 16 \
+                 consumers of the load generator, which is one thread, ten messages to a request, through all nodes, in runs of \
+                 a few seconds."
+            .to_owned(),
+        findings: vec![format!("{}.", lines.join("; "))],
+        theory: vec![
+            "Each shard is a Raft group with heartbeats of its own, so an idle cluster's work grows with their number. A busy one \
+             has the requests of a moment in one entry of one shard, so that its work hardly depends on it; a long poll \
+             is armed at each node once, not at each shard."
+                .to_owned(),
+        ],
+        advice: advice(cases).into_iter().collect(),
+        figures: vec![("shards".to_owned(), figure(cases))],
+        tables: vec![table(cases)],
+        ..Section::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_on_shards_follows_the_numbers() {
+        let case = |shards, rate: f64| Case {
+            shards,
+            idle_cores: vec![0.05, 0.06],
+            wake_ms: vec![1.0; 50],
+            messages_per_s: vec![rate, rate + 1.0, rate - 1.0],
+        };
+        let same = advice(&[case(8, 100.0), case(64, 100.5)]).unwrap();
+        assert!(same.starts_with("Eight shards put as many"), "{same}");
+        let slower = advice(&[case(8, 50.0), case(64, 100.0)]).unwrap();
+        assert!(slower.starts_with("Eight shards put 0.50 times"), "{slower}");
+        assert!(advice(&[case(4, 1.0)]).is_none());
+    }
+}
