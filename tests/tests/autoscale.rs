@@ -55,9 +55,10 @@ async fn workers_follow_a_load_and_lose_nothing_when_they_are_ended() {
     assert_eq!(report["last-instances"], 1.0);
     // Up with the rise, up with the burst, down: not one change after the other.
     assert!(report["turns"] <= 4.0);
-    assert!(report["part-near-target"] >= 0.8);
-    // And not because there were always enough.
-    assert!(report["busy-part"] >= 0.15);
+    // Neither too much for each nor too little, from the rise to the end of the plateau: it was all of the time.
+    assert!(report["part-near-target"] >= 0.7);
+    // And not because there were always enough: it was nine tenths.
+    assert!(report["busy-part"] >= 0.6);
 }
 
 /// A controller whose queue cannot be read, so that it has its minimum of one worker: one that does this at

@@ -1,11 +1,13 @@
 //! Real workers at a real queue.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use flotilla_autoscale::Policy;
 use flotilla_client::{Caller, Endpoint};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::count::Counting;
 use super::load::Load;
 use super::seen::{Moment, Page, Seen, read_done};
 use crate::worker::now_us;
@@ -25,17 +28,36 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const VISIBILITY_TIMEOUT_S: u32 = 60;
 const BATCH_MAX: u64 = 10;
 const INSTANCES_MAX: u32 = 20;
+const SCALE_OUT_COOLDOWN_S: f64 = 0.5;
+const SCALE_IN_COOLDOWN_S: f64 = 4.0;
+/// Between two readings of the queue.
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 const WORK_MS: u64 = 200;
 const PEAK_PER_S: f64 = 40.0;
 const RISE_S: f64 = 20.0;
 const ACCEPTABLE_LATENCY_S: f64 = 5.0;
+
+/// Who decides how many workers there are.
+#[derive(Debug)]
+pub(crate) enum Scaling {
+    /// `flotilla autoscale`, which writes to this.
+    Backlog(Stdio),
+    /// The number of visible messages alone, which is to be what is right when it is busiest.
+    Count,
+}
+
+/// The same, at work.
+enum Scaler {
+    Backlog { controller: Box<Child>, page: String },
+    Count(Box<Counting>),
+}
 
 /// See [`observe`].
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LiveArgs {
     /// SQS endpoints; the controller asks the first.
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:9324")]
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// The `flotilla` program.
     #[arg(long, default_value = "flotilla", value_name = "FILE")]
     flotilla: PathBuf,
@@ -70,6 +92,46 @@ impl LiveArgs {
         }
     }
 
+    /// A worker's command line.
+    pub(super) fn worker(&self, queue: &str, done: &Path) -> anyhow::Result<Vec<OsString>> {
+        let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        let words = [
+            "worker",
+            "--queue",
+            queue,
+            "--endpoints",
+            &endpoints.join(","),
+            "--work-ms",
+            &self.work_ms.to_string(),
+            "--done",
+        ];
+        let mut line = vec![std::env::current_exe()?.into_os_string()];
+        line.extend(words.map(OsString::from));
+        line.push(done.as_os_str().to_owned());
+        Ok(line)
+    }
+
+    /// The policy of both ways, as `flotilla autoscale` is told it.
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            acceptable_latency: Duration::from_secs_f64(self.acceptable_latency_s),
+            min: 1,
+            max: INSTANCES_MAX,
+            tolerance: 0.1,
+            scale_out_cooldown: Duration::from_secs_f64(SCALE_OUT_COOLDOWN_S),
+            scale_in_cooldown: Duration::from_secs_f64(SCALE_IN_COOLDOWN_S),
+        }
+    }
+
+    pub(super) fn processing(&self) -> Duration {
+        Duration::from_millis(self.work_ms)
+    }
+
+    /// What waits when it is busiest and each instance has what it may have.
+    pub(super) fn busiest_count(&self) -> f64 {
+        self.peak * self.acceptable_latency_s
+    }
+
     /// The same in a third of the time, with half of the messages a second.
     pub(crate) fn short(self) -> Self {
         Self {
@@ -82,13 +144,13 @@ impl LiveArgs {
 }
 
 /// Creates a queue, starts a controller and puts the load on; until everything is done and the
-/// controller has ended. The controller and the workers write to `log`; `tell` is told how far it is.
+/// controller has ended. `tell` is told how far it is.
 ///
 /// # Errors
 /// When nothing can be sent or the controller fails. That messages are lost is for the caller to see.
 pub(crate) async fn observe(
     args: &LiveArgs,
-    log: Stdio,
+    scaling: Scaling,
     tell: &dyn Fn(&str),
 ) -> anyhow::Result<Seen> {
     std::fs::create_dir_all(&args.out)?;
@@ -101,10 +163,16 @@ pub(crate) async fn observe(
     let created = sender.caller.ask("CreateQueue", &input).await;
     let created = created.context("no queue can be created")?;
     let url = created["QueueUrl"].as_str().context("the new queue has no URL")?.to_owned();
-    let page = free_address()?;
-    let mut controller = start(args, log, &queue, &done, &page)?;
-    let driven = drive(args, &mut sender, &url, &page, &done, tell).await;
-    let ended = end(&mut controller).await;
+    let mut scaler = match scaling {
+        Scaling::Backlog(log) => {
+            let page = free_address()?;
+            let controller = Box::new(start(args, log, &queue, &done, &page)?);
+            Scaler::Backlog { controller, page }
+        }
+        Scaling::Count => Scaler::Count(Box::new(Counting::new(args, &queue, &done)?)),
+    };
+    let driven = drive(args, &mut sender, &url, &mut scaler, &done, tell).await;
+    let ended = scaler.end().await;
     // Another error says more than that this queue is left.
     let _ = sender.caller.ask("DeleteQueue", &json!({ "QueueUrl": url })).await;
     let mut seen = driven?;
@@ -138,33 +206,54 @@ fn start(
     done: &Path,
     page: &str,
 ) -> anyhow::Result<Child> {
-    let endpoints: Vec<String> = args.endpoints.iter().map(ToString::to_string).collect();
-    let worker = std::env::current_exe()?;
+    let endpoint = args.endpoints[0].to_string();
     let mut command = Command::new(&args.flotilla);
     command
-        .args(["autoscale", "--endpoint", &endpoints[0], "--queue", queue, "--listen", page])
+        .args(["autoscale", "--endpoint", &endpoint, "--queue", queue, "--listen", page])
         .args(["--processing-ms", &args.work_ms.to_string(), "--measure", "127.0.0.1:0"])
         .args(["--acceptable-latency-s", &args.acceptable_latency_s.to_string()])
-        .args(["--min", "1", "--max", &INSTANCES_MAX.to_string(), "--interval-ms", "250"])
-        .args(["--scale-out-cooldown-s", "0.5", "--scale-in-cooldown-s", "4", "--"])
-        .arg(worker)
-        .args(["worker", "--queue", queue, "--endpoints", &endpoints.join(",")])
-        .args(["--work-ms", &args.work_ms.to_string(), "--done"])
-        .arg(done)
+        .args(["--min", "1", "--max", &INSTANCES_MAX.to_string()])
+        .args(["--interval-ms", &INTERVAL.as_millis().to_string()])
+        .args(["--scale-out-cooldown-s", &SCALE_OUT_COOLDOWN_S.to_string()])
+        .args(["--scale-in-cooldown-s", &SCALE_IN_COOLDOWN_S.to_string(), "--"])
+        .args(args.worker(queue, done)?)
         .stdin(Stdio::null())
         .stderr(log)
         .kill_on_drop(true);
     command.spawn().with_context(|| format!("{} cannot be started", args.flotilla.display()))
 }
 
+impl Scaler {
+    /// `Err` while it is not there yet.
+    async fn at(&mut self, at_s: f64) -> anyhow::Result<Moment> {
+        match self {
+            Self::Backlog { page, .. } => Ok(read_page(page).await?.at(at_s)),
+            Self::Count(counting) => counting.at(at_s).await,
+        }
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Backlog { controller, .. } => end(controller).await,
+            Self::Count(counting) => counting.end().await,
+        }
+    }
+}
+
 /// In order, with the workers.
-async fn end(controller: &mut Child) -> anyhow::Result<()> {
-    if let Some(id) = controller.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+pub(super) async fn end(controller: &mut Child) -> anyhow::Result<()> {
+    terminate(controller)?;
+    let status = tokio::time::timeout(PATIENCE, controller.wait()).await;
+    let status = status.context("a process does not end")??;
+    ensure!(status.success(), "a process ended with {status}");
+    Ok(())
+}
+
+/// Asks it to end.
+pub(super) fn terminate(child: &Child) -> anyhow::Result<()> {
+    if let Some(id) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
         kill_process(id, Signal::TERM)?;
     }
-    let status = tokio::time::timeout(PATIENCE, controller.wait()).await;
-    let status = status.context("the controller does not end")??;
-    ensure!(status.success(), "the controller ended with {status}");
     Ok(())
 }
 
@@ -172,12 +261,12 @@ async fn drive(
     args: &LiveArgs,
     sender: &mut Sender<'_>,
     url: &str,
-    page: &str,
+    scaler: &mut Scaler,
     done: &Path,
     tell: &dyn Fn(&str),
 ) -> anyhow::Result<Seen> {
     let begin = Instant::now();
-    while read_page(page).await.is_err() {
+    while scaler.at(0.0).await.is_err() {
         ensure!(begin.elapsed() < PATIENCE, "the controller does not begin");
         tokio::time::sleep(SAMPLE).await;
     }
@@ -197,7 +286,7 @@ async fn drive(
         }
         if now >= due_sample {
             due_sample = now + SAMPLE;
-            let moment = read_page(page).await?.at(now.as_secs_f64());
+            let moment = scaler.at(now.as_secs_f64()).await?;
             tell(&progress(&moment, load.seconds()));
             seen.moments.push(moment);
         }
@@ -231,7 +320,8 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Again and again until it is acknowledged. What was sent more than once may be done more than once.
+    /// Again and again until it is acknowledged. What was sent more than once may be done more than
+    /// once.
     async fn send(
         &mut self,
         url: &str,

@@ -58,6 +58,27 @@ impl Load {
         total
     }
 
+    /// When it begins to fall.
+    pub(crate) fn falls_at(&self) -> f64 {
+        let until = self.phases.iter().take_while(|phase| phase.to >= phase.from);
+        until.map(|phase| phase.seconds).sum()
+    }
+
+    /// When it exceeds a rate for the first time; never is later than everything.
+    pub(crate) fn exceeds_at(&self, rate: f64) -> f64 {
+        let mut begin = 0.0;
+        for phase in &self.phases {
+            if phase.from > rate {
+                return begin;
+            }
+            if phase.to > rate {
+                return begin + phase.seconds * (rate - phase.from) / (phase.to - phase.from);
+            }
+            begin += phase.seconds;
+        }
+        f64::INFINITY
+    }
+
     /// When bursts come, and how large they are.
     pub(crate) fn bursts(&self) -> Vec<(f64, u32)> {
         let mut begin = 0.0;
@@ -88,5 +109,9 @@ mod tests {
         assert_eq!(load.total(15.0), 207.0);
         assert_eq!(load.total(99.0), 207.0);
         assert_eq!(load.bursts(), [(10.0, 7)]);
+        assert_eq!((load.exceeds_at(5.0), load.falls_at()), (2.5, 15.0));
+        assert!(load.exceeds_at(20.0).is_infinite());
+        let falls = Load::new(&[(10.0, 5.0, 5.0, 0), (5.0, 5.0, 1.0, 0), (5.0, 1.0, 1.0, 0)]);
+        assert_eq!((falls.falls_at(), falls.exceeds_at(4.0)), (10.0, 0.0));
     }
 }

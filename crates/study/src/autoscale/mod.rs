@@ -1,18 +1,22 @@
 //! What an autoscaler does to a queue: modelled with two rules, and seen with real workers.
 //!
-//! The model shows why the number of messages alone is a bad thing to track. It says nothing of how many
+//! The model shows what tracking the number of messages alone does. It says nothing of how many
 //! instances there are to work on them, so the tracker adds instances for as long as there are too
 //! many messages and takes them away for as long as there are too few: like a predator and its prey
-//! the two swing, and the swings do not die out. The backlog per instance falls when an instance is added, and
-//! the loop is a lag of first order with the acceptable latency as its time constant.
+//! the two swing, and the swings do not die out. The backlog per instance falls when an instance is
+//! added, and the loop is a lag of first order with the acceptable latency as its time constant. So
+//! that the two can be compared, the number that the count is to be is chosen such that both take
+//! the same instance-hours.
 
+mod count;
 mod draw;
 mod live;
 mod load;
 mod model;
 mod seen;
 
-pub(crate) use live::{LiveArgs, observe};
+pub(crate) use live::{LiveArgs, Scaling, observe};
+pub(crate) use model::{LATE, Summary};
 pub(crate) use seen::Seen;
 
 use std::io::{self, Write as _};
@@ -23,7 +27,7 @@ use std::time::Duration;
 use flotilla_autoscale::Policy;
 
 use crate::plot::Figure;
-use crate::section::Table;
+use crate::section::{Table, number};
 use load::Load;
 use model::{Outcome, Rule, Scenario, simulate};
 
@@ -31,8 +35,14 @@ use model::{Outcome, Rule, Scenario, simulate};
 pub(crate) const MODEL: &str = "autoscale-model";
 /// Of those of real workers.
 pub(crate) const LIVE: &str = "autoscale-live";
-/// Of the model's queue, if only the count is tracked: right for the load that it begins with.
-const COUNT: f64 = 600.0;
+/// Within which the model's count is looked for.
+const COUNTS: (f64, f64) = (20.0, 20_000.0);
+/// Halvings of that, on a scale of logarithms: to one part in a hundred.
+const HALVINGS: u32 = 10;
+/// Runs with which it is looked for.
+const SEARCH_SEEDS: u64 = 2;
+/// Of the command that does nothing but that.
+const SEEDS: u64 = 10;
 
 /// See [`model`].
 #[derive(Clone, Debug, clap::Args)]
@@ -72,26 +82,43 @@ fn scenario(seed: u64) -> Scenario {
     }
 }
 
-/// Both rules under the same load.
+/// Both rules under the same loads.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     scenario: Scenario,
-    /// By backlog per instance.
-    pub(crate) good: Outcome,
+    /// What the count is to be.
+    pub(crate) count: f64,
+    /// By backlog per instance, for each seed.
+    pub(crate) good: Vec<Summary>,
     /// By number of messages alone.
-    pub(crate) naive: Outcome,
+    pub(crate) naive: Vec<Summary>,
+    /// The first seed's, for the chart.
+    shown: (Outcome, Outcome),
 }
 
 impl Comparison {
-    pub(crate) fn new(seed: u64) -> Self {
-        let scenario = scenario(seed);
-        let good = simulate(&scenario, Rule::BacklogPerInstance);
-        let naive = simulate(&scenario, Rule::CountAlone { messages: COUNT });
-        Self { scenario, good, naive }
+    /// With so many seeds from this one on.
+    pub(crate) fn new(seed: u64, seeds: u64) -> Self {
+        let count = equal_hours(seed);
+        let acceptable_s = acceptable_s(&scenario(seed));
+        let both = |seed| {
+            let scenario = scenario(seed);
+            let good = simulate(&scenario, Rule::BacklogPerInstance);
+            (good, simulate(&scenario, Rule::CountAlone { messages: count }))
+        };
+        let shown = both(seed);
+        let mut good = vec![shown.0.summary(acceptable_s)];
+        let mut naive = vec![shown.1.summary(acceptable_s)];
+        for seed in seed + 1..seed + seeds {
+            let (one, other) = both(seed);
+            good.push(one.summary(acceptable_s));
+            naive.push(other.summary(acceptable_s));
+        }
+        Self { scenario: scenario(seed), count, good, naive, shown }
     }
 
     pub(crate) fn acceptable_s(&self) -> f64 {
-        self.scenario.policy.acceptable_latency.as_secs_f64()
+        acceptable_s(&self.scenario)
     }
 
     pub(crate) fn seconds(&self) -> f64 {
@@ -99,9 +126,10 @@ impl Comparison {
     }
 
     pub(crate) fn figure(&self) -> Figure {
-        draw::comparison(&self.scenario, &self.good, &self.naive, COUNT)
+        draw::comparison(self, &self.scenario, &self.shown)
     }
 
+    /// The first seed's course.
     pub(crate) fn table(&self) -> Table {
         let header = [
             "seconds",
@@ -114,7 +142,8 @@ impl Comparison {
             "count_alone_latency_seconds",
         ];
         let mut table = Table::new(MODEL, &header);
-        for (one, two) in self.good.samples.iter().zip(&self.naive.samples) {
+        let (good, naive) = &self.shown;
+        for (one, two) in good.samples.iter().zip(&naive.samples) {
             table.row(&[
                 &one.at_s,
                 &format_args!("{:.2}", one.rate),
@@ -128,37 +157,101 @@ impl Comparison {
         }
         table
     }
+
+    /// Every seed's numbers.
+    pub(crate) fn seeds_table(&self) -> Table {
+        let header = [
+            "scaled_by",
+            "run",
+            "started",
+            "instance_hours",
+            "mean_s",
+            "p50_s",
+            "p99_s",
+            "slowest_s",
+            "late",
+        ];
+        let mut table = Table::new("autoscale-seeds", &header);
+        for (rule, runs) in
+            [("backlog per instance", &self.good), ("number of messages", &self.naive)]
+        {
+            for (run, one) in runs.iter().enumerate() {
+                let Summary { mean_s, half_s, p99_s, slowest_s, late, instance_hours, started } =
+                    one;
+                let cells =
+                    [*started, *instance_hours, *mean_s, *half_s, *p99_s, *slowest_s, *late];
+                let mut row = vec![rule.to_owned(), (run + 1).to_string()];
+                row.extend(cells.map(number));
+                table.rows.push(row);
+            }
+        }
+        table
+    }
 }
 
-/// Simulates both rules, and writes a chart and a table.
+fn acceptable_s(scenario: &Scenario) -> f64 {
+    scenario.policy.acceptable_latency.as_secs_f64()
+}
+
+/// The count that takes as many instance-hours as the backlog per instance. More messages that may
+/// wait take fewer.
+fn equal_hours(seed: u64) -> f64 {
+    let hours = |rule: Rule| -> f64 {
+        let run = |seed| simulate(&scenario(seed), rule).instance_hours;
+        (seed..seed + SEARCH_SEEDS).map(run).sum()
+    };
+    let wanted = hours(Rule::BacklogPerInstance);
+    let (mut few, mut many) = COUNTS;
+    for _ in 0..HALVINGS {
+        let messages = (few * many).sqrt();
+        if hours(Rule::CountAlone { messages }) > wanted {
+            few = messages;
+        } else {
+            many = messages;
+        }
+    }
+    (few * many).sqrt().round()
+}
+
+/// Simulates both rules, and writes a chart and tables.
 pub(crate) fn model(args: &ModelArgs) -> anyhow::Result<()> {
-    let both = Comparison::new(args.seed);
+    let both = Comparison::new(args.seed, SEEDS);
     std::fs::create_dir_all(&args.out)?;
     both.figure().save(&args.out, MODEL)?;
     both.table().save(&args.out)?;
+    both.seeds_table().save(&args.out)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{:28} {:>9} {:>9} {:>14} {:>15} {:>8}",
-        "scaled by", "p50 (s)", "p99 (s)", "late (>1.5x)", "instance hours", "started"
+        "{:28} {:>8} {:>15} {:>9} {:>9} {:>14}",
+        "scaled by", "started", "instance hours", "mean (s)", "p99 (s)", "late (>1.5x)"
     )?;
     let runs = [("backlog per instance", &both.good), ("number of messages alone", &both.naive)];
-    for (name, run) in runs {
-        let (p50, p99) = (run.quantile_s(0.5), run.quantile_s(0.99));
-        let (late, hours) = (100.0 * run.late(1.5 * both.acceptable_s()), run.instance_hours);
-        let started = run.started;
-        writeln!(out, "{name:28} {p50:>9.1} {p99:>9.1} {late:>13.1}% {hours:>15.1} {started:>8}")?;
+    for (name, runs) in runs {
+        let mean = |of: fn(&Summary) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;
+        let (started, hours) = (mean(|one| one.started), mean(|one| one.instance_hours));
+        let (average, p99) = (mean(|one| one.mean_s), mean(|one| one.p99_s));
+        let late = 100.0 * mean(|one| one.late);
+        writeln!(
+            out,
+            "{name:28} {started:>8.0} {hours:>15.1} {average:>9.1} {p99:>9.1} {late:>13.1}%"
+        )?;
     }
-    writeln!(out, "chart and table: {}", args.out.display())?;
+    writeln!(
+        out,
+        "the count is to be {:.0}; chart and tables: {}",
+        both.count,
+        args.out.display()
+    )?;
     Ok(())
 }
 
 /// Runs real workers under a real load, writes a chart and a table, and judges what came of it.
 pub(crate) async fn live(args: &LiveArgs) -> anyhow::Result<bool> {
     // What the controller says shows how far it is.
-    let seen = observe(args, Stdio::inherit(), &|_| {}).await?;
-    seen.figure().save(&args.out, LIVE)?;
-    seen.table().save(&args.out)?;
+    let seen = observe(args, Scaling::Backlog(Stdio::inherit()), &|_| {}).await?;
+    seen.figure(None).save(&args.out, LIVE)?;
+    seen.table(LIVE).save(&args.out)?;
     writeln!(io::stdout(), "{}", seen.report())?;
     Ok(seen.is_sound())
 }
@@ -176,5 +269,14 @@ mod tests {
         assert!(read("svg").starts_with(b"<svg"));
         assert!(read("png").starts_with(b"\x89PNG"));
         assert!(read("csv").starts_with(b"seconds,"));
+    }
+
+    #[test]
+    fn both_rules_take_the_same_instance_hours() {
+        let both = Comparison::new(1, 1);
+        let (good, naive) = (both.good[0], both.naive[0]);
+        let ratio = naive.instance_hours / good.instance_hours;
+        assert!((0.95..1.05).contains(&ratio), "{ratio} at {}", both.count);
+        assert!(naive.started > 2.0 * good.started, "{naive:?} {good:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -38,6 +39,18 @@ pub(super) struct Moment {
 }
 
 impl Page {
+    /// Of a controller that has none.
+    pub(super) fn counted(running: usize, desired: u32, unfinished: u64, acceptable: f64) -> Self {
+        Self {
+            running: running as f64,
+            desired: f64::from(desired),
+            unfinished: unfinished as f64,
+            acceptable,
+            crashes: 0.0,
+            kills: 0.0,
+        }
+    }
+
     /// `None` when it lacks something.
     pub(super) fn read(text: &str) -> Option<Self> {
         let number = |name: &str| {
@@ -130,14 +143,29 @@ impl Seen {
         self.moments.last().map_or(0.0, |moment| moment.acceptable)
     }
 
-    /// The part of the instances' time that the messages needed: many instances at all times would
-    /// keep any backlog small.
+    /// What an instance needs for a message.
+    fn processing_s(&self) -> f64 {
+        self.acceptable_latency_s / self.acceptable_backlog().max(1.0)
+    }
+
+    /// While there is more than one instance can work off, and has been for long enough that a
+    /// backlog is there; until the load begins to fall. Before and after it nothing keeps the
+    /// backlog at its target: it is smaller.
+    fn loaded(&self) -> Range<f64> {
+        let begin = self.load.exceeds_at(1.0 / self.processing_s()) + self.acceptable_latency_s;
+        begin..self.load.falls_at()
+    }
+
+    /// The part of the instances' time that messages took meanwhile: many instances would keep any
+    /// backlog small.
     fn busy(&self) -> f64 {
-        let needed_s =
-            self.sent as f64 * self.acceptable_latency_s / self.acceptable_backlog().max(1.0);
-        let pairs = self.moments.windows(2);
+        let loaded = self.loaded();
+        let done = self.done.values().flatten();
+        let done_s = done.map(|done| done.done_us.saturating_sub(self.begin_us) as f64 / 1e6);
+        let worked_s = done_s.filter(|at| loaded.contains(at)).count() as f64 * self.processing_s();
+        let pairs = self.moments.windows(2).filter(|pair| loaded.contains(&pair[0].at_s));
         let had_s: f64 = pairs.map(|pair| pair[0].running * (pair[1].at_s - pair[0].at_s)).sum();
-        if had_s > 0.0 { needed_s / had_s } else { 0.0 }
+        if had_s > 0.0 { worked_s / had_s } else { 0.0 }
     }
 
     /// How old messages were when they were completed, over time: of those of half a second the one
@@ -183,11 +211,32 @@ impl Seen {
         pairs.map(|pair| (pair[1].desired - pair[0].desired).max(0.0)).sum()
     }
 
-    /// The part of the moments at which the backlog per instance was less than twice the target.
+    /// The part of the loaded moments at which the backlog per instance was within half of its
+    /// target, above or below.
     pub(crate) fn near(&self) -> f64 {
-        let near = |moment: &&Moment| moment.per_instance <= 2.0 * moment.acceptable;
-        let count = self.moments.iter().filter(near).count();
-        count as f64 / self.moments.len().max(1) as f64
+        let loaded = self.loaded();
+        let moments = || self.moments.iter().filter(|moment| loaded.contains(&moment.at_s));
+        let near =
+            |moment: &&Moment| (0.5..=1.5).contains(&(moment.per_instance / moment.acceptable));
+        moments().filter(near).count() as f64 / moments().count().max(1) as f64
+    }
+
+    /// The part of the messages that took more than so long.
+    pub(crate) fn late(&self, than_s: f64) -> f64 {
+        let first = self.done.values().filter_map(|done| done.first());
+        let late = first.filter(|done| done.latency_s > than_s).count();
+        late as f64 / self.done.len().max(1) as f64
+    }
+
+    pub(crate) fn mean_latency_s(&self) -> f64 {
+        let first = self.done.values().filter_map(|done| done.first());
+        first.map(|done| done.latency_s).sum::<f64>() / self.done.len().max(1) as f64
+    }
+
+    pub(crate) fn instance_hours(&self) -> f64 {
+        let pairs = self.moments.windows(2);
+        let seconds = pairs.map(|pair| pair[0].running * (pair[1].at_s - pair[0].at_s));
+        seconds.sum::<f64>() / 3_600.0
     }
 
     pub(crate) fn latency_s(&self, part: f64) -> f64 {
@@ -233,7 +282,7 @@ impl Seen {
     }
 
     /// A row for each moment.
-    pub(crate) fn table(&self) -> Table {
+    pub(crate) fn table(&self, name: &str) -> Table {
         let header = [
             "seconds",
             "messages_per_second",
@@ -243,7 +292,7 @@ impl Seen {
             "backlog_per_instance",
             "acceptable_backlog_per_instance",
         ];
-        let mut table = Table::new(super::LIVE, &header);
+        let mut table = Table::new(name, &header);
         for moment in &self.moments {
             let Moment { at_s, running, desired, unfinished, per_instance, acceptable, .. } =
                 moment;
@@ -260,8 +309,9 @@ impl Seen {
         table
     }
 
-    pub(crate) fn figure(&self) -> Figure {
-        super::draw::live(self)
+    /// Beside what the same load came to when only messages were counted.
+    pub(crate) fn figure(&self, counted: Option<&Self>) -> Figure {
+        super::draw::live(self, counted)
     }
 }
 
@@ -308,18 +358,46 @@ mod tests {
         let desired = [1.0, 3.0, 3.0, 5.0, 2.0, 2.0, 4.0];
         seen.moments = desired.iter().map(|desired| page(*desired, 0.0).at(0.0)).collect();
         assert_eq!((seen.turns(), seen.started(), seen.most_instances()), (2, 6.0, 5.0));
-        assert_eq!(seen.near(), 1.0);
-        seen.moments.push(page(1.0, 100.0).at(0.0));
-        assert_eq!(seen.near(), 7.0 / 8.0);
+    }
+
+    /// One instance can do ten a second; twenty come from the third second on, and fewer from the
+    /// eleventh.
+    fn loaded() -> Seen {
+        let load = Load::new(&[
+            (2.0, 1.0, 1.0, 0),
+            (0.0, 1.0, 20.0, 0),
+            (8.0, 20.0, 20.0, 0),
+            (2.0, 20.0, 1.0, 0),
+        ]);
+        Seen::new(load, 100.0, 4.0)
+    }
+
+    #[test]
+    fn the_backlog_of_each_is_to_be_near_its_target_while_there_is_load() {
+        let mut seen = loaded();
+        let moment = |at_s: f64, unfinished: f64| page(2.0, unfinished).at(at_s);
+        seen.moments = vec![
+            moment(1.0, 0.0),  // Before the load nobody has a backlog,
+            moment(5.0, 10.0), // or shortly after it begins.
+            moment(7.0, 80.0),
+            moment(8.0, 41.0),
+            moment(9.0, 39.0),  // Too small is as wrong
+            moment(9.5, 121.0), // as too large.
+            moment(11.0, 5.0),
+        ];
+        assert_eq!(seen.loaded(), 6.0..10.0);
+        assert_eq!(seen.near(), 0.5);
     }
 
     #[test]
     fn instances_that_nobody_needs_are_not_busy() {
-        let mut seen = Seen::new(Load::new(&[]), 50.0, 4.0);
-        // A tenth of a second each.
-        seen.sent = 40;
+        let mut seen = loaded();
         assert_eq!(seen.busy(), 0.0);
-        seen.moments = [0.0, 2.0, 3.0].into_iter().map(|at_s| page(4.0, 0.0).at(at_s)).collect();
-        assert_eq!(seen.busy(), 4.0 / 12.0);
+        seen.moments = [6.0, 8.0, 10.0].into_iter().map(|at_s| page(4.0, 0.0).at(at_s)).collect();
+        let done = |at_s: u128| vec![Done { done_us: at_s * 1_000_000, latency_s: 0.1 }];
+        // A tenth of a second each; the last one is not done meanwhile.
+        seen.done = (0..80).map(|number| (number, done(7))).chain([(80, done(11))]).collect();
+        assert_eq!(seen.busy(), 8.0 / 16.0);
+        assert_eq!((seen.late(0.05), seen.late(0.2)), (1.0, 0.0));
     }
 }
