@@ -13,7 +13,12 @@ pub(super) struct Facts {
     seed: u64,
     own_clusters: bool,
     cores: usize,
+    /// Of the code, and whether files differ from it.
+    code: String,
 }
+
+/// The commit that `scripts/study` built, with `-dirty` behind it if something was changed.
+const COMMIT: &str = "FLOTILLA_STUDY_COMMIT";
 
 impl Facts {
     pub(super) fn of(args: &PollingArgs) -> Self {
@@ -35,7 +40,18 @@ impl Facts {
             seed: args.seed,
             own_clusters: args.endpoint.is_empty(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            code: code(std::env::var(COMMIT).ok()),
         }
+    }
+}
+
+fn code(commit: Option<String>) -> String {
+    let Some(commit) = commit.filter(|commit| !commit.is_empty()) else {
+        return "of a commit that is not known (it was not started by scripts/study)".to_owned();
+    };
+    match commit.strip_suffix("-dirty") {
+        Some(commit) => format!("commit `{commit}` with changes that are not committed"),
+        None => format!("commit `{commit}`"),
     }
 }
 
@@ -80,10 +96,12 @@ fn introduction(out: &mut String, facts: &Facts, sections: &[Section]) {
         format_args!(
             "<p>A queue is spread over shards. A short poll asks a sample of them, a long poll asks all and waits. This report \
              measures what follows from that, beside what theory says, and how many should poll.</p>\n<p class=\"method\">Made by <code>{}</code>, \
-             version {}, with {clusters}. {} cores, {} operating system; senders, consumers and servers share them. Seed {} for all arrivals; \
-             the servers' own luck has none. {} 95 % confidence intervals: Wilson's for shares, normal for means.</p>\n",
+             version {}, {}, with {clusters}. {} cores, {} operating system; senders, consumers and servers share them. Seed {} for all arrivals; \
+             the servers' own luck has none. {} 95 % confidence intervals: Wilson's for shares, Student's for means of trials or of the parts of \
+             a run, order statistics or a bootstrap of those parts for quantiles.</p>\n",
             escaped(&facts.command),
             env!("CARGO_PKG_VERSION"),
+            escaped(&facts.code),
             facts.cores,
             std::env::consts::OS,
             facts.seed,
@@ -180,7 +198,14 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        Facts { command: "study".into(), quick: true, seed: 7, own_clusters: true, cores: 2 }
+        Facts {
+            command: "study".into(),
+            quick: true,
+            seed: 7,
+            own_clusters: true,
+            cores: 2,
+            code: code(Some("abc-dirty".into())),
+        }
     }
 
     #[test]
@@ -195,6 +220,7 @@ mod tests {
         let (broken, section) = (page.find("too many polls"), page.find("<h2 id=\"coverage\">"));
         assert!(broken.unwrap() < section.unwrap());
         assert!(page.contains("How many &lt; so") && !page.contains("Every promise was kept"));
+        assert!(page.contains("commit <code>abc</code> with changes that are not committed"));
     }
 
     #[test]
