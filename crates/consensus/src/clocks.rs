@@ -57,14 +57,15 @@ impl Seen {
 }
 
 /// By how many milliseconds the clock here is to be moved so that it is where the median is; nothing if
-/// it may be there.
+/// it may be there. What may be wrong of that counts as if the median were behind: a clock that is moved too
+/// far forward ends leases too early, and one that is behind does no harm.
 fn correction_ms(others: &[Seen]) -> i64 {
     let mut all: Vec<Seen> = others.iter().copied().chain([Seen::HERE]).collect();
     all.sort_unstable();
     // Of an even number the lower one.
     let Seen { ahead_ms, error_ms } = all[(all.len() - 1) / 2];
     let is_right = ahead_ms.unsigned_abs() <= TOLERANCE.as_millis() as u64 + error_ms;
-    if is_right { 0 } else { ahead_ms }
+    if is_right { 0 } else { ahead_ms.saturating_sub_unsigned(error_ms) }
 }
 
 /// Lets the clock here begin where the others' are.
@@ -148,7 +149,13 @@ mod tests {
         let slowly = Seen { ahead_ms: -400, error_ms: 300 };
         assert_eq!(correction_ms(&[slowly, slowly]), 0, "it may be right");
         let quicker = Seen { error_ms: 299, ..slowly };
-        assert_eq!(correction_ms(&[quicker, quicker]), -400);
+        assert_eq!(correction_ms(&[quicker, quicker]), -699);
+    }
+
+    #[test]
+    fn a_clock_goes_forward_by_no_more_than_it_is_certainly_behind() {
+        let slowly = Seen { ahead_ms: 2_000, error_ms: 1_500 };
+        assert_eq!(correction_ms(&[slowly, slowly]), 500);
     }
 
     #[test]

@@ -78,8 +78,29 @@ impl TimeSource for MachineTime {
 struct Reading {
     at: Duration,
     since_epoch: Duration,
-    /// What is left of [`Clock::steer`], in milliseconds.
-    ahead_ms: i64,
+    /// What is left of [`Clock::steer`].
+    ahead: Ahead,
+}
+
+/// How far a clock is from where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Of(Duration),
+    Behind(Duration),
+}
+
+impl Ahead {
+    const NOT: Self = Self::Of(Duration::ZERO);
+
+    fn by_ms(ms: i64) -> Self {
+        let by = Duration::from_millis(ms.unsigned_abs());
+        if ms < 0 { Self::Behind(by) } else { Self::Of(by) }
+    }
+
+    fn is_over(self) -> bool {
+        let (Self::Of(by) | Self::Behind(by)) = self;
+        by.is_zero()
+    }
 }
 
 /// The clock is faster or slower by one part in so many while it is not where the time of day is.
@@ -88,14 +109,15 @@ const SLEW_DIVISOR: u32 = 200;
 const STEER_DIVISOR: u32 = 10;
 
 /// The same with a clock that is ahead, as others say: where it is, and what is left of that.
-fn steered(before: Duration, elapsed: Duration, ahead_ms: i64) -> (Duration, i64) {
-    let step = elapsed / STEER_DIVISOR;
-    let step_ms = (step.as_millis() as u64).min(ahead_ms.unsigned_abs());
-    let step = step.min(Duration::from_millis(ahead_ms.unsigned_abs()));
+///
+/// What is left is as fine as time is: it is read many times in a millisecond, and a rest that were rounded would
+/// never be used up.
+fn steered(before: Duration, elapsed: Duration, ahead: Ahead) -> (Duration, Ahead) {
     let steady = before + elapsed;
-    match ahead_ms > 0 {
-        true => (steady - step, ahead_ms.saturating_sub_unsigned(step_ms)),
-        false => (steady + step, ahead_ms.saturating_add_unsigned(step_ms)),
+    let step = elapsed / STEER_DIVISOR;
+    match ahead {
+        Ahead::Of(by) => (steady - step.min(by), Ahead::Of(by.saturating_sub(step))),
+        Ahead::Behind(by) => (steady + step.min(by), Ahead::Behind(by.saturating_sub(step))),
     }
 }
 
@@ -119,7 +141,8 @@ impl SteadyClock {
 impl<S: TimeSource> SteadyClock<S> {
     /// The same on other clocks than the machine's.
     pub fn over(source: S) -> Self {
-        let now = Reading { at: source.elapsed(), since_epoch: source.time_of_day(), ahead_ms: 0 };
+        let now =
+            Reading { at: source.elapsed(), since_epoch: source.time_of_day(), ahead: Ahead::NOT };
         Self { source, last: Mutex::new(now) }
     }
 
@@ -128,12 +151,12 @@ impl<S: TimeSource> SteadyClock<S> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.source.elapsed();
         let elapsed = at.saturating_sub(last.at);
-        let (since_epoch, ahead_ms) = match last.ahead_ms {
-            0 => (follow(last.since_epoch, elapsed, self.source.time_of_day()), 0),
-            ahead_ms => steered(last.since_epoch, elapsed, ahead_ms),
+        let (since_epoch, ahead) = match last.ahead.is_over() {
+            true => (follow(last.since_epoch, elapsed, self.source.time_of_day()), Ahead::NOT),
+            false => steered(last.since_epoch, elapsed, last.ahead),
         };
         let since_epoch = since_epoch.max(at_least);
-        *last = Reading { at, since_epoch, ahead_ms };
+        *last = Reading { at, since_epoch, ahead };
         since_epoch
     }
 }
@@ -149,14 +172,14 @@ impl<S: TimeSource> Clock for SteadyClock<S> {
 
     fn begin_at(&self, ms: u64) {
         let since_epoch = Duration::from_millis(ms);
-        let begin = Reading { at: self.source.elapsed(), since_epoch, ahead_ms: 0 };
+        let begin = Reading { at: self.source.elapsed(), since_epoch, ahead: Ahead::NOT };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = begin;
     }
 
     fn steer(&self, ahead_ms: i64) {
         // Up to now it went as it was told before.
         self.read(Duration::ZERO);
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).ahead_ms = ahead_ms;
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).ahead = Ahead::by_ms(ahead_ms);
     }
 }
 
@@ -193,11 +216,28 @@ mod tests {
     fn a_clock_that_is_ahead_goes_slower_until_it_is_where_the_others_are() {
         let before = 1_000 * SECOND;
         let ms = Duration::from_millis;
-        assert_eq!(steered(before, SECOND, 250), (before + ms(900), 150));
-        assert_eq!(steered(before, SECOND, 40), (before + ms(960), 0));
-        assert_eq!(steered(before, SECOND, -250), (before + ms(1_100), -150));
-        assert_eq!(steered(before, SECOND, -40), (before + ms(1_040), 0));
-        assert_eq!(steered(before, Duration::ZERO, 250), (before, 250));
+        let ahead = Ahead::by_ms;
+        assert_eq!(steered(before, SECOND, ahead(250)), (before + ms(900), ahead(150)));
+        assert_eq!(steered(before, SECOND, ahead(40)), (before + ms(960), ahead(0)));
+        assert_eq!(steered(before, SECOND, ahead(-250)), (before + ms(1_100), ahead(-150)));
+        let (at, rest) = steered(before, SECOND, ahead(-40));
+        assert_eq!((at, rest.is_over()), (before + ms(1_040), true));
+        assert_eq!(steered(before, Duration::ZERO, ahead(250)), (before, ahead(250)));
+    }
+
+    #[test]
+    fn a_clock_that_is_read_all_the_time_is_pulled_no_farther_than_it_should_be() {
+        let read = Duration::from_micros(7);
+        for ahead_ms in [40, -40] {
+            let (mut now, mut ahead) = (1_000 * SECOND, Ahead::by_ms(ahead_ms));
+            for _ in 0..SECOND.as_micros() / read.as_micros() {
+                (now, ahead) = steered(now, read, ahead);
+            }
+            let slower_us = (1_001 * SECOND).saturating_sub(now).as_micros() as i64;
+            let quicker_us = now.saturating_sub(1_001 * SECOND).as_micros() as i64;
+            assert!(ahead.is_over(), "{ahead:?}");
+            assert!((slower_us - quicker_us - 1_000 * ahead_ms).abs() < 10, "{now:?}");
+        }
     }
 
     #[test]
