@@ -149,8 +149,9 @@ impl<S: TimeSource> SteadyClock<S> {
     fn read(&self, at_least: Duration) -> Duration {
         // Whoever panicked with the lock left a reading in it.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = self.source.elapsed();
-        let elapsed = at.saturating_sub(last.at);
+        // Whoever reads late must not make the next one count the same time again.
+        let at = self.source.elapsed().max(last.at);
+        let elapsed = at - last.at;
         let (since_epoch, ahead) = match last.ahead.is_over() {
             true => (follow(last.since_epoch, elapsed, self.source.time_of_day()), Ahead::NOT),
             false => steered(last.since_epoch, elapsed, last.ahead),
@@ -252,6 +253,30 @@ mod tests {
                 last_ms = now_ms;
             }
         }
+    }
+
+    /// Shows one time after the other, then the last one.
+    struct Shown(Mutex<Vec<u64>>);
+
+    impl TimeSource for Shown {
+        fn elapsed(&self) -> Duration {
+            let mut left = self.0.lock().unwrap();
+            let ms = if left.len() > 1 { left.remove(0) } else { left[0] };
+            Duration::from_millis(ms)
+        }
+
+        fn time_of_day(&self) -> Duration {
+            1_000 * SECOND
+        }
+    }
+
+    #[test]
+    fn who_reads_late_makes_no_time_pass_twice() {
+        let clock = SteadyClock::over(Shown(Mutex::new(vec![0, 100, 20, 100, 20, 100])));
+        for _ in 0..5 {
+            clock.now_ms();
+        }
+        assert!((1_000_099..=1_000_100).contains(&clock.now_ms()));
     }
 
     #[test]
