@@ -90,7 +90,7 @@ fn check_messages(
     if let Some((seq, _)) = state.all_hidden().find(|(seq, _)| !there.contains(seq)) {
         return Ok(Some(format!("message {} is hidden, and not there", seq.0)));
     }
-    let in_order = heads.is_sorted_by_key(|head| head.sent_ms);
+    let in_order = heads.is_sorted_by_key(|head| row.ages_since_ms(head.sent_ms, head.entered_ms));
     if !row.mixed_ages && !in_order {
         return Ok(Some("an older message lies behind a younger one".into()));
     }
