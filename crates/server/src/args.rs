@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Asks an admin port, prints the answer, and fails unless it is good.
     Health(HealthArgs),
     /// Runs as many workers of a queue as its backlog wants, or tells KEDA to.
-    Autoscale(AutoscaleArgs),
+    Autoscale(Box<AutoscaleArgs>),
 }
 
 #[derive(Debug, clap::Args)]
