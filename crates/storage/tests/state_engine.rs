@@ -1,6 +1,8 @@
 //! The simulator's model of RocksDB and RocksDB itself do the same with the same operations and
 //! crashes: what is found in simulated clusters holds for real ones.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use flotilla_probe::skip;
@@ -140,16 +142,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The files as they are at this moment, without what is in memory: nothing is flushed on the way.
+/// The files as they are at one moment, without what is in memory: nothing is flushed on the way. The store
+/// writes and removes files by itself; what it did so meanwhile makes the copy one of no moment.
 fn copy(from: &Path) -> TempDir {
     loop {
-        match try_copy(from) {
-            Ok(to) => return to,
-            // The store just removed one that it does not need any more.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => panic!("{error}"),
+        let before = files(from);
+        let copied = try_copy(from);
+        if files(from) != before {
+            continue;
         }
+        return copied.expect("files that stay can be copied");
     }
+}
+
+/// Names and lengths.
+fn files(dir: &Path) -> BTreeMap<OsString, Option<u64>> {
+    let items = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    items.map(|item| (item.file_name(), item.metadata().ok().map(|it| it.len()))).collect()
 }
 
 fn try_copy(from: &Path) -> std::io::Result<TempDir> {
