@@ -162,7 +162,10 @@ pub(crate) fn short_poll() -> ReceiveRequest {
 pub(crate) async fn drain(node: &Node, queue: &Queue, count: usize) -> Vec<MessageId> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        let received: Received = node.receive(queue, short_poll()).await.unwrap();
+        // No more than that: the rest may be somebody else's.
+        let max_messages = (count - ids.len()).min(10);
+        let request = ReceiveRequest { max_messages, ..short_poll() };
+        let received: Received = node.receive(queue, request).await.unwrap();
         let receipts = received.messages.iter().map(|message| message.receipt).collect();
         ids.extend(received.messages.iter().map(|message| message.message_id));
         assert!(node.delete(queue, receipts).await.into_iter().all(|result| result.is_ok()));
