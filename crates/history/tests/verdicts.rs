@@ -415,6 +415,29 @@ fn an_empty_poll_is_judged_by_its_last_tenth_of_a_second() {
 }
 
 #[test]
+fn a_poll_that_is_over_while_its_node_stands_still_is_not_judged() {
+    let records = |name: &str, node: u32| {
+        let fault = |phase, now| {
+            let fault = Fault { name: name.to_owned(), nodes: vec![node], phase };
+            at(0, now, now, Op::Fault(fault))
+        };
+        let poll = empty_poll(10 * SECOND, 16 * SECOND, &[]);
+        vec![
+            send(7, 1, 2),
+            poll,
+            fault(FaultPhase::Fired, 11 * SECOND),
+            fault(FaultPhase::Healed, 16 * SECOND - 1),
+            fault(FaultPhase::Ready, 16 * SECOND - 1),
+            receive(2, 7, 1, 20 * SECOND, 20_000_001),
+        ]
+    };
+    let polled = empty_poll(0, 1, &[]).node;
+    assert_eq!(s16(&records("pause", polled)), (0, 0, 1));
+    assert_eq!(s16(&records("pause", polled + 1)), (1, 1, 0), "another node");
+    assert_eq!(s16(&records("partition", polled)), (1, 1, 0), "it runs");
+}
+
+#[test]
 fn a_poll_answers_for_the_shards_that_it_heard() {
     let records = |unheard: &[u32]| {
         let poll = empty_poll(10 * SECOND, 15 * SECOND, unheard);

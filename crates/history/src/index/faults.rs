@@ -7,7 +7,15 @@ use crate::index::rows::{FAILURES_KEPT_MAX, FaultWindow, Known, Lost, Recovery};
 use crate::index::{NEVER, Span};
 use crate::record::{Fault, FaultPhase, Record};
 
+/// Faults that keep a node's process from running.
+const STANDSTILLS: [&str; 4] = ["pause", "pause-long", "pause-all", "starve-cpu"];
+
 impl FaultWindow {
+    /// Whether nodes that it is about may not have run.
+    pub(super) fn stops_nodes(&self) -> bool {
+        STANDSTILLS.contains(&self.name.as_str())
+    }
+
     /// Whether it was there, or not all was well again, at some moment of a span.
     fn disturbs(&self, span: Span) -> bool {
         self.from <= span.ret && span.inv <= self.ready

@@ -109,6 +109,12 @@ impl Index {
         faults::disturbed(&self.faults, span)
     }
 
+    /// Whether a node may not have run at that moment.
+    pub(crate) fn stood_still(&self, node: u32, us: u64) -> bool {
+        let is_about = |it: &FaultWindow| it.stops_nodes() && it.nodes.contains(&node);
+        self.faults.iter().any(|it| is_about(it) && it.from <= us && us <= it.ready)
+    }
+
     /// The receives that were asked under the attempt id of this one, this one included.
     pub(crate) fn asked_again(&self, receive: &Receive) -> &[u32] {
         let asked = self.attempts_asked.get(&(receive.queue, receive.attempt));

@@ -6,7 +6,8 @@
 //!
 //! Source: a long poll asks every server and ends with the first message; SQS allows rare false
 //! empties, we none. Undecided: (b) while a receive may hold messages that nobody saw, where the limit
-//! of messages in flight may have been reached, and polls that heard of no shard. Examined are the polls
+//! of messages in flight may have been reached, polls that heard of no shard, and polls whose time was over
+//! while their node stood still: what came meanwhile could not be told to it. Examined are the polls
 //! of (b) that could be judged. `e` is added to every end of a lease or delay. With a fault in the poll
 //! or not long before, `wakeup_faulty_us` takes the place of `wakeup_us`, also for polls that ended before
 //! their time, and (a) is not asked.
@@ -37,7 +38,8 @@ pub(super) fn check(index: &Index, tally: &mut Tally, views: &[View]) {
         else {
             continue;
         };
-        if crowds[receive.queue as usize](during) {
+        let stood_still = index.stood_still(receive.node, during.ret);
+        if stood_still || crowds[receive.queue as usize](during) {
             tally.undecided();
         } else {
             check_empty(index, tally, number, during, &views[receive.queue as usize]);
