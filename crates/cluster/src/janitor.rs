@@ -270,6 +270,9 @@ async fn expire(
 
 async fn checkpoint(node: &Node, state: &mut State) {
     let log_bytes: u64 = node.host.groups().iter().map(|group| group.log_bytes()).sum();
+    // The cut takes place after it was asked for: what was counted right then was nearly the whole log, and
+    // the next cut would wait until it is as long again.
+    state.log_bytes_then = state.log_bytes_then.min(log_bytes);
     let memtable_bytes = node.host.state_db().memtable_bytes();
     let last = *state.checkpointed.get_or_insert_with(Instant::now);
     let every = if node.space.low_here() { CHECKPOINT_EVERY_WHEN_LOW } else { CHECKPOINT_EVERY };
