@@ -513,6 +513,16 @@ fn every_heal_is_judged_that_is_followed_by_calm() {
     assert_eq!(records(25, true), 0);
     assert_eq!(records(25, false), 1);
     assert_eq!(records(20, false), 0, "ten seconds were not over");
+    let mut batch = failed(13);
+    let Op::Send(op) = &mut batch.op else { unreachable!() };
+    op.entries = vec![op.entries[0].clone(); 4];
+    let once = vec![
+        fault(FaultPhase::Fired, 10),
+        fault(FaultPhase::Healed, 12),
+        batch,
+        mark(60 * SECOND, Mark::Note("the end".to_owned())),
+    ];
+    assert_eq!(judge(&once).tally(Invariant::L1).found, 0, "a batch failed, not four requests");
 }
 
 #[test]

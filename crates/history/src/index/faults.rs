@@ -76,7 +76,9 @@ impl Builder {
         // A refusal that is the client's own fault is neither.
         let fault = record.status.is_none_or(|status| status >= 500);
         let failed = known == Known::Info || (known == Known::Fail && !gone && fault);
-        if failed && trials.failures.len() < FAILURES_KEPT_MAX {
+        // A batch that fails as a whole is one.
+        let is_another = trials.failures.last().is_none_or(|(_, of)| *of != self.record);
+        if failed && is_another && trials.failures.len() < FAILURES_KEPT_MAX {
             trials.failures.push((at, self.record));
         }
     }
