@@ -341,6 +341,7 @@ impl Host {
         }
         let network = Network {
             group: id,
+            log: log.clone(),
             local: inner.node,
             transport: inner.transport.clone(),
             off_thread: inner.off_thread,

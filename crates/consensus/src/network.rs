@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_probe::planted;
+use flotilla_storage::log::GroupLog;
 use flotilla_transport::{CallError, Lane, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::raft as pb;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::errors::{
@@ -60,6 +61,7 @@ type Answers = BoxStream<'static, Result<StreamAppendResult<TypeConfig>, RpcErro
 #[derive(Clone)]
 pub(crate) struct Network {
     pub(crate) group: GroupId,
+    pub(crate) log: GroupLog,
     pub(crate) local: NodeId,
     pub(crate) transport: Transport,
     pub(crate) off_thread: OffThread,
@@ -73,6 +75,7 @@ pub(crate) struct Network {
 #[derive(Clone)]
 pub(crate) struct Peer {
     group: GroupId,
+    log: GroupLog,
     local: NodeId,
     target: NodeId,
     lane: Lane,
@@ -87,6 +90,7 @@ impl Network {
         let follower = NodeId(target);
         Peer {
             group: self.group,
+            log: self.log.clone(),
             local: self.local,
             target: follower,
             lane,
@@ -326,11 +330,17 @@ impl Peer {
     /// The stream is opened only for its first request: the library's pause after an error lies
     /// before that one. An open that fails earlier would be tried again at once, without end, for
     /// as long as the peer is away.
-    fn append<S>(&self, mut input: S, option: RPCOption) -> Answers
+    ///
+    /// It ends when the log was cut behind what comes next. The library would go on without entries and not look
+    /// at what it has decided since: to send a snapshot, and to begin anew behind that.
+    fn append<S>(&self, input: S, option: RPCOption) -> Answers
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let peer = self.clone();
+        let log = self.log.clone();
+        let mut input =
+            input.take_while(move |request| ready(!lies_behind(request, log.state().first)));
         let opening = async move {
             let Some(first) = input.next().await else {
                 return Ok::<Answers, RpcError>(futures::stream::empty().boxed());
@@ -363,6 +373,12 @@ impl Peer {
         };
         futures::stream::once(opening).try_flatten().boxed()
     }
+}
+
+/// Whether a request has nothing because the log, which begins at `first`, was cut behind it.
+fn lies_behind(request: &AppendEntriesRequest<TypeConfig>, first: u64) -> bool {
+    let next = request.prev_log_id.as_ref().map_or(0, |id| id.index + 1);
+    request.entries.is_empty() && next < first
 }
 
 /// A task that ends with its owner.
