@@ -39,7 +39,7 @@ impl Nemesis {
     }
 
     fn mend(&mut self, cluster: &mut SimCluster<'_>, fault: Fault) -> Result<(), String> {
-        let Fault { kind, nodes, cut, disk_ms, copies, .. } = fault;
+        let Fault { kind, nodes, cut, disk_ms, copies, has_fired, .. } = fault;
         match kind {
             FaultKind::Ring => links::ring(cluster, false),
             FaultKind::Loss => {
@@ -58,6 +58,7 @@ impl Nemesis {
         }
         for id in &nodes {
             let disk = cluster.member(*id).disk.clone();
+            let mut ends_here = false;
             match kind {
                 FaultKind::SlowDisk => {
                     disk.set_latency_ms(disk_ms);
@@ -66,17 +67,27 @@ impl Nemesis {
                 FaultKind::Pause | FaultKind::Isolate | FaultKind::Mute => {
                     links::rejoin(cluster, kind, *id);
                 }
-                // If it did nothing meanwhile that could fail, it ends here.
+                // If it did nothing meanwhile that could fail, it ends here, and that is a fault as well.
                 FaultKind::TearOne
                 | FaultKind::WriteError
                 | FaultKind::ReadError
-                | FaultKind::FlushError => cluster.stop(*id),
+                | FaultKind::FlushError => {
+                    if !has_fired {
+                        let now_us = self.ledger.now_us();
+                        self.ledger.fired(FaultKind::Crash.name(), &[*id], now_us);
+                    }
+                    ends_here = !has_fired;
+                    cluster.stop(*id);
+                }
                 _ => {}
             }
             if cluster.is_down(*id) {
                 // What was damaged is not cut once more.
                 let cut = if kind.loses() { Cut::Process } else { cut };
                 self.start(cluster, *id, cut)?;
+            }
+            if ends_here {
+                self.ledger.healed(FaultKind::Crash.name(), &[*id]);
             }
         }
         Ok(())
