@@ -118,7 +118,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let (from, to) = self.bounds(start..end);
         // What was cut since the library chose the range is not skipped: entries must follow the one
-        // before `start`. The follower gets a snapshot; nothing is a heartbeat until then.
+        // before `start`. The follower gets a snapshot; `network` ends the stream of which nothing is left.
         if from > start || from >= to {
             return Ok(Vec::new());
         }

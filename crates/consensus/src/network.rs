@@ -340,7 +340,7 @@ impl Peer {
         let peer = self.clone();
         let log = self.log.clone();
         let mut input =
-            input.take_while(move |request| ready(!lies_behind(request, log.state().first)));
+            input.take_while(move |request| ready(!lies_behind(request, || log.state().first)));
         let opening = async move {
             let Some(first) = input.next().await else {
                 return Ok::<Answers, RpcError>(futures::stream::empty().boxed());
@@ -375,10 +375,11 @@ impl Peer {
     }
 }
 
-/// Whether a request has nothing because the log, which begins at `first`, was cut behind it.
-fn lies_behind(request: &AppendEntriesRequest<TypeConfig>, first: u64) -> bool {
+/// Whether a request has nothing because the log was cut behind it. Where that begins is asked only then: nearly
+/// all requests have something.
+fn lies_behind(request: &AppendEntriesRequest<TypeConfig>, first: impl FnOnce() -> u64) -> bool {
     let next = request.prev_log_id.as_ref().map_or(0, |id| id.index + 1);
-    request.entries.is_empty() && next < first
+    request.entries.is_empty() && next < first()
 }
 
 /// A task that ends with its owner.
