@@ -52,31 +52,30 @@ impl GroupBatch {
 
     /// Overwrites the group's applied record: how far it is, whatever the caller puts in.
     pub fn put_applied(&mut self, record: &[u8]) {
-        self.writes.put_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            keys::applied(self.space.group),
-            record,
-        );
+        self.put_meta(keys::applied(self.space.group), record);
     }
 
     /// Overwrites one catalog row.
     pub fn put_catalog_row(&mut self, key: &[u8], value: &[u8]) {
-        self.writes.put_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            self.space.catalog(key),
-            value,
-        );
+        self.put_meta(self.space.catalog(key), value);
     }
 
     /// Removes one catalog row, which may be absent.
     pub fn remove_catalog_row(&mut self, key: &[u8]) {
-        self.writes
-            .delete_cf(self.shared.cf(Table::Meta, self.space.group), self.space.catalog(key));
+        self.delete_meta(self.space.catalog(key));
     }
 
     /// Bytes staged so far.
     pub fn size_bytes(&self) -> usize {
         self.writes.size_in_bytes()
+    }
+
+    fn put_meta(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
+    }
+
+    fn delete_meta(&mut self, key: impl AsRef<[u8]>) {
+        self.writes.delete_cf(self.shared.cf(Table::Meta, self.space.group), key);
     }
 
     fn clear(&mut self, table: Table, range: &KeyRange) {
@@ -126,37 +125,28 @@ impl Write for GroupBatch {
 
     fn put_shard(&mut self, row: &ShardRow) {
         let value = values::encode_shard(row);
-        self.writes.put_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            self.space.shard(),
-            value,
-        );
+        self.put_meta(self.space.shard(), value);
     }
 
     fn put_queue(&mut self, queue: QueueId, row: &QueueRow) {
         let value = values::encode_queue(row);
-        self.writes.put_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            self.space.queue(queue),
-            value,
-        );
+        self.put_meta(self.space.queue(queue), value);
     }
 
     fn remove_queue(&mut self, queue: QueueId) {
-        self.writes
-            .delete_cf(self.shared.cf(Table::Meta, self.space.group), self.space.queue(queue));
+        self.delete_meta(self.space.queue(queue));
     }
 
     fn put_original(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &OriginalRow) {
         let value = values::encode_original(row);
         let key = self.space.original(queue, period, key);
-        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
+        self.put_meta(key, value);
     }
 
     fn put_attempt(&mut self, queue: QueueId, period: u64, key: DedupKey, row: &AttemptRow) {
         let value = values::encode_attempt(row);
         let key = self.space.attempt(queue, period, key);
-        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
+        self.put_meta(key, value);
     }
 
     fn clear_originals(&mut self, queue: QueueId, before_period: u64) {
@@ -167,12 +157,12 @@ impl Write for GroupBatch {
     fn put_group(&mut self, queue: QueueId, group: GroupKey, messages: u64) {
         let key = self.space.message_group(queue, group.0.get());
         let value = values::encode_message_group(messages);
-        self.writes.put_cf(self.shared.cf(Table::Meta, self.space.group), key, value);
+        self.put_meta(key, value);
     }
 
     fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
         let key = self.space.message_group(queue, group.0.get());
-        self.writes.delete_cf(self.shared.cf(Table::Meta, self.space.group), key);
+        self.delete_meta(key);
     }
 
     fn clear_groups(&mut self, queue: QueueId) {
@@ -181,17 +171,10 @@ impl Write for GroupBatch {
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {
         let value = values::encode_dedup(row);
-        self.writes.put_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            self.space.dedup(session, block),
-            value,
-        );
+        self.put_meta(self.space.dedup(session, block), value);
     }
 
     fn remove_dedup(&mut self, session: u64, block: u64) {
-        self.writes.delete_cf(
-            self.shared.cf(Table::Meta, self.space.group),
-            self.space.dedup(session, block),
-        );
+        self.delete_meta(self.space.dedup(session, block));
     }
 }
