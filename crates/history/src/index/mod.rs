@@ -152,6 +152,15 @@ impl Index {
         }
     }
 
+    /// The same about a receive.
+    pub(crate) fn finding_of_receive(&self, what: String, receive: &Receive) -> Finding {
+        let mut finding = self.finding(what, receive.at.inv);
+        finding.queue = Some(self.queues[receive.queue as usize].name.clone());
+        finding.nodes = vec![receive.node];
+        finding.records = vec![receive.record];
+        finding
+    }
+
     /// A finding about a message and requests of it.
     pub(crate) fn finding_of(
         &self,

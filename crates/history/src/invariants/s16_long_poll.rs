@@ -31,7 +31,7 @@ pub(super) fn check(index: &Index, tally: &mut Tally, views: &[View]) {
         if !disturbed && took > allowed {
             tally.found(|| {
                 let what = format!("a long poll of {} took {}", time(wait), time(took));
-                about(index, receive, what)
+                index.finding_of_receive(what, receive)
             });
         }
         let Some(during) = judged(index, receive, wait, disturbed).filter(|_| receive.count == 0)
@@ -87,12 +87,4 @@ fn check_empty(index: &Index, tally: &mut Tally, number: u32, during: Span, view
         finding.at_us = receive.at.ret;
         finding
     });
-}
-
-fn about(index: &Index, receive: &Receive, what: String) -> crate::verdict::Finding {
-    let mut finding = index.finding(what, receive.at.inv);
-    finding.queue = Some(index.queues[receive.queue as usize].name.clone());
-    finding.nodes = vec![receive.node];
-    finding.records = vec![receive.record];
-    finding
 }

@@ -9,7 +9,7 @@
 //! the upper bound is asked of them.
 
 use super::in_flight::{InFlight, in_flight};
-use crate::index::{Index, Receive, Span};
+use crate::index::{Index, Span};
 use crate::verdict::Tally;
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
@@ -56,7 +56,7 @@ fn check_upper(
                 "a receive of {name} brought {}, which makes {in_flight} in flight, over {limit}",
                 receive.count
             );
-            about(index, receive, what)
+            index.finding_of_receive(what, receive)
         });
     }
 }
@@ -79,15 +79,7 @@ fn check_refusals(
             let what = format!(
                 "a receive of {name} was refused for {limit} in flight, and no more than {most} can be"
             );
-            about(index, receive, what)
+            index.finding_of_receive(what, receive)
         });
     }
-}
-
-fn about(index: &Index, receive: &Receive, what: String) -> crate::verdict::Finding {
-    let mut finding = index.finding(what, receive.at.inv);
-    finding.queue = Some(index.queues[receive.queue as usize].name.clone());
-    finding.nodes = vec![receive.node];
-    finding.records = vec![receive.record];
-    finding
 }
