@@ -91,6 +91,8 @@ pub struct Promises {
     pub in_flight_max: Option<u64>,
     /// By how many the service may be wrong there, either way.
     pub in_flight_slack: u64,
+    /// And it may go by what was so long ago.
+    pub in_flight_stale_us: u64,
     /// A purge forgets deduplication ids, as a deletion of the queue does.
     pub purge_forgets_ids: bool,
     /// Messages that went to a FIFO dead-letter queue have their message id as deduplication id.
@@ -106,6 +108,7 @@ impl Default for Promises {
             short_polls_for_all: None,
             in_flight_max: Some(120_000),
             in_flight_slack: 0,
+            in_flight_stale_us: 0,
             purge_forgets_ids: true,
             dead_letter_dedup_is_message_id: true,
         }

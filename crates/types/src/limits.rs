@@ -21,11 +21,11 @@ pub const HTTP_BODY_BYTES_MAX: usize = 8 * 1_048_576;
 pub const HTTP_BODY_BYTES_DRAINED_MAX: usize = 64 * 1_048_576;
 /// Messages of one queue that are received and neither deleted nor visible again.
 pub const IN_FLIGHT_MAX: u32 = 120_000;
-/// Queues of which a node tells the others how many messages its shards have in flight: those with
-/// most. Of the others each node only counts its own.
-pub const IN_FLIGHT_QUEUES_TOLD_MAX: usize = 1_000;
-/// Queues of another node of which is noted what was taken there since that node's last word.
-pub const IN_FLIGHT_QUEUES_NOTED_MAX: usize = 10_000;
+/// Pairs of a shard and a queue of which a node tells the others how many messages are in flight there:
+/// those with most. Of the others each node only counts its own.
+pub const IN_FLIGHT_ROWS_TOLD_MAX: usize = 10_000;
+/// Queues of a shard of another node of which is noted what was taken there since that node's last word.
+pub const IN_FLIGHT_QUEUES_NOTED_MAX: usize = 1_000;
 /// A node with less room than this on its disk takes no new messages, unless its configuration says
 /// otherwise. Enough for the log's files, a flush and a few compactions.
 pub const FREE_BYTES_MIN: u64 = 512 * 1_048_576;

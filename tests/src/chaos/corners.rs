@@ -20,6 +20,8 @@ pub(super) const IN_FLIGHT_MAX: u64 = 400;
 pub(super) const LINES: &str = "[polling]\nin_flight_max = 400\n";
 /// What the one client that goes there receives in two looks of a node at the others, and more.
 pub(super) const IN_FLIGHT_SLACK: u64 = 200;
+/// Two such looks, and the time that they take when a node is slow.
+pub(super) const IN_FLIGHT_STALE_US: u64 = 3_000_000;
 /// The shortest that SQS knows.
 pub(super) const RETENTION_SECONDS: u64 = 60;
 const DELAY_SECONDS: u64 = 2;

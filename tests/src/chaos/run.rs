@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::Fleet;
 use crate::chaos::book::{Book, Stage};
-use crate::chaos::corners::{IN_FLIGHT_MAX, IN_FLIGHT_SLACK, RETENTION_SECONDS};
+use crate::chaos::corners::{
+    IN_FLIGHT_MAX, IN_FLIGHT_SLACK, IN_FLIGHT_STALE_US, RETENTION_SECONDS,
+};
 use crate::chaos::crowd::Crowd;
 use crate::chaos::faults::{FaultKind, Ground, Nemesis, Struck};
 use crate::chaos::queues::Work;
@@ -267,6 +269,7 @@ fn options(plan: &Plan, shards: usize) -> Options {
         short_polls_for_all: Some(short_polls_for_all(shards)),
         in_flight_max: limited.then_some(IN_FLIGHT_MAX),
         in_flight_slack: IN_FLIGHT_SLACK,
+        in_flight_stale_us: IN_FLIGHT_STALE_US,
         ..Promises::default()
     };
     let bounds = Bounds {

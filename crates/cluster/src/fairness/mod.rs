@@ -67,7 +67,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 async fn judge_all(node: &Node, noisy: &mut BTreeMap<QueueId, Noisy>) {
     let shards = node.router.all_here();
     let mut shared = BTreeSet::new();
-    node.each_busy_queue(|busy| {
+    node.each_busy_queue(|_, busy| {
         if busy.is_shared {
             shared.insert(busy.queue);
         }

@@ -1,16 +1,19 @@
 //! The limit on a queue's messages in flight, and the long polls that wait for room under it.
 //!
 //! A node counts what the shards that it leads have in flight, and hears from the others every second how
-//! much that is in theirs (`in_flight`). What was taken there through this node since then is counted on
-//! top, so that one node alone does not pass the limit between two words; what several take in the same
-//! second they do not know of each other, so the limit is kept about, not exactly.
+//! much that is in each of theirs (`in_flight`). What was taken there through this node since then is
+//! counted on top, so that one node alone does not pass the limit between two words; what several take in
+//! the same second they do not know of each other, so the limit is kept about, not exactly.
+//!
+//! Words are kept by shard, not by node: when a shard gets another leader, what the one before said of
+//! it must not be counted beside what the new one says.
 //!
 //! A poll that waits here looks again when something of the queue is deleted or made
 //! visible through this node, and once a second; as many are let in as there is room for.
 //!
 //! Invariant: a node that says nothing keeps nobody from receiving: what it said last expires.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +35,15 @@ const UNTOLD_DIVISOR: u64 = 64;
 /// See the module.
 pub(crate) struct Crowd {
     in_flight_max: u64,
-    elsewhere: Mutex<BTreeMap<NodeId, Elsewhere>>,
+    elsewhere: Mutex<BTreeMap<GroupId, Elsewhere>>,
     waiting: Mutex<HashMap<QueueId, Waiting>>,
 }
 
-/// What another node's shards have in flight.
-#[derive(Default)]
+/// What a shard of another node has in flight.
 struct Elsewhere {
-    /// As it said, and until when that holds. Queues that are missing have little or nothing.
+    /// Who told, or where something was taken.
+    leader: NodeId,
+    /// As it was told, and until when that holds. Queues that are missing have little or nothing.
     said: HashMap<QueueId, u64>,
     until: Option<Instant>,
     /// What was taken there through this node since its last word, less what was given back.
@@ -50,6 +54,17 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
+    fn of(leader: NodeId) -> Self {
+        Self {
+            leader,
+            said: HashMap::new(),
+            until: None,
+            since: HashMap::new(),
+            before: HashMap::new(),
+            has_spoken: false,
+        }
+    }
+
     fn in_flight(&self, queue: QueueId, now: Instant) -> u64 {
         let holds = self.until.is_some_and(|until| until > now);
         let said = self.said.get(&queue).copied().filter(|_| holds).unwrap_or(0);
@@ -63,15 +78,16 @@ impl Elsewhere {
         }
     }
 
-    fn hear(&mut self, said: HashMap<QueueId, u64>, now: Instant) {
-        *self = Self { said, until: Some(now + WORD), has_spoken: true, ..Self::default() };
-    }
-
     fn turn(&mut self) {
         // Otherwise it has nothing to tell, or cannot: what it does not know after a turn it never will.
         if !std::mem::take(&mut self.has_spoken) {
             self.before = std::mem::take(&mut self.since);
         }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let holds = self.until.is_some_and(|until| until > now);
+        !holds && self.since.is_empty() && self.before.is_empty()
     }
 }
 
@@ -80,6 +96,13 @@ struct Waiting {
     polls: usize,
     /// Wakes in order of arrival, and passes on what a poll that went away was given.
     turn: Arc<Notify>,
+}
+
+/// What one shard has in flight of one queue, as its leader says.
+pub(crate) struct Told {
+    pub(crate) shard: GroupId,
+    pub(crate) queue: QueueId,
+    pub(crate) in_flight: u64,
 }
 
 /// A poll's place among those that wait; dropping it leaves.
@@ -103,23 +126,41 @@ impl Crowd {
         (self.in_flight_max / (UNTOLD_DIVISOR * nodes as u64)).max(1)
     }
 
-    /// Another node says what its shards have in flight.
-    pub(crate) fn hear(&self, from: NodeId, said: HashMap<QueueId, u64>, now: Instant) {
-        self.elsewhere.lock().entry(from).or_default().hear(said, now);
+    /// Another node says what the shards that it leads have in flight.
+    pub(crate) fn hear(&self, from: NodeId, said: impl Iterator<Item = Told>, now: Instant) {
+        let mut elsewhere = self.elsewhere.lock();
+        elsewhere.retain(|_, shard| shard.leader != from);
+        let mut heard = BTreeSet::new();
+        for told in said {
+            let is_first = heard.insert(told.shard);
+            let shard = elsewhere.entry(told.shard).or_insert_with(|| Elsewhere::of(from));
+            if is_first {
+                // Whoever led it before is not asked any more.
+                *shard = Elsewhere::of(from);
+                (shard.until, shard.has_spoken) = (Some(now + WORD), true);
+            }
+            shard.said.insert(told.queue, told.in_flight);
+        }
     }
 
-    /// Another node's shards have so many more in flight, or fewer, by a request through this one.
-    pub(crate) fn note(&self, at: NodeId, queue: QueueId, by: i64) {
-        self.elsewhere.lock().entry(at).or_default().note(queue, by);
+    /// A shard that another node leads has so many more in flight, or fewer, by a request through this one.
+    pub(crate) fn note(&self, leader: NodeId, shard: GroupId, queue: QueueId, by: i64) {
+        let mut elsewhere = self.elsewhere.lock();
+        elsewhere.entry(shard).or_insert_with(|| Elsewhere::of(leader)).note(queue, by);
     }
 
     /// To be called as often as nodes speak.
-    pub(crate) fn turn(&self) {
-        self.elsewhere.lock().values_mut().for_each(Elsewhere::turn);
+    pub(crate) fn turn(&self, now: Instant) {
+        let mut elsewhere = self.elsewhere.lock();
+        elsewhere.values_mut().for_each(Elsewhere::turn);
+        elsewhere.retain(|_, shard| !shard.is_over(now));
     }
 
-    fn elsewhere(&self, queue: QueueId, now: Instant) -> u64 {
-        self.elsewhere.lock().values().map(|node| node.in_flight(queue, now)).sum()
+    /// What is in flight in shards of others. Those that are led here meanwhile are counted here.
+    fn elsewhere(&self, queue: QueueId, now: Instant, is_here: impl Fn(GroupId) -> bool) -> u64 {
+        let elsewhere = self.elsewhere.lock();
+        let others = elsewhere.iter().filter(|(shard, _)| !is_here(**shard));
+        others.map(|(_, shard)| shard.in_flight(queue, now)).sum()
     }
 
     /// Queues that polls wait for.
@@ -164,7 +205,8 @@ fn polls_for(room: u64) -> usize {
 impl Node {
     /// Messages that may still be received before the limit.
     pub(crate) fn in_flight_room(&self, queue: QueueId) -> u64 {
-        let elsewhere = self.crowd.elsewhere(queue, Instant::now());
+        let is_here = |shard| self.router.leader(shard) == Some(self.id);
+        let elsewhere = self.crowd.elsewhere(queue, Instant::now(), is_here);
         self.crowd.in_flight_max.saturating_sub(self.router.in_flight_here(queue) + elsewhere)
     }
 
@@ -172,7 +214,7 @@ impl Node {
     pub(crate) fn note_back(&self, queue: QueueId, shards: impl Iterator<Item = GroupId>) {
         for shard in shards {
             if let Some(leader) = self.router.leader(shard).filter(|leader| *leader != self.id) {
-                self.crowd.note(leader, queue, -1);
+                self.crowd.note(leader, shard, queue, -1);
             }
         }
     }
@@ -229,48 +271,74 @@ mod tests {
         assert_eq!(Crowd::new(5).told_from(3), 1);
     }
 
+    fn told<const N: usize>(said: [(GroupId, QueueId, u64); N]) -> impl Iterator<Item = Told> {
+        said.into_iter().map(|(shard, queue, in_flight)| Told { shard, queue, in_flight })
+    }
+
+    fn all(crowd: &Crowd, queue: QueueId, now: Instant) -> u64 {
+        crowd.elsewhere(queue, now, |_| false)
+    }
+
     #[test]
     fn what_other_nodes_say_counts_until_they_say_something_else_or_nothing_for_long() {
         let (crowd, now) = (Crowd::new(100), Instant::now());
-        crowd.hear(NodeId(2), HashMap::from([(QUEUE, 30), (OTHER, 1)]), now);
-        crowd.hear(NodeId(3), HashMap::from([(QUEUE, 12)]), now + Duration::from_secs(1));
-        assert_eq!(crowd.elsewhere(QUEUE, now), 42);
-        assert_eq!(crowd.elsewhere(OTHER, now), 1);
-        assert_eq!(crowd.elsewhere(QUEUE, now + WORD), 12, "the word of a node expires");
-        assert_eq!(crowd.elsewhere(QUEUE, now + 2 * WORD), 0);
-        crowd.hear(NodeId(3), HashMap::from([(OTHER, 5)]), now);
-        assert_eq!(crowd.elsewhere(QUEUE, now), 30, "what is not named is not there");
-        assert_eq!(crowd.elsewhere(OTHER, now), 6);
+        crowd.hear(NodeId(2), told([(GroupId(1), QUEUE, 30), (GroupId(1), OTHER, 1)]), now);
+        crowd.hear(NodeId(3), told([(GroupId(2), QUEUE, 12)]), now + Duration::from_secs(1));
+        assert_eq!(all(&crowd, QUEUE, now), 42);
+        assert_eq!(all(&crowd, OTHER, now), 1);
+        assert_eq!(all(&crowd, QUEUE, now + WORD), 12, "the word of a node expires");
+        assert_eq!(all(&crowd, QUEUE, now + 2 * WORD), 0);
+        crowd.hear(NodeId(3), told([(GroupId(3), OTHER, 5)]), now);
+        assert_eq!(all(&crowd, QUEUE, now), 30, "what is not named is not there");
+        assert_eq!(all(&crowd, OTHER, now), 6);
+        crowd.turn(now + 2 * WORD);
+        assert!(crowd.elsewhere.lock().is_empty(), "nothing is kept of what is over");
     }
 
     #[test]
     fn what_was_taken_since_a_word_counts_on_top_of_it() {
-        let (crowd, now) = (Crowd::new(100), Instant::now());
-        crowd.note(NodeId(2), QUEUE, 10);
-        assert_eq!(crowd.elsewhere(QUEUE, now), 10, "also where nothing was said");
-        crowd.hear(NodeId(2), HashMap::from([(QUEUE, 25)]), now);
-        assert_eq!(crowd.elsewhere(QUEUE, now), 25, "it is in there");
-        crowd.note(NodeId(2), QUEUE, 10);
-        crowd.note(NodeId(2), QUEUE, -3);
-        crowd.note(NodeId(3), QUEUE, -40);
-        assert_eq!(crowd.elsewhere(QUEUE, now), 32, "no node has less than nothing");
+        let (crowd, now, shard) = (Crowd::new(100), Instant::now(), GroupId(1));
+        crowd.note(NodeId(2), shard, QUEUE, 10);
+        assert_eq!(all(&crowd, QUEUE, now), 10, "also where nothing was said");
+        crowd.hear(NodeId(2), told([(shard, QUEUE, 25)]), now);
+        assert_eq!(all(&crowd, QUEUE, now), 25, "it is in there");
+        crowd.note(NodeId(2), shard, QUEUE, 10);
+        crowd.note(NodeId(2), shard, QUEUE, -3);
+        crowd.note(NodeId(3), GroupId(2), QUEUE, -40);
+        assert_eq!(all(&crowd, QUEUE, now), 32, "no shard has less than nothing");
         // The turn in which it spoke, one in which it could have told, and it is none of its news.
         for (turn, expected) in [32, 32, 25].into_iter().enumerate() {
-            crowd.turn();
-            assert_eq!(crowd.elsewhere(QUEUE, now), expected, "turn {turn}");
+            crowd.turn(now);
+            assert_eq!(all(&crowd, QUEUE, now), expected, "turn {turn}");
         }
+    }
+
+    /// Found by chaos: for five seconds after a node had ended, what it had said was counted beside what
+    /// the next leaders of its shards said, and receives were refused with half of the limit in flight.
+    #[test]
+    fn a_shard_that_gets_another_leader_is_counted_once() {
+        let (crowd, now) = (Crowd::new(100), Instant::now());
+        crowd.hear(NodeId(2), told([(GroupId(1), QUEUE, 30), (GroupId(2), QUEUE, 40)]), now);
+        crowd.note(NodeId(2), GroupId(1), QUEUE, 3);
+        crowd.hear(NodeId(3), told([(GroupId(1), QUEUE, 33)]), now);
+        assert_eq!(all(&crowd, QUEUE, now), 73);
+        let led_here = |shard| shard == GroupId(2);
+        assert_eq!(crowd.elsewhere(QUEUE, now, led_here), 33);
+        // Back again, without anything, it does not unsay what is another's now.
+        crowd.hear(NodeId(2), told([]), now);
+        assert_eq!(all(&crowd, QUEUE, now), 33);
     }
 
     #[test]
     fn what_is_noted_is_bounded() {
-        let (crowd, now) = (Crowd::new(100), Instant::now());
+        let (crowd, now, shard) = (Crowd::new(100), Instant::now(), GroupId(1));
         let max = IN_FLIGHT_QUEUES_NOTED_MAX as u64;
         for queue in 0..=max {
-            crowd.note(NodeId(2), QueueId(queue), 1);
+            crowd.note(NodeId(2), shard, QueueId(queue), 1);
         }
-        crowd.note(NodeId(2), QueueId(0), 1);
-        assert_eq!(crowd.elsewhere(QueueId(0), now), 2);
-        assert_eq!(crowd.elsewhere(QueueId(max), now), 0);
+        crowd.note(NodeId(2), shard, QueueId(0), 1);
+        assert_eq!(all(&crowd, QueueId(0), now), 2);
+        assert_eq!(all(&crowd, QueueId(max), now), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use flotilla_types::limits::IN_FLIGHT_QUEUES_TOLD_MAX;
+use flotilla_types::limits::IN_FLIGHT_ROWS_TOLD_MAX;
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::cluster as pb;
 use futures::future::join_all;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::forward::method;
 use crate::node::Node;
+use crate::polling::crowd::Told;
 
 /// Between two words.
 const ROUND: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             _ = ticks.tick() => {}
             () = node.stopped() => return,
         }
-        node.crowd.turn();
+        node.crowd.turn(Instant::now());
         for queue in node.crowd.awaited() {
             node.let_in(queue);
         }
@@ -48,32 +49,31 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// The queues of which much is in flight in the shards that are led here, those with most first.
-async fn large_queues(node: &Node) -> Vec<(QueueId, u64)> {
+/// What the shards that are led here have in flight of queues of which that is much, most first.
+async fn large_queues(node: &Node) -> Vec<pb::ShardInFlight> {
     let told_from = node.crowd.told_from(node.peers.len() + 1);
     let shards = node.router.led_here().len().max(1) as u64;
     // Who has that much in all shards has this much in one.
     let worth_adding = (told_from / shards).max(1);
-    let mut all: HashMap<QueueId, u64> = HashMap::new();
-    node.each_busy_queue(|busy| {
-        let in_flight = busy.counts.in_flight;
+    let mut rows = Vec::new();
+    let mut sums: HashMap<u64, u64> = HashMap::new();
+    node.each_busy_queue(|shard, busy| {
+        let (queue, in_flight) = (busy.queue.0, busy.counts.in_flight);
         if in_flight >= worth_adding {
-            *all.entry(busy.queue).or_insert(0) += in_flight;
+            *sums.entry(queue).or_insert(0) += in_flight;
+            rows.push(pb::ShardInFlight { shard: shard.0, queue, in_flight });
         }
     })
     .await;
-    let mut large: Vec<_> = all.into_iter().filter(|(_, sum)| *sum >= told_from).collect();
-    large.sort_unstable_by_key(|(queue, sum)| (Reverse(*sum), *queue));
-    large.truncate(IN_FLIGHT_QUEUES_TOLD_MAX);
-    large
+    rows.retain(|row| sums[&row.queue] >= told_from);
+    rows.sort_unstable_by_key(|row| (Reverse(row.in_flight), row.queue, row.shard));
+    rows.truncate(IN_FLIGHT_ROWS_TOLD_MAX);
+    rows
 }
 
 /// Tells all others at once.
-async fn tell(node: &Node, word: Vec<(QueueId, u64)>) {
-    let queue =
-        |(queue, in_flight): (QueueId, u64)| pb::QueueInFlight { queue: queue.0, in_flight };
-    let word = pb::InFlight { queues: word.into_iter().map(queue).collect() };
-    let payload: Bytes = word.encode_to_vec().into();
+async fn tell(node: &Node, rows: Vec<pb::ShardInFlight>) {
+    let payload: Bytes = pb::InFlight { rows }.encode_to_vec().into();
     let told = node.peers.iter().map(|peer| {
         let (transport, payload) = (node.host.transport(), payload.clone());
         let (lane, group) = (Lane::Forward, GroupId(0));
@@ -89,8 +89,12 @@ pub(crate) fn serve_in_flight(
     from: NodeId,
     payload: Bytes,
 ) -> Result<Bytes, DecodeError> {
-    let said = pb::InFlight::decode(payload)?.queues.into_iter().take(IN_FLIGHT_QUEUES_TOLD_MAX);
-    let said = said.map(|queue| (QueueId(queue.queue), queue.in_flight)).collect();
+    let rows = pb::InFlight::decode(payload)?.rows.into_iter().take(IN_FLIGHT_ROWS_TOLD_MAX);
+    let said = rows.map(|row| Told {
+        shard: GroupId(row.shard),
+        queue: QueueId(row.queue),
+        in_flight: row.in_flight,
+    });
     node.crowd.hear(from, said, Instant::now());
     Ok(Bytes::new())
 }

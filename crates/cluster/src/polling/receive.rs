@@ -402,9 +402,8 @@ impl Poll<'_> {
             Some(leader) if leader != self.node.id => {
                 let (queue, hides) = (spec.queue, spec.visibility_ms > 0 && !spec.only_again);
                 let claimed = claim_at(router, leader, shards, spec).await;
-                let count: usize = claimed.iter().map(Claimed::count).sum();
-                if hides && count > 0 {
-                    self.node.crowd.note(leader, queue, count as i64);
+                for one in claimed.iter().filter(|one| hides && one.count() > 0) {
+                    self.node.crowd.note(leader, one.shard, queue, one.count() as i64);
                 }
                 claimed
             }

@@ -5,7 +5,8 @@
 //!
 //! Source: OverLimit, about 120,000 in SQS, what is configured here. Undecided: nothing;
 //! receives of unknown outcome may have all that there is. `e` shortens certain leases and lengthens
-//! possible ones; `in_flight_slack` is allowed either way. FIFO queues give short answers instead: only
+//! possible ones; `in_flight_slack` is allowed either way, and a refusal may go by what was
+//! `in_flight_stale_us` ago. FIFO queues give short answers instead: only
 //! the upper bound is asked of them.
 
 use super::in_flight::{InFlight, in_flight};
@@ -70,7 +71,8 @@ fn check_refusals(
 ) {
     for receive in index.receives.iter().filter(|it| it.queue == queue && it.over_limit) {
         tally.saw();
-        let most = all.at_most(Span { inv: receive.at.inv, ret: receive.gave_up });
+        let since = receive.at.inv.saturating_sub(index.promises().in_flight_stale_us);
+        let most = all.at_most(Span { inv: since, ret: receive.gave_up });
         if most.saturating_add(slack) >= limit {
             continue;
         }

@@ -103,7 +103,9 @@ pub(super) fn crowds(index: &Index) -> Vec<Box<dyn Fn(Span) -> bool + '_>> {
             return Box::new(|_| false);
         }
         let in_flight = in_flight(index, queue);
-        Box::new(move |during| in_flight.at_most(during) as u64 >= limit)
+        let stale_us = index.promises().in_flight_stale_us;
+        let lately = move |it: Span| Span { inv: it.inv.saturating_sub(stale_us), ..it };
+        Box::new(move |during| in_flight.at_most(lately(during)) as u64 >= limit)
     };
     (0..index.queues.len() as u32).map(crowd).collect()
 }
