@@ -16,7 +16,7 @@ use crate::crash::{self, Moment};
 use crate::database::Database;
 use crate::payment::Payment;
 use crate::payments::{self, AcceptError, Progress};
-use crate::sales;
+use crate::sales::{self, Standing};
 
 const KEY: &str = "idempotency-key";
 /// Longer keys are somebody's mistake.
@@ -89,28 +89,39 @@ async fn pay(
     }
 }
 
-/// `accepted`: paid, and the message is in the outbox. `queued`: it is in the queue. `booked`: it is
-/// in the books. `refused`: paid, and the queue does not take the message: somebody has to look at it.
+/// `accepted`: paid, and the message is in the outbox. `queued`: it is in the queue. `retried`: it is,
+/// and could not be booked yet. `booked`: it is in the books. `put-aside`: paid, but it could not be booked as
+/// often as it was tried; `refused`: paid, and the queue does not take the message: somebody has to look at
+/// these, and brings them back.
 async fn status(State(service): State<Service>, Path(id): Path<String>) -> Response {
     match look(&service, id).await {
-        Ok(Some(status)) => Json(json!({ "status": status })).into_response(),
+        Ok(Some((status, None))) => Json(json!({ "status": status })).into_response(),
+        Ok(Some((status, Some(reason)))) => {
+            Json(json!({ "status": status, "reason": reason })).into_response()
+        }
         Ok(None) => refuse(StatusCode::NOT_FOUND, "there is no such request"),
         Err(error) => fail(&error),
     }
 }
 
-async fn look(service: &Service, id: String) -> anyhow::Result<Option<&'static str>> {
+/// And why it is not done.
+type Status = (&'static str, Option<String>);
+
+async fn look(service: &Service, id: String) -> anyhow::Result<Option<Status>> {
     let asked = id.clone();
     let progress =
         service.payments.with(move |connection| payments::progress(connection, &asked)).await?;
     let Some(progress) = progress else { return Ok(None) };
     let dir = service.sales_dir.clone();
-    let booked = tokio::task::spawn_blocking(move || sales::is_booked_in(&dir, &id)).await??;
-    Ok(Some(match (booked, progress) {
-        (true, _) => "booked",
-        (false, Progress::InOutbox) => "accepted",
-        (false, Progress::Sent) => "queued",
-        (false, Progress::Refused) => "refused",
+    let standing = tokio::task::spawn_blocking(move || sales::standing_in(&dir, &id)).await??;
+    Ok(Some(match (standing, progress) {
+        (Standing::Booked, _) => ("booked", None),
+        // Redriven, it is in the outbox once more.
+        (_, Progress::InOutbox) => ("accepted", None),
+        (_, Progress::Refused) => ("refused", None),
+        (Standing::Retried(reason), Progress::Sent) => ("retried", Some(reason)),
+        (Standing::PutAside(reason), Progress::Sent) => ("put-aside", Some(reason)),
+        (Standing::Unknown, Progress::Sent) => ("queued", None),
     }))
 }
 

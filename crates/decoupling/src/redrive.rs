@@ -8,8 +8,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use crate::crash::{self, Moment};
-use crate::payments;
 use crate::queues::{DEAD, Queues};
+use crate::{payments, sales};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 const RUNNING: &str = "RUNNING";
@@ -19,6 +19,7 @@ const RUNNING: &str = "RUNNING";
 pub(crate) async fn run(dir: &Path, queues: &Queues) -> anyhow::Result<i64> {
     let refused = payments::open(dir)?.with(payments::retry_refused).await?;
     crash::point(Moment::Retried);
+    sales::open(dir)?.with(|connection| sales::redriven(connection)).await?;
     Ok(move_back(queues).await? + i64::try_from(refused)?)
 }
 

@@ -15,6 +15,11 @@ const TABLES: &str = "
         cents INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE IF NOT EXISTS booked (request_id TEXT PRIMARY KEY) STRICT;
+    CREATE TABLE IF NOT EXISTS troubles (
+        request_id TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        is_last INTEGER NOT NULL
+    ) STRICT;
 ";
 
 /// What the sales department has always sold.
@@ -35,6 +40,18 @@ pub(crate) enum BookError {
     UnknownProduct(String),
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
+}
+
+/// How far a request is, as the books know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It never came, or nobody got far with it.
+    Unknown,
+    Booked,
+    /// It could not be booked, and comes again.
+    Retried(String),
+    /// It could not be booked and came as often as it may: the queue puts it aside.
+    PutAside(String),
 }
 
 /// Numbers for the report.
@@ -76,25 +93,57 @@ pub(crate) fn book(connection: &mut Connection, sale: &Sale) -> Result<Booked, B
         // Dropped without a commit: the id is not kept either.
         return Err(BookError::UnknownProduct(sale.payment.product.clone()));
     }
+    transaction.execute("DELETE FROM troubles WHERE request_id = ?1", [&sale.request_id])?;
     transaction.commit()?;
     Ok(Booked::Now)
 }
 
-pub(crate) fn is_booked(connection: &Connection, request_id: &str) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare("SELECT 1 FROM booked WHERE request_id = ?1")?;
-    Ok(statement.query_row([request_id], |_| Ok(())).optional()?.is_some())
+/// A sale cannot be booked, for customers who ask; nothing else depends on it, and a worker that dies
+/// leaves it out.
+pub(crate) fn note_trouble(
+    connection: &Connection,
+    request_id: &str,
+    reason: &str,
+    is_last: bool,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT OR REPLACE INTO troubles SELECT ?1, ?2, ?3
+         WHERE NOT EXISTS (SELECT 1 FROM booked WHERE request_id = ?1)",
+        params![request_id, reason, is_last],
+    )?;
+    Ok(())
+}
+
+/// What was put aside comes again.
+pub(crate) fn redriven(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE troubles SET is_last = 0", [])?;
+    Ok(())
+}
+
+pub(crate) fn standing(connection: &Connection, request_id: &str) -> rusqlite::Result<Standing> {
+    let mut booked = connection.prepare("SELECT 1 FROM booked WHERE request_id = ?1")?;
+    if booked.exists([request_id])? {
+        return Ok(Standing::Booked);
+    }
+    let mut trouble =
+        connection.prepare("SELECT reason, is_last FROM troubles WHERE request_id = ?1")?;
+    let found = trouble.query_row([request_id], |row| {
+        let reason = row.get(0)?;
+        Ok(if row.get(1)? { Standing::PutAside(reason) } else { Standing::Retried(reason) })
+    });
+    Ok(found.optional()?.unwrap_or(Standing::Unknown))
 }
 
 /// The same for those whose database it is not: they read, and there may be none yet.
-pub(crate) fn is_booked_in(dir: &Path, request_id: &str) -> rusqlite::Result<bool> {
+pub(crate) fn standing_in(dir: &Path, request_id: &str) -> rusqlite::Result<Standing> {
     let path = dir.join(FILE);
     if !path.exists() {
-        return Ok(false);
+        return Ok(Standing::Unknown);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    is_booked(&connection, request_id)
+    standing(&connection, request_id)
 }
 
 pub(crate) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
@@ -127,7 +176,8 @@ mod tests {
         assert_eq!(book(&mut connection, &sale("b", "motor")).unwrap(), Booked::Now);
         let expected = Totals { sales: 2, cents: 1_400, booked: 2 };
         assert_eq!(totals(&connection).unwrap(), expected);
-        assert!(is_booked(&connection, "a").unwrap() && !is_booked(&connection, "c").unwrap());
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Booked);
+        assert_eq!(standing(&connection, "c").unwrap(), Standing::Unknown);
     }
 
     #[test]
@@ -136,9 +186,28 @@ mod tests {
         connection.execute_batch(TABLES).unwrap();
         let refused = book(&mut connection, &sale("a", "travel"));
         assert!(matches!(refused, Err(BookError::UnknownProduct(_))));
-        assert!(!is_booked(&connection, "a").unwrap());
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Unknown);
         add_product(&connection, "travel").unwrap();
         add_product(&connection, "travel").unwrap();
         assert_eq!(book(&mut connection, &sale("a", "travel")).unwrap(), Booked::Now);
+    }
+
+    #[test]
+    fn a_customer_hears_why_a_sale_is_not_booked_until_it_is() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        let why = || "travel is not known".to_owned();
+        note_trouble(&connection, "a", &why(), false).unwrap();
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Retried(why()));
+        note_trouble(&connection, "a", &why(), true).unwrap();
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::PutAside(why()));
+        redriven(&connection).unwrap();
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Retried(why()));
+        add_product(&connection, "travel").unwrap();
+        book(&mut connection, &sale("a", "travel")).unwrap();
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Booked);
+        // A worker was slow, and another has booked it meanwhile.
+        note_trouble(&connection, "a", &why(), true).unwrap();
+        assert_eq!(standing(&connection, "a").unwrap(), Standing::Booked);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName,
+    QueueAttributeName,
 };
 use tokio::sync::watch;
 
@@ -110,6 +111,7 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!("a message is left for later: {error:#}");
+                    self.note(message, &error).await;
                     retry_later(&self.queues, url, self.retry_s, message).await
                 }
             };
@@ -123,6 +125,24 @@ impl Worker {
             }
             pause = CLOSED_PAUSE;
             left = others;
+        }
+    }
+
+    /// For customers who ask. Who does not hear of it loses nothing.
+    async fn note(&self, message: &Message, error: &WorkError) {
+        let sale = serde_json::from_str::<Sale>(message.body().unwrap_or_default());
+        // Whose it is cannot be told otherwise.
+        let Ok(Sale { request_id, .. }) = sale else { return };
+        let noted = async {
+            let is_last = times_received(message) >= receives_max(&self.queues).await?;
+            let reason = error.to_string();
+            let note = move |connection: &mut _| {
+                sales::note_trouble(connection, &request_id, &reason, is_last)
+            };
+            self.database.with(note).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!("customers do not hear of it: {error:#}");
         }
     }
 
@@ -198,6 +218,16 @@ async fn delete(queues: &Queues, url: &str, message: &Message) -> anyhow::Result
     Ok(())
 }
 
+/// How often a message comes before it is put aside. It is asked each time: somebody may change it.
+async fn receives_max(queues: &Queues) -> anyhow::Result<u32> {
+    let policy = queues.attribute(SALES, QueueAttributeName::RedrivePolicy).await?;
+    let policy: serde_json::Value = serde_json::from_str(&policy)?;
+    // AWS answers with what it was given, a number or its digits.
+    let count = &policy["maxReceiveCount"];
+    let count = count.as_u64().or_else(|| count.as_str()?.parse().ok());
+    Ok(u32::try_from(count.context("a redrive policy without a count")?)?)
+}
+
 /// This message: one that was sent twice is another one each time.
 fn times_received(message: &Message) -> u32 {
     let counted = message.attributes().and_then(|attributes| {
@@ -228,6 +258,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sales::Standing;
     use crate::stub;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -254,6 +285,10 @@ mod tests {
             }
             match action {
                 "GetQueueUrl" => json!({ "QueueUrl": "http://queue" }),
+                "GetQueueAttributes" => {
+                    let policy = json!({ "deadLetterTargetArn": "arn", "maxReceiveCount": 3 });
+                    json!({ "Attributes": { "RedrivePolicy": policy.to_string() } })
+                }
                 "ReceiveMessage" if is_empty => {
                     std::thread::sleep(Duration::from_millis(20));
                     json!({})
@@ -337,11 +372,13 @@ mod tests {
         let amount = json!({
             "request_id": "c", "customer": "Ada", "product": "home", "amount_cents": i64::MAX,
         });
-        let too_much = json!({ "ReceiptHandle": "c", "Body": amount.to_string() });
+        let third = json!({ "ApproximateReceiveCount": "3" });
+        let too_much =
+            json!({ "ReceiptHandle": "c", "Body": amount.to_string(), "Attributes": third });
         let messages = vec![malformed, too_much, sale("a", "travel"), sale("b", "home")];
         let (queues, calls) = queue(messages).await;
         let (stop, stopped) = watch::channel(false);
-        let worker = tokio::spawn(run(database, queues, 1, stopped));
+        let worker = tokio::spawn(run(database.clone(), queues, 1, stopped));
         until(|| count(&calls, "DeleteMessage") == 1).await;
         stop.send_replace(true);
         tokio::time::timeout(PATIENCE, worker).await.unwrap().unwrap();
@@ -350,5 +387,14 @@ mod tests {
         let calls = calls.lock();
         let (_, deleted) = calls.iter().find(|(action, _)| action == "DeleteMessage").unwrap();
         assert_eq!(deleted["ReceiptHandle"], "b");
+        drop(calls);
+        let mut found = Vec::new();
+        for id in ["a", "b", "c"] {
+            let standing = database.with(move |connection| sales::standing(connection, id)).await;
+            found.push(standing.unwrap());
+        }
+        assert!(matches!(&found[0], Standing::Retried(why) if why.contains("travel")), "{found:?}");
+        assert_eq!(found[1], Standing::Booked);
+        assert!(matches!(found[2], Standing::PutAside(_)), "{found:?}");
     }
 }
