@@ -69,14 +69,14 @@ pub(super) fn comparison(
         Plot::over_time("Unfinished messages", 120.0, both(Mark::Line, |s| s.backlog as f64)),
     ];
     let subtitle = format!(
-        "Simulation: {} s per message; same readings, cooldowns and bounds; the number is to be {:.0} messages, with which both \
-         take the same instance-hours; numbers are means of {} seeds, lines of the first",
+        "Simulation: {} s per message; same readings, cooldowns and bounds; the number is to be {:.0} messages, what may wait when \
+         it is busiest; numbers are means of {} seeds, lines of the first",
         scenario.mean_processing_s,
         all.count,
         all.good.len()
     );
     let title = format!(
-        "For the same instance-hours ({hours:.0} and {naive_hours:.0}) the number of messages starts {:.1} times as many instances",
+        "The number of messages alone starts {:.1} times as many instances, for {naive_hours:.0} instance-hours instead of {hours:.0}",
         naive_started / started
     );
     let time = Axis::linear("time (minutes)").range(0.0, scenario.load.seconds() / 60.0);

@@ -28,6 +28,11 @@ impl Load {
         self.phases.iter().map(|phase| phase.seconds).sum()
     }
 
+    /// The most that come in a second, bursts aside.
+    pub(crate) fn peak(&self) -> f64 {
+        self.phases.iter().map(|phase| phase.from.max(phase.to)).fold(0.0, f64::max)
+    }
+
     /// Messages a second at a moment, without bursts.
     pub(crate) fn rate(&self, at: f64) -> f64 {
         let mut begin = 0.0;

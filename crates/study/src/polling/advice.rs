@@ -136,6 +136,7 @@ fn scaling(sections: &[Section]) -> Option<String> {
     let (started, count_started) = (of("started")?, of("count alone, started")?);
     let (p99, count_p99) = (of("p99 s")?, of("count alone, p99 s")?);
     let (mean, count_mean) = (of("mean s")?, of("count alone, mean s")?);
+    let (hours, count_hours) = (of("hours")?, of("count alone, hours")?);
     let verdict = match (started < count_started, p99 < count_p99) {
         (true, true) => {
             "Scale workers by the backlog of each (`flotilla autoscale`) and not by the number of messages"
@@ -149,8 +150,8 @@ fn scaling(sections: &[Section]) -> Option<String> {
     };
     let seconds = |value| duration(1_000.0 * value);
     Some(format!(
-        "{verdict}. In the simulation, for the same instance-hours, the number alone started {count_started:.0} instances instead of \
-         {started:.0}; 99 % of its messages came within {} instead of {}, on average within {} instead of {}.",
+        "{verdict}. In the simulation the number alone started {count_started:.0} instances instead of {started:.0}, and took \
+         {count_hours:.1} instance-hours instead of {hours:.1}; 99 % of its messages came within {} instead of {}, on average within {} instead of {}.",
         seconds(count_p99),
         seconds(p99),
         seconds(count_mean),

@@ -74,14 +74,13 @@ fn modelled(model: &Comparison) -> Vec<String> {
     };
     vec![
         format!(
-            "For the same instance-hours ({} by the number of messages alone, {} by backlog per instance; the number is to be {:.0} messages \
-             for that), the number alone starts {} instances and the backlog per instance {}. Simulated: {:.0} minutes of the same \
-             load, {} seeds.",
-            words(count_hours, tenth),
-            words(hours, tenth),
+            "The number alone, which is to be the {:.0} messages that may wait when it is busiest, starts {} instances for {} \
+             instance-hours; the backlog per instance starts {} for {}. Simulated: {:.0} minutes of the same load, {} seeds.",
             model.count,
             words(count_started, whole),
+            words(count_hours, tenth),
             words(started, whole),
+            words(hours, tenth),
             model.seconds() / 60.0,
             model.good.len()
         ),
@@ -164,7 +163,7 @@ fn section(model: &Comparison, seen: &Seen, other: Option<&Seen>, quick: bool) -
         question: "How many consumers should poll, and why does the number of messages alone not say it?".to_owned(),
         method: format!(
             "First chart: a simulated queue; both rules get the same readings, tolerance, cooldowns and bounds, and differ in what is \
-             tracked; the number of messages that is tracked alone is the one that takes as many instance-hours. Second chart: \
+             tracked; the number of messages that is tracked alone is what comes in the acceptable latency when it is busiest. Second chart: \
              real processes, each of which works {:.0} ms on a message, at a standard queue, scaled by `flotilla autoscale` and by the \
              number of visible messages; each message is numbered, and workers write down which they did.{shorter}",
             seen.work_ms
@@ -191,6 +190,8 @@ fn section(model: &Comparison, seen: &Seen, other: Option<&Seen>, quick: bool) -
             ("p99 s", of(&model.good, |one| one.p99_s).value),
             ("count alone, p99 s", of(&model.naive, |one| one.p99_s).value),
             ("mean s", of(&model.good, |one| one.mean_s).value),
+            ("hours", of(&model.good, |one| one.instance_hours).value),
+            ("count alone, hours", of(&model.naive, |one| one.instance_hours).value),
             ("count alone, mean s", of(&model.naive, |one| one.mean_s).value),
         ],
         ..Section::default()
