@@ -1,4 +1,4 @@
-//! What may keep short polls of a FIFO queue from bringing a message: an earlier one of its group.
+//! FIFO queues whose messages are received once, and then are dead letters.
 
 use std::collections::BTreeMap;
 
@@ -68,17 +68,22 @@ fn receive(queue: &str, from: u64, result: Outcome<Vec<Delivered>>) -> Record {
 }
 
 fn brings(number: u32, count: u32, dedup: &str) -> Outcome<Vec<Delivered>> {
+    brings_as(number, number, count, dedup)
+}
+
+/// A message under the id of another number.
+fn brings_as(number: u32, id: u32, count: u32, dedup: &str) -> Outcome<Vec<Delivered>> {
     Outcome::Ok(vec![Delivered {
         content: Some(content(number)),
-        message_id: format!("id-{number}"),
-        handle: format!("handle-{number}-{count}"),
+        message_id: format!("id-{id}"),
+        handle: format!("handle-{id}-{count}"),
         wrong_digests: None,
         receive_count: Some(count),
         sent_ms: None,
         first_received_ms: None,
         group: Some("g".to_owned()),
         dedup: Some(dedup.to_owned()),
-        sequence: Some(number.to_string()),
+        sequence: Some(id.to_string()),
         source: None,
         shard: None,
     }])
@@ -91,16 +96,37 @@ fn delete(queue: &str, number: u32, count: u32, from: u64) -> Record {
     at(2, from, from + 10, Op::Delete(delete))
 }
 
-/// A receive whose answer was lost, the send of message 2, two empty polls, and then what comes out:
-/// message 2, and message 1 as a dead letter if it was ever stored. Those are received once at most.
-fn history(before: Vec<Record>, stored: bool) -> Vec<Record> {
+/// The two queues, what is done, and the marks of a drain.
+fn drained(records: Vec<Record>) -> Vec<Record> {
     let arn = format!("arn:aws:sqs:us-east-1:000000000000:{DEAD}");
     let policy = format!("{{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":1}}");
-    let mut records = vec![
+    let mut all = vec![
         create(DEAD, BTreeMap::new()),
         create(QUEUE, [("RedrivePolicy".to_owned(), policy)].into()),
     ];
-    records.extend(before);
+    all.extend(records);
+    let end = 20 * SECOND;
+    all.push(at(0, end, end, Op::Mark(Mark::DrainBegan)));
+    all.push(at(0, end, end, Op::Mark(Mark::DrainEnded { complete: true })));
+    all
+}
+
+fn broken(records: Vec<Record>) -> Vec<Invariant> {
+    let promises = Promises {
+        short_polls_for_all: Some(2),
+        fifo_moves_hide_us: Some(4 * SECOND),
+        ..Promises::default()
+    };
+    let options = Options { bounds: Bounds::exact(), promises, ..Options::default() };
+    let verdict = check(&Header { options, ..Header::default() }, &drained(records));
+    assert_ne!(verdict.answer, Answer::Unknown, "{:?}", verdict.doubts);
+    verdict.broken()
+}
+
+/// A receive whose answer was lost, the send of message 2, two empty polls, and then what comes out:
+/// message 2, and message 1 as a dead letter if it was ever stored.
+fn polled(before: Vec<Record>, stored: bool) -> Vec<Invariant> {
+    let mut records = before;
     records.extend([
         receive(QUEUE, 300, unknown()),
         send(2, "g", "two", 400, stored_as(2)),
@@ -113,33 +139,21 @@ fn history(before: Vec<Record>, stored: bool) -> Vec<Record> {
         records.push(receive(DEAD, 9 * SECOND, brings(1, 2, "id-1")));
         records.push(delete(DEAD, 1, 2, 9 * SECOND + 100));
     }
-    let end = 20 * SECOND;
-    records.push(at(0, end, end, Op::Mark(Mark::DrainBegan)));
-    records.push(at(0, end, end, Op::Mark(Mark::DrainEnded { complete: true })));
-    records
-}
-
-fn broken(before: Vec<Record>, stored: bool) -> Vec<Invariant> {
-    let promises = Promises { short_polls_for_all: Some(2), ..Promises::default() };
-    let options = Options { bounds: Bounds::exact(), promises, ..Options::default() };
-    let verdict = check(&Header { options, ..Header::default() }, &history(before, stored));
-    assert_ne!(verdict.answer, Answer::Unknown, "{:?}", verdict.doubts);
-    verdict.broken()
+    broken(records)
 }
 
 #[test]
 fn a_message_first_seen_as_a_dead_letter_held_its_group_back_before() {
-    assert_eq!(broken(vec![send(1, "g", "one", 100, unknown())], true), []);
-    // Nothing was before message 2, or nothing of its group.
-    assert_eq!(broken(vec![send(1, "g", "one", 100, refused())], false), [Invariant::S17]);
+    assert_eq!(polled(vec![send(1, "g", "one", 100, unknown())], true), []);
+    // Nothing was before message 2.
+    assert_eq!(polled(vec![send(1, "g", "one", 100, refused())], false), [Invariant::S17]);
 }
 
 #[test]
 fn what_was_sent_after_a_message_does_not_hold_it_back() {
-    let later = || vec![send(1, "g", "one", 420, unknown())];
-    assert_eq!(broken(later(), true), [Invariant::S17]);
-    let perhaps_earlier = || vec![send(1, "g", "one", 405, unknown())];
-    assert_eq!(broken(perhaps_earlier(), true), []);
+    let sent_at = |from: u64| vec![send(1, "g", "one", from, unknown())];
+    assert_eq!(polled(sent_at(420), true), [Invariant::S17]);
+    assert_eq!(polled(sent_at(405), true), [], "perhaps earlier");
 }
 
 #[test]
@@ -149,5 +163,45 @@ fn a_duplicate_in_another_group_does_not_tell_where_the_message_is() {
         // The first was stored, and this one is answered with its id.
         send(3, "other", "one", 200, stored_as(1)),
     ];
-    assert_eq!(broken(before, true), []);
+    assert_eq!(polled(before, true), []);
+}
+
+/// A message that nobody saw became a dead letter, and a task moved it: what it became is seen before it
+/// comes again, and after that, too.
+fn left_behind(sent: Outcome<Sent>, fault: bool) -> Vec<Invariant> {
+    let (source, destination) = (DEAD.to_owned(), None);
+    let result = Outcome::Ok("task".to_owned());
+    let fault_at = |us: u64, phase| {
+        let fault = Fault { name: "kill".to_owned(), nodes: vec![2], phase };
+        at(0, us, us, Op::Fault(fault))
+    };
+    let mut records = vec![
+        send(1, "g", "one", 100, sent),
+        receive(QUEUE, 300, unknown()),
+        at(
+            3,
+            3 * SECOND,
+            3 * SECOND + 10,
+            Op::StartMove(StartMove { source, destination, result }),
+        ),
+        receive(QUEUE, 4 * SECOND, brings_as(1, 5, 1, "id-1")),
+        receive(DEAD, 8 * SECOND, brings(1, 3, "id-1")),
+        delete(DEAD, 1, 3, 8 * SECOND + 100),
+        receive(DEAD, 9 * SECOND, brings_as(1, 5, 2, "id-5")),
+        delete(DEAD, 5, 2, 9 * SECOND + 100),
+    ];
+    if fault {
+        records.push(fault_at(3 * SECOND + 5, FaultPhase::Fired));
+        records.push(fault_at(3 * SECOND + 50, FaultPhase::Healed));
+        records.push(fault_at(3 * SECOND + 60, FaultPhase::Ready));
+    }
+    broken(records)
+}
+
+#[test]
+fn a_message_that_a_task_left_behind_is_not_what_it_became() {
+    for sent in [stored_as(1), unknown()] {
+        assert_eq!(left_behind(sent.clone(), true), [], "{sent:?}");
+        assert_eq!(left_behind(sent.clone(), false), [Invariant::S12], "{sent:?}");
+    }
 }
