@@ -1,6 +1,7 @@
 //! S12. Case: a key that was seen in a queue which move tasks take messages from or bring them to. A
 //! task gives a message a new id, so each id that was in a task's source makes at most one more
-//! id; and once the new one was delivered, the old one is not.
+//! id; and once the new one was delivered, the old one is not. The old one is that of an acknowledged
+//! send, or else that which was delivered first, unless only the other order is possible.
 //!
 //! Source: StartMessageMoveTask; at least once in SQS, exactly once where the move is one command. Where
 //! messages of FIFO queues are moved by receiving and sending them (`fifo_moves_hide_us`), a fault in
@@ -102,26 +103,48 @@ fn was_in_source(index: &Index, message: u32) -> bool {
 
 fn check_order(index: &Index, tally: &mut Tally, ids: &mut [u32]) {
     let first = |it: &u32| index.deliveries_of_message.of(*it)[0];
-    ids.sort_by_key(|it| index.at(first(it)).inv);
+    // The one that a send was answered with was there first, whenever it was delivered.
+    let acknowledged = |it: &u32| index.messages[*it as usize].acknowledged;
+    ids.sort_by_key(|it| (!acknowledged(it), index.at(first(it)).inv));
     for pair in ids.windows(2) {
-        let deliveries = index.deliveries_of_message.of(pair[1]).iter();
-        let Some(&new) = deliveries.min_by_key(|it| index.at(**it).ret) else { continue };
-        let old = index.deliveries_of_message.of(pair[0]).iter();
-        let late = old.copied().find(|it| index.at(new).before(index.at(*it)));
-        if let Some(late) = late.filter(|late| !may_come_again(index, pair[0], *late)) {
-            tally.found(|| {
-                let what = format!(
-                    "{} was delivered at {} as what it was before a task moved it, and at {} as \
-                     what it became",
-                    index.name_of(pair[0]),
-                    time(index.at(late).ret),
-                    time(index.at(new).ret)
-                );
-                index.finding_of(what, pair[0], &[new, late], &[])
-            });
-            return;
+        let (old, new) = (pair[0], pair[1]);
+        let Some((late, first)) = late_delivery(index, old, new) else { continue };
+        // Otherwise one that a task left behind may have been delivered later than what it became.
+        if !acknowledged(&old) && may_precede(index, new, old) {
+            continue;
         }
+        tally.found(|| {
+            let what = format!(
+                "{} was delivered at {} as what it was before a task moved it, and at {} as \
+                 what it became",
+                index.name_of(old),
+                time(index.at(late).ret),
+                time(index.at(first).ret)
+            );
+            index.finding_of(what, old, &[first, late], &[])
+        });
+        return;
     }
+}
+
+/// A delivery of a message that must not have come after the first one of what it became, and that one.
+fn late_delivery(index: &Index, old: u32, new: u32) -> Option<(u32, u32)> {
+    let of_new = index.deliveries_of_message.of(new).iter().copied();
+    let first = of_new.min_by_key(|it| index.at(*it).ret)?;
+    let mut of_old = index.deliveries_of_message.of(old).iter().copied();
+    let late = of_old.find(|it| index.at(first).before(index.at(*it)))?;
+    (!may_come_again(index, old, late)).then_some((late, first))
+}
+
+/// Whether one may have become the other, for all that is known of their deliveries.
+fn may_precede(index: &Index, old: u32, new: u32) -> bool {
+    let receive = |it: u32| index.deliveries[it as usize].receive;
+    let of_new = index.deliveries_of_message.of(new);
+    let together = |old: &&u32| of_new.iter().any(|new| receive(*new) == receive(**old));
+    // Nothing is brought together with what it became.
+    let both = index.deliveries_of_message.of(old).iter().find(together);
+    late_delivery(index, old, new).is_none()
+        && both.is_none_or(|it| may_come_again(index, old, *it))
 }
 
 /// Whether a task that was interrupted may have left this message of a FIFO queue: it was hidden for long

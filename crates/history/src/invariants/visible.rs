@@ -242,13 +242,17 @@ fn blocked_until(index: &Index) -> Vec<u64> {
     let strays = strays(index);
     for group in 0..index.groups.len() as u32 {
         let queue = index.groups[group as usize].queue;
-        let mut until = strays.get(&group).copied().unwrap_or(0);
+        let strays = strays.get(&group).map_or(&[][..], Vec::as_slice);
+        let mut until = 0;
         let moved =
             index.graph.sources(queue).next().is_some() || index.graph.is_move_target(queue);
         for stay in index.stays_of_group.of(group) {
             let stay = &index.stays[*stay as usize];
             if !moved && stay.home && index.messages[stay.message as usize].queue == queue {
-                blocked[stay.message as usize] = until;
+                // Who certainly came later holds nobody back.
+                let came = strays.partition_point(|it| it.inv <= stay.entered.ret);
+                let stray = came.checked_sub(1).map_or(0, |last| strays[last].ret);
+                blocked[stay.message as usize] = until.max(stray);
             }
             until = until.max(leaving::latest(index, stay.message, queue));
         }
@@ -271,20 +275,37 @@ fn blocked_until(index: &Index) -> Vec<u64> {
     blocked
 }
 
-/// Messages that were sent to several groups under one id, and not seen in any: until when they may be in
-/// each.
-fn strays(index: &Index) -> IdMap<u32, u64> {
-    let mut strays: IdMap<u32, u64> = IdMap::default();
+/// Messages without a known place in their group: those that were sent to several groups under one id and
+/// not seen in any, and those that were first seen as dead letters and of which no send was acknowledged.
+/// By group, in the order in which they may have come: since when, and until when one of them or of those
+/// before may be there.
+fn strays(index: &Index) -> IdMap<u32, Vec<Span>> {
+    let mut strays: IdMap<u32, Vec<Span>> = IdMap::default();
     for message in 0..index.messages.len() as u32 {
         let row = &index.messages[message as usize];
-        if row.group != NONE || !index.queues[row.queue as usize].fifo {
+        let placed = row.group != NONE && row.sequence != 0;
+        if placed || !index.queues[row.queue as usize].fifo {
             continue;
         }
-        let until = leaving::latest(index, message, row.queue);
-        for attempt in index.attempts_of_message.of(message) {
-            let attempt = &index.attempts[*attempt as usize];
-            let known = strays.entry(attempt.group).or_default();
-            *known = until.max(*known);
+        let stay = Span { inv: row.entered.inv, ret: leaving::latest(index, message, row.queue) };
+        let answered = index.attempts_of_message.of(message).iter();
+        let of_key = if row.key == NONE { &[][..] } else { index.attempts_of_key.of(row.key) };
+        // The one that was stored may be of unknown outcome.
+        let open = of_key.iter().filter(|it| {
+            let attempt = &index.attempts[**it as usize];
+            attempt.outcome == Known::Info && attempt.queue == row.queue
+        });
+        for attempt in answered.chain(open) {
+            let group = index.attempts[*attempt as usize].group;
+            strays.entry(group).or_default().push(stay);
+        }
+    }
+    for strays in strays.values_mut() {
+        strays.sort_unstable_by_key(|it| it.inv);
+        let mut until = 0;
+        for stray in strays {
+            until = until.max(stray.ret);
+            stray.ret = until;
         }
     }
     strays
