@@ -39,6 +39,7 @@ async fn survive(nodes: u64, ground: Ground, faults: Vec<FaultKind>) {
         times: 3,
         hold: Duration::from_millis(1_500),
         dense: 0,
+        acknowledged_min: 0,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
     let judged = run(&mut fleet, &plan).await;

@@ -59,6 +59,7 @@ async fn nothing_is_lost_when_the_power_goes_or_a_disk_lies() {
         times: 3,
         hold: Duration::from_millis(1_000),
         dense: 0,
+        acknowledged_min: 0,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
     let judged = run(&mut fleet, &plan).await;

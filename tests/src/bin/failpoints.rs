@@ -96,7 +96,8 @@ async fn crash_all(points: &[Point], deeds: &[FaultKind], seed: u64) -> Result<b
         println!("also: {fault:?}");
     }
     let (ground, dense) = (Ground::Loopback, 0);
-    let plan = Plan { seed, faults, ground, times, hold: HOLD, dense, dir };
+    let acknowledged_min = 0;
+    let plan = Plan { seed, faults, ground, times, hold: HOLD, dense, acknowledged_min, dir };
     let judged = run(&mut fleet, &plan).await;
     let mut totals = Totals::default();
     totals.add(&judged.verdict);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_history::record::Mark;
 use flotilla_history::{
@@ -68,6 +68,8 @@ const EXAMINED: [Invariant; 32] = [
 /// and ids that come back do wrong is a part of S14 (after a minute) and F5 (after five).
 const EXAMINED_LATER: [(Invariant, Duration); 1] =
     [(Invariant::S10, Duration::from_secs(RETENTION_SECONDS + 15))];
+/// How long the load goes on after the last fault for want of acknowledged sends.
+const LOAD_GOES_ON_MAX: Duration = Duration::from_secs(300);
 /// Faults between two long calms.
 const FAULTS_IN_A_ROW: usize = 3;
 /// Short polls after which each shard was asked: what the product promises of a sample of three.
@@ -90,6 +92,8 @@ pub struct Plan {
     pub hold: Duration,
     /// So many more clients send batches without any pause, and as many receive.
     pub dense: usize,
+    /// The load goes on after the last fault until so many sends were acknowledged, though not for ever.
+    pub acknowledged_min: u64,
     /// Where the history is written.
     pub dir: PathBuf,
 }
@@ -172,6 +176,7 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     let mut load = crowd.load();
     dense::press(&mut crowd, &mut load, plan.dense);
     let unclear = make_faults(fleet, plan, &book, &mut crowd).await;
+    until_acknowledged(&book, plan.acknowledged_min).await;
     book.enter(Stage::Ending);
     ended(&mut load).await;
     fleet.whole().await;
@@ -197,6 +202,16 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
         report.push_str(&format!("again: {}\n", plan.replay(fleet.ids().len())));
     }
     Judged { report, ..judged }
+}
+
+/// Until there was work enough. Who wants so much says so when it was less.
+async fn until_acknowledged(book: &Book, acknowledged_min: u64) {
+    let begin = Instant::now();
+    while book.acknowledged().iter().sum::<u64>() < acknowledged_min
+        && begin.elapsed() < LOAD_GOES_ON_MAX
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Takes everything out of all queues; whether all is empty then.

@@ -44,6 +44,7 @@ impl Board {
             times: settings.times,
             hold: settings.hold,
             dense: settings.dense,
+            acknowledged_min: 0,
             dir: settings.dir.clone(),
         }
     }

@@ -154,6 +154,7 @@ fn slice(settings: &Settings, board: &mut Board) -> VecDeque<Job> {
     }
     let names: Vec<&str> = possible.iter().map(|kind| kind.name()).collect();
     let plan = board.plan(settings, ground, possible.clone());
+    let plan = Plan { acknowledged_min: settings.floor, ..plan };
     VecDeque::from([Job { name: names.join(", "), nodes, plan }])
 }
 
