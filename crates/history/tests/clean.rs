@@ -47,6 +47,9 @@ fn what_was_flagged_once_is_not_flagged_again() {
         Plan { seed: 2098659921668501216, info: 21, fail: 4, lost: 4, moves: false, ..short() },
         // A task left a message of a FIFO queue behind that was only seen after what it became.
         Plan { seed: 6544106655357841751, info: 19, fail: 5, lost: 4, retention_s: 3, ..short() },
+        // Only duplicates were answered with the id of a message that a task then gave another one.
+        Plan { seed: 10742525407862932700, lost: 5, fifo_delay_s: 1, ..short() },
+        Plan { seed: 3890213407742793503, info: 24, fail: 6, lost: 8, ..short() },
     ];
     for plan in plans {
         let world = World::run(plan);

@@ -11,6 +11,7 @@ use flotilla_history::{
 const SECOND: u64 = 1_000_000;
 const QUEUE: &str = "lines.fifo";
 const DEAD: &str = "dead.fifo";
+const OTHER: &str = "other.fifo";
 
 fn at(process: u32, from: u64, to: u64, op: Op) -> Record {
     let (status, request_id) = (None, None);
@@ -96,12 +97,13 @@ fn delete(queue: &str, number: u32, count: u32, from: u64) -> Record {
     at(2, from, from + 10, Op::Delete(delete))
 }
 
-/// The two queues, what is done, and the marks of a drain.
+/// The queues, what is done, and the marks of a drain.
 fn drained(records: Vec<Record>) -> Vec<Record> {
     let arn = format!("arn:aws:sqs:us-east-1:000000000000:{DEAD}");
     let policy = format!("{{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":1}}");
     let mut all = vec![
         create(DEAD, BTreeMap::new()),
+        create(OTHER, BTreeMap::new()),
         create(QUEUE, [("RedrivePolicy".to_owned(), policy)].into()),
     ];
     all.extend(records);
@@ -124,8 +126,8 @@ fn broken(records: Vec<Record>) -> Vec<Invariant> {
 }
 
 /// A receive whose answer was lost, the send of message 2, two empty polls, and then what comes out:
-/// message 2, and message 1 as a dead letter if it was ever stored.
-fn polled(before: Vec<Record>, stored: bool) -> Vec<Invariant> {
+/// message 2, and what came of message 1.
+fn polled(before: Vec<Record>, after: Vec<Record>) -> Vec<Invariant> {
     let mut records = before;
     records.extend([
         receive(QUEUE, 300, unknown()),
@@ -135,35 +137,55 @@ fn polled(before: Vec<Record>, stored: bool) -> Vec<Invariant> {
         receive(QUEUE, 8 * SECOND, brings(2, 1, "two")),
         delete(QUEUE, 2, 1, 8 * SECOND + 100),
     ]);
-    if stored {
-        records.push(receive(DEAD, 9 * SECOND, brings(1, 2, "id-1")));
-        records.push(delete(DEAD, 1, 2, 9 * SECOND + 100));
-    }
+    records.extend(after);
     broken(records)
+}
+
+/// Message 1 as a dead letter.
+fn dead() -> Vec<Record> {
+    let found = receive(DEAD, 9 * SECOND, brings(1, 2, "id-1"));
+    vec![found, delete(DEAD, 1, 2, 9 * SECOND + 100)]
+}
+
+/// A task moves dead letters to another queue.
+fn moved() -> Record {
+    let (source, destination) = (DEAD.to_owned(), Some(OTHER.to_owned()));
+    let result = Outcome::Ok("task".to_owned());
+    let from = 8 * SECOND + 200;
+    at(3, from, from + 10, Op::StartMove(StartMove { source, destination, result }))
+}
+
+/// Message 1 was stored, and a send in another group is answered with its id.
+fn stored_and_repeated() -> Vec<Record> {
+    let first = send(1, "g", "one", 100, unknown());
+    vec![first, send(3, "other", "one", 200, stored_as(1))]
 }
 
 #[test]
 fn a_message_first_seen_as_a_dead_letter_held_its_group_back_before() {
-    assert_eq!(polled(vec![send(1, "g", "one", 100, unknown())], true), []);
+    assert_eq!(polled(vec![send(1, "g", "one", 100, unknown())], dead()), []);
     // Nothing was before message 2.
-    assert_eq!(polled(vec![send(1, "g", "one", 100, refused())], false), [Invariant::S17]);
+    assert_eq!(polled(vec![send(1, "g", "one", 100, refused())], vec![]), [Invariant::S17]);
 }
 
 #[test]
 fn what_was_sent_after_a_message_does_not_hold_it_back() {
     let sent_at = |from: u64| vec![send(1, "g", "one", from, unknown())];
-    assert_eq!(polled(sent_at(420), true), [Invariant::S17]);
-    assert_eq!(polled(sent_at(405), true), [], "perhaps earlier");
+    assert_eq!(polled(sent_at(420), dead()), [Invariant::S17]);
+    assert_eq!(polled(sent_at(405), dead()), [], "perhaps earlier");
 }
 
 #[test]
 fn a_duplicate_in_another_group_does_not_tell_where_the_message_is() {
-    let before = vec![
-        send(1, "g", "one", 100, unknown()),
-        // The first was stored, and this one is answered with its id.
-        send(3, "other", "one", 200, stored_as(1)),
-    ];
-    assert_eq!(polled(before, true), []);
+    assert_eq!(polled(stored_and_repeated(), dead()), []);
+}
+
+#[test]
+fn a_message_whose_id_only_a_duplicate_knows_is_found_under_its_next_id() {
+    let found = receive(OTHER, 9 * SECOND, brings_as(1, 5, 1, "id-1"));
+    let found = vec![moved(), found, delete(OTHER, 5, 1, 9 * SECOND + 100)];
+    assert_eq!(polled(stored_and_repeated(), found), []);
+    assert_eq!(polled(stored_and_repeated(), vec![moved()]), [Invariant::S1]);
 }
 
 /// A message that nobody saw became a dead letter, and a task moved it: what it became is seen before it

@@ -211,12 +211,13 @@ impl Builder {
                 }
             }
             if outcome == Known::Info && dedup != 0 {
-                let lost = LostSends { inv: at.inv, group };
-                let first = self.info_by_dedup.entry((queue, dedup)).or_insert(lost);
-                first.inv = at.inv.min(first.inv);
-                if first.group != group {
-                    first.group = NONE;
+                let none = || LostSends { inv: at.inv, group, attempts: Vec::new() };
+                let lost = self.info_by_dedup.entry((queue, dedup)).or_insert_with(none);
+                lost.inv = at.inv.min(lost.inv);
+                if lost.group != group {
+                    lost.group = NONE;
                 }
+                lost.attempts.push(self.attempts.len() as u32);
             }
             self.attempts.push(Attempt {
                 record: self.record,

@@ -121,6 +121,25 @@ impl Index {
         asked.filter(|_| receive.attempt != 0).map_or(&[], Vec::as_slice)
     }
 
+    /// The sends that a message may be of: those that were answered with its id, and those of unknown
+    /// outcome under their deduplication ids or its key. A send may be answered with the id of another's
+    /// message.
+    pub(crate) fn sends_of(&self, message: u32) -> impl Iterator<Item = &Attempt> + '_ {
+        let row = &self.messages[message as usize];
+        let answered = self.attempts_of_message.of(message);
+        let lost = answered.iter().filter_map(|it| {
+            let attempt = &self.attempts[*it as usize];
+            self.info_by_dedup.get(&(attempt.queue, attempt.dedup))
+        });
+        let of_key = if row.key == NONE { &[][..] } else { self.attempts_of_key.of(row.key) };
+        let open = of_key.iter().filter(|it| {
+            let attempt = &self.attempts[**it as usize];
+            attempt.outcome == Known::Info && attempt.queue == row.queue
+        });
+        let lost = lost.flat_map(|it| &it.attempts);
+        answered.iter().chain(lost).chain(open).map(|it| &self.attempts[*it as usize])
+    }
+
     /// Shards that a receive says it did not hear.
     pub(crate) fn unheard_by(&self, receive: u32) -> impl Iterator<Item = u32> + '_ {
         let first = self.unheard.partition_point(|it| it.0 < receive);

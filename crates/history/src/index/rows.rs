@@ -88,12 +88,14 @@ pub(crate) struct Receive {
 }
 
 /// Sends of unknown outcome under one deduplication id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct LostSends {
     /// When the first began.
     pub(crate) inv: u64,
     /// Their group; [`NONE`] when it is not the same for all.
     pub(crate) group: u32,
+    /// Their rows.
+    pub(crate) attempts: Vec<u32>,
 }
 
 /// A receive that may have hidden messages that nobody got.

@@ -129,10 +129,8 @@ fn fate_of_id(index: &Index, message: u32, drain: u64) -> Fate {
 
 /// A move task may have given it another id.
 fn elsewhere(index: &Index, message: u32, drain: u64, mut fate: Fate) -> Fate {
-    let attempts = index.attempts_of_message.of(message).iter();
-    // Its own first send may not have been answered.
     let own = index.messages[message as usize].key;
-    let keys = attempts.map(|it| index.attempts[*it as usize].key).chain([own]);
+    let keys = index.sends_of(message).map(|it| it.key).chain([own]);
     for key in keys.filter(|key| *key != NONE) {
         for &other in index.messages_of_key.of(key) {
             if other == message || index.messages[other as usize].acknowledged {

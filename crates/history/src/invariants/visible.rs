@@ -288,16 +288,8 @@ fn strays(index: &Index) -> IdMap<u32, Vec<Span>> {
             continue;
         }
         let stay = Span { inv: row.entered.inv, ret: leaving::latest(index, message, row.queue) };
-        let answered = index.attempts_of_message.of(message).iter();
-        let of_key = if row.key == NONE { &[][..] } else { index.attempts_of_key.of(row.key) };
-        // The one that was stored may be of unknown outcome.
-        let open = of_key.iter().filter(|it| {
-            let attempt = &index.attempts[**it as usize];
-            attempt.outcome == Known::Info && attempt.queue == row.queue
-        });
-        for attempt in answered.chain(open) {
-            let group = index.attempts[*attempt as usize].group;
-            strays.entry(group).or_default().push(stay);
+        for send in index.sends_of(message) {
+            strays.entry(send.group).or_default().push(stay);
         }
     }
     for strays in strays.values_mut() {
