@@ -1,5 +1,6 @@
 //! A long poll that waits: arm, ask all, park.
 
+use flotilla_types::ids::GroupId;
 use tokio::time::Instant;
 
 use super::super::arm::Arming;
@@ -97,9 +98,18 @@ impl Poll<'_> {
         if !self.request.explain {
             return;
         }
-        for shard in self.groups.iter().filter(|shard| !arming.hears_of(**shard)) {
-            self.received.asked.retain(|(asked, _)| asked != shard);
-            self.received.asked.push((*shard, ShardAnswer::Unreachable));
+        for shard in self.groups.iter() {
+            if !arming.hears_of(*shard) || self.is_cut_off_here(*shard) {
+                self.received.asked.retain(|(asked, _)| asked != shard);
+                self.received.asked.push((*shard, ShardAnswer::Unreachable));
+            }
         }
+    }
+
+    /// Whether the shard is led here and no majority has said so lately, whatever it was when the poll
+    /// began. What receives reserve then stays reserved, and nobody hears of it.
+    fn is_cut_off_here(&self, shard: GroupId) -> bool {
+        let here = self.node.router.here(shard);
+        here.is_some_and(|it| it.leadership().here && !it.group().is_confirmed())
     }
 }
