@@ -217,6 +217,15 @@ impl Parked {
         wake
     }
 
+    /// The wake-up that came by now, if any; it still has to be acted upon.
+    pub(crate) fn woken_by_now(&mut self) -> Option<Wake> {
+        let wake = self.rx.try_recv().ok()?;
+        if let Wake::Available(shard) = wake {
+            self.woken = Some(shard);
+        }
+        Some(wake)
+    }
+
     /// Does something that may take long. A wake-up that comes meanwhile is left to the other polls at
     /// once, as this one may wait in vain for seconds; and it is told of it, as there may be no others.
     pub(crate) async fn meanwhile<T>(&mut self, act: impl Future<Output = T>) -> (T, Option<Wake>) {

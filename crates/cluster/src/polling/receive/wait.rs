@@ -9,7 +9,7 @@ use super::Poll;
 use crate::api::ShardAnswer;
 use crate::router::LOOK_AGAIN;
 
-impl Poll<'_> {
+impl<'a> Poll<'a> {
     /// Whether there is an answer, or no sense in waiting for one.
     fn is_over(&self) -> bool {
         let found = !self.received.messages.is_empty();
@@ -53,18 +53,19 @@ impl Poll<'_> {
         let mut arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
         loop {
             let found = tokio::select! {
-                // In this order: what was told while an answer was waited for counts, however late it is.
+                // The end first: a shard that cannot decide anything gives back at once what was asked for,
+                // and wakes with that. It would go round and round.
                 biased;
-                wake = parked.woken() => return Some(wake),
-                found = arming.next(), if !arming.is_over() => found,
                 () = tokio::time::sleep_until(deadline) => {
-                    self.ask_at_last(&mut arming, deadline).await;
+                    self.ask_at_last(parked, arming, deadline).await;
                     return None;
                 }
                 () = node.end_of_polls() => {
                     self.note_unheard(&arming);
                     return None;
                 }
+                wake = parked.woken() => return Some(wake),
+                found = arming.next(), if !arming.is_over() => found,
             };
             self.reached |= arming.has_heard();
             if !self.has_room_in_flight(deadline).await {
@@ -83,13 +84,27 @@ impl Poll<'_> {
     }
 
     /// The time is over. A poll that waited for an answer until now, which may be seconds when a link
-    /// breaks, has not asked the shards yet that have something.
-    async fn ask_at_last(&mut self, arming: &mut Arming<'_>, deadline: Instant) {
-        let told = arming.told();
+    /// breaks, has not asked the shards yet that have something. Once: then it ends.
+    async fn ask_at_last(
+        &mut self,
+        parked: &mut Parked,
+        mut arming: Arming<'a>,
+        deadline: Instant,
+    ) {
+        let (node, wake) = (self.node, parked.woken_by_now());
+        if wake == Some(Wake::Rearm) {
+            // Only what is led here can be asked at once.
+            arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
+        }
+        let mut told = arming.told();
+        if let Some(Wake::Available(shard)) = wake {
+            told.retain(|it| *it != shard);
+            told.push(shard);
+        }
         if !told.is_empty() && self.has_room_in_flight(deadline).await {
             self.ask(&told).await;
         }
-        self.note_unheard(arming);
+        self.note_unheard(&arming);
     }
 
     /// For the caller who wants to know: shards of which this poll would not have heard lately.
