@@ -505,7 +505,7 @@ fn open_state(dir: &Path, options: &StateOptions, marks: &Marks) -> io::Result<S
     Ok(db)
 }
 
-fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
+pub(crate) fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
     let heartbeat_ms = crate::HEARTBEAT.as_millis() as u64;
     let config = Config {
         cluster_name: "flotilla".into(),

@@ -250,6 +250,26 @@ pub(crate) async fn standing_of(
     None
 }
 
+/// The vote that takes the place of a replica's own; `None` when its own is the highest and stays.
+///
+/// By term, then by node: the order in which the library lets one vote replace another. What was heard is
+/// kept as not granted by a quorum, so that it can only be replaced by what a leader really sends. An own
+/// vote that a leader has sent is such a one already, as when the process ended while its log was rebuilt,
+/// and a vote that was kept never goes back. The replica's candidacy of its own is over in any case: with a
+/// granted vote for itself the library would let it lead at once.
+fn adopted(own: Option<Vote>, heard: impl Iterator<Item = Vote>, local: NodeId) -> Option<Vote> {
+    let order = |vote: &Vote| (vote.leader_id.term, vote.leader_id.node_id);
+    let heard = heard.max_by_key(order);
+    let highest = match (own, heard) {
+        (Some(own), heard) if heard.is_none_or(|heard| order(&heard) <= order(&own)) => {
+            let is_led = own.committed && own.leader_id.node_id == local.0;
+            is_led.then_some(own)
+        }
+        (_, heard) => heard,
+    };
+    highest.map(|vote| Vote { committed: false, ..vote })
+}
+
 /// Step 1. Waits for all other members, however long it takes. Of two that are being rebuilt in a group
 /// of five each tells the other what it knows.
 pub(crate) async fn prepare(
@@ -286,15 +306,8 @@ pub(crate) async fn prepare(
         }
         tokio::time::sleep(RETRY).await;
     }
-    let votes = answers.into_values().filter_map(|standing| standing.vote);
-    let highest = votes.chain(own_vote(log));
-    // By term, then by node: the order in which the library lets one vote replace another. Kept
-    // as not granted by a quorum, so that it can only be replaced by what a leader really sends.
-    let Some(mut vote) = highest.max_by_key(|vote| (vote.leader_id.term, vote.leader_id.node_id))
-    else {
-        return Ok(());
-    };
-    vote.committed = false;
+    let heard = answers.into_values().filter_map(|standing| standing.vote);
+    let Some(vote) = adopted(own_vote(log), heard, local) else { return Ok(()) };
     failable!(RebirthVote)?;
     let (tx, rx) = oneshot::channel();
     log.save_vote(codec::encode_vote(&vote), Box::new(move |result| drop(tx.send(result))));
@@ -379,6 +392,30 @@ mod tests {
         assert!(enough(5, 3, 1));
         assert!(!enough(5, 3, 0));
         assert!(!enough(5, 2, 2));
+    }
+
+    /// A second attempt heard of the same vote again and made of one that the leader had sent one that
+    /// nobody was known to have granted.
+    #[test]
+    fn a_vote_that_a_leader_sent_outlives_a_repeated_rebuild() {
+        let vote = |term, node_id, committed| {
+            let leader_id = LeaderId { term, node_id };
+            Vote { leader_id, committed }
+        };
+        let adopts =
+            |own: Option<Vote>, heard: &[Vote]| adopted(own, heard.iter().copied(), NodeId(3));
+        let led = vote(1, 1, true);
+        assert_eq!(adopts(Some(led), &[led, led]), None);
+        assert_eq!(adopts(Some(led), &[vote(1, 1, false)]), None);
+        assert_eq!(adopts(Some(vote(1, 1, false)), &[led]), None, "only a leader says so");
+        assert_eq!(adopts(Some(led), &[vote(1, 2, true), led]), Some(vote(1, 2, false)));
+        assert_eq!(adopts(Some(led), &[vote(2, 1, true)]), Some(vote(2, 1, false)));
+        assert_eq!(adopts(None, &[led]), Some(vote(1, 1, false)));
+        assert_eq!(adopts(None, &[]), None);
+        // It must not lead with what it was elected for before it lost its log.
+        assert_eq!(adopts(Some(vote(2, 3, true)), &[led]), Some(vote(2, 3, false)));
+        assert_eq!(adopts(Some(vote(2, 3, true)), &[vote(2, 3, true)]), Some(vote(2, 3, false)));
+        assert_eq!(adopts(Some(vote(2, 3, false)), &[led]), None);
     }
 
     /// The process ended after an entry was applied and before the log had heard that it took the

@@ -178,11 +178,7 @@ async fn transfer(replica: &Replica, payload: Bytes) -> Result<Bytes, String> {
 async fn install(replica: Replica, mut stream: PeerStream) {
     let state = replica.group.state().clone();
     let result = match snapshot::receive(&mut stream, state, replica.off_thread).await {
-        Ok(received) => {
-            let raft = replica.group.raft();
-            let installed = raft.install_full_snapshot(received.vote, received.snapshot).await;
-            installed.map_err(text)
-        }
+        Ok(received) => snapshot::install(replica.group.raft(), received).await,
         Err(error) => Err(error.to_string()),
     };
     if let Err(error) = &result {

@@ -11,11 +11,12 @@ use flotilla_storage::state::{Export, GroupState};
 use flotilla_transport::{CallError, Lane, PeerStream, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::raft as pb;
-use openraft::raft::SnapshotResponse;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
 use openraft::storage::Snapshot;
 use prost::Message as _;
 
 use crate::codec;
+use crate::group::Raft;
 use crate::network::method;
 use crate::off_thread::OffThread;
 use crate::state_machine::SnapshotData;
@@ -135,6 +136,32 @@ pub(crate) async fn receive(
         snapshot: SnapshotData::Received { import: Box::new(import), applied },
     };
     Ok(Received { vote, snapshot })
+}
+
+/// Installs what was received, unless the log holds all that it covers. A replica whose answers do not come
+/// through is sent a snapshot while it has the entries; the library would move the end of what it has
+/// written back to the snapshot's, and panics where it checks itself. So the snapshot's place is offered as an
+/// append without entries first, which such a replica accepts.
+pub(crate) async fn install(
+    raft: &Raft,
+    received: Received,
+) -> Result<SnapshotResponse<TypeConfig>, String> {
+    let Received { vote, snapshot } = received;
+    let covered = snapshot.meta.last_log_id;
+    let offer = AppendEntriesRequest {
+        vote,
+        prev_log_id: covered,
+        entries: Vec::new(),
+        leader_commit: covered,
+    };
+    match raft.append_entries(offer).await.map_err(|error| error.to_string())? {
+        AppendEntriesResponse::Conflict => {}
+        AppendEntriesResponse::HigherVote(higher) => return Ok(SnapshotResponse::new(higher)),
+        AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+            return Ok(SnapshotResponse::new(vote));
+        }
+    }
+    raft.install_full_snapshot(vote, snapshot).await.map_err(|error| error.to_string())
 }
 
 pub(crate) fn encode_response(result: Result<SnapshotResponse<TypeConfig>, String>) -> Bytes {

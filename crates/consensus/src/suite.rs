@@ -5,25 +5,33 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_storage::disk::Machine;
 use flotilla_storage::log::{Engine, LogOptions};
 use flotilla_storage::state::{GroupState, StateDb, StateOptions};
-use flotilla_types::ids::GroupId;
+use flotilla_transport::{LocalIdentity, Transport};
+use flotilla_types::ids::{GroupId, NodeId};
 use futures::Stream;
 use openraft::EntryPayload;
 use openraft::impls::leader_id_adv::LeaderId;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::storage::{
     EntryResponder, RaftLogReader as _, RaftLogStorage as _, RaftSnapshotBuilder, RaftStateMachine,
+    Snapshot,
 };
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{ErrorSubject, ErrorVerb, StorageError};
 use tempfile::TempDir;
 
 use crate::codec;
+use crate::group::Raft;
+use crate::host::raft_config;
 use crate::log_store::LogStore;
+use crate::network::Network;
 use crate::off_thread::OffThread;
+use crate::snapshot;
 use crate::state_machine::{
     Application, RaftSnapshot, SnapshotBuilder, SnapshotData, StateMachine,
 };
@@ -197,4 +205,54 @@ async fn a_reader_does_not_skip_what_was_cut() {
     };
     assert_eq!(read(4).await, [] as [u64; 0]);
     assert_eq!(read(6).await, [6, 7, 8]);
+}
+
+/// Found by simulated clusters: a follower that was heard of nothing had got more entries than the snapshot
+/// that was on its way, and its leader had not told it yet that they were decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_less_than_the_log_holds_is_not_installed() {
+    let (guard, log, Flushing { inner, state, .. }) = Builder.open().unwrap();
+    let identity = || LocalIdentity { cluster: String::new(), token: String::new() };
+    let network = Network {
+        group: GROUP,
+        log: guard.0.group(GROUP),
+        local: NodeId(1),
+        transport: Transport::new(NodeId(1), Arc::new(identity), Vec::new()),
+        off_thread: OffThread::for_disk(&Machine),
+        patience: Duration::from_millis(25),
+        members: vec![NodeId(1), NodeId(2)],
+        slowness: Arc::default(),
+    };
+    let config = Arc::new(raft_config(100).unwrap());
+    let raft = Raft::new(1, config, network, log, inner).await.unwrap();
+    let leader_id = LeaderId { term: 1, node_id: 2 };
+    let (vote, id) = (Vote { leader_id, committed: true }, |index| LogId { leader_id, index });
+    let append = async |indexes: std::ops::Range<u64>, commit: u64| {
+        let prev_log_id = indexes.start.checked_sub(1).map(id);
+        let entry = |index| Entry { log_id: id(index), payload: EntryPayload::Blank };
+        let (entries, leader_commit) = (indexes.map(entry).collect(), Some(id(commit)));
+        let request = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit };
+        raft.append_entries(request).await.unwrap()
+    };
+    let snapshot = |index| {
+        let membership = StoredMembership::default();
+        let meta =
+            SnapshotMeta { last_log_id: Some(id(index)), last_membership: membership.clone() };
+        let applied = codec::encode_applied(Some(&id(index)), &membership);
+        let mut import = Box::new(state.import().unwrap());
+        state.export().unwrap().for_each(|chunk| import.chunk(chunk.unwrap()).unwrap());
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received { import, applied } };
+        snapshot::Received { vote, snapshot }
+    };
+    assert_eq!(append(0..6, 2).await, AppendEntriesResponse::Success);
+    let answer = snapshot::install(&raft, snapshot(4)).await;
+    assert_eq!(answer.unwrap().vote, vote);
+    assert_eq!(append(6..8, 7).await, AppendEntriesResponse::Success);
+    let applied = raft.wait(None).applied_index_at_least(Some(7), "what follows").await;
+    assert_eq!(applied.unwrap().last_log_index, Some(7));
+    // What the log does not hold is installed.
+    snapshot::install(&raft, snapshot(20)).await.unwrap();
+    assert_eq!(append(21..22, 21).await, AppendEntriesResponse::Success);
+    raft.wait(None).applied_index_at_least(Some(21), "behind a snapshot").await.unwrap();
+    raft.shutdown().await.unwrap();
 }

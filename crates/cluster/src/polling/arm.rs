@@ -83,6 +83,11 @@ impl<'a> Arming<'a> {
             let Some(answer) = answer else { break };
             self.note(answer);
         }
+        self.told()
+    }
+
+    /// The same of the nodes that have answered by now.
+    pub(crate) fn told(&mut self) -> Vec<GroupId> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(_, available)| std::cmp::Reverse(*available));
         found.into_iter().map(|(group, _)| group).collect()

@@ -217,6 +217,37 @@ impl Parked {
         wake
     }
 
+    /// The wake-up that came by now, if any; it still has to be acted upon.
+    pub(crate) fn woken_by_now(&mut self) -> Option<Wake> {
+        let wake = self.rx.try_recv().ok()?;
+        if let Wake::Available(shard) = wake {
+            self.woken = Some(shard);
+        }
+        Some(wake)
+    }
+
+    /// Does something that may take long. A wake-up that comes meanwhile is left to the other polls at
+    /// once, as this one may wait in vain for seconds; and it is told of it, as there may be no others.
+    pub(crate) async fn meanwhile<T>(&mut self, act: impl Future<Output = T>) -> (T, Option<Wake>) {
+        let mut act = std::pin::pin!(act);
+        let wake = tokio::select! {
+            biased;
+            done = &mut act => return (done, None),
+            wake = self.woken() => wake,
+        };
+        self.pass_on();
+        (act.await, Some(wake))
+    }
+
+    /// To the next poll here, or to the other nodes': they were not told while this one seemed to be
+    /// enough.
+    fn pass_on(&mut self) {
+        if let Some(shard) = self.woken.take() {
+            sometimes!(WakePassedOn);
+            self.hub.available(shard, self.queue, 1);
+        }
+    }
+
     /// The wake-up was acted upon (or there is nothing to pass on any more).
     pub(crate) fn taken(mut self) {
         self.woken = None;
@@ -232,15 +263,10 @@ impl Drop for Parked {
     fn drop(&mut self) {
         self.hub.leave(self.queue, self.ticket);
         self.rx.close();
-        let unseen = match self.rx.try_recv() {
-            Ok(Wake::Available(shard)) => Some(shard),
-            _ => None,
-        };
-        for shard in [self.woken.take(), unseen].into_iter().flatten() {
-            sometimes!(WakePassedOn);
-            // To the next poll here, or to the other nodes': they were not told while this one
-            // seemed to be enough.
-            self.hub.available(shard, self.queue, 1);
+        self.pass_on();
+        if let Ok(Wake::Available(shard)) = self.rx.try_recv() {
+            self.woken = Some(shard);
+            self.pass_on();
         }
     }
 }
@@ -282,6 +308,32 @@ mod tests {
         assert_eq!(third.woken().await, Wake::Available(SHARD));
         third.taken();
         assert_eq!(hub.parked(), 0);
+        assert!(!hub.awaited(QUEUE));
+    }
+
+    /// Found by simulated clusters: a poll whose claim was not answered held up the message that it was
+    /// told of, beside others that waited.
+    #[tokio::test]
+    async fn a_wake_up_of_a_poll_that_waits_for_an_answer_is_left_to_others() {
+        let (hub, _remote) = hub();
+        let (mut busy, mut other) = (hub.park(QUEUE).unwrap(), hub.park(QUEUE).unwrap());
+        let (answer, answered) = oneshot::channel::<()>();
+        let asks = busy.meanwhile(async { answered.await.is_ok() });
+        let others = async {
+            hub.available(SHARD, QUEUE, 1);
+            let wake = other.woken().await;
+            answer.send(()).unwrap();
+            wake
+        };
+        let ((done, told), wake) = tokio::join!(asks, others);
+        assert!(done);
+        assert_eq!(wake, Wake::Available(SHARD));
+        // If the other had gone, nobody else would ask.
+        assert_eq!(told, Some(Wake::Available(SHARD)));
+        other.taken();
+        let third = hub.park(QUEUE).unwrap();
+        drop(busy);
+        drop(third);
         assert!(!hub.awaited(QUEUE));
     }
 

@@ -1,4 +1,6 @@
-//! One receive, short or long.
+//! One receive, short or long; what a long one does when it found nothing at once is in `wait`.
+
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +18,13 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::time::Instant;
 
-use super::arm::Arming;
 use super::claim::{Claimed, Missed, claim_at, claim_here};
 use super::deck::{Deck, SampleSize, Weights};
-use super::hub::Wake;
 use crate::api::{
     Incoming, Queue, Receipt, ReceiveError, ReceiveRequest, Received, ShardAnswer, Trouble,
 };
 use crate::node::Node;
 use crate::room::Room;
-use crate::router::LOOK_AGAIN;
 use crate::{fifo, gathering, request};
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
@@ -467,73 +466,6 @@ impl Poll<'_> {
             moved_from: lease.moved_from.and_then(|name| queue_name(&name)),
             content: lease.content,
         }));
-    }
-
-    /// Whether there is an answer, or no sense in waiting for one.
-    fn is_over(&self) -> bool {
-        let found = !self.received.messages.is_empty();
-        found || self.full || self.node.polls_ended() || self.may_stand_elsewhere()
-    }
-
-    /// Arm, ask all, park; again whenever something was there and somebody else was faster.
-    async fn wait(&mut self, deadline: Instant) {
-        let node = self.node;
-        while !self.is_over() {
-            let Some(mut parked) = node.hub.park(self.spec.queue) else {
-                // Too many wait already: the rest of this poll is a short one.
-                return;
-            };
-            let mut arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
-            let wake = loop {
-                let found = tokio::select! {
-                    found = arming.next(), if !arming.is_over() => found,
-                    wake = parked.woken() => break wake,
-                    () = tokio::time::sleep_until(deadline) => return self.note_unheard(&arming),
-                    () = node.end_of_polls() => return self.note_unheard(&arming),
-                };
-                self.reached |= arming.has_heard();
-                if !self.has_room_in_flight(deadline).await {
-                    return;
-                }
-                // Still parked: what arrives while these are asked is not missed.
-                self.ask(&found).await;
-                if self.is_over() {
-                    return;
-                }
-                // Reserved by others; if one of them gives something back, that wakes.
-            };
-            if let Wake::Available(shard) = wake {
-                self.reached = true;
-                // Without room it goes away, and the wake-up is passed on.
-                if !self.has_room_in_flight(deadline).await {
-                    return;
-                }
-                self.ask(&[shard]).await;
-                if self.full {
-                    return;
-                }
-            }
-            // Only now: until here, going away would have passed the wake-up on.
-            parked.taken();
-            if self.missed && !self.may_stand_elsewhere() {
-                // A shard that hands its leadership over refuses at once, gives back what it had
-                // reserved, and wakes with that: without a pause this would go round and round.
-                self.missed = false;
-                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
-            }
-        }
-    }
-
-    /// For the caller who wants to know: shards of which this poll would not have heard lately.
-    fn note_unheard(&mut self, arming: &Arming<'_>) {
-        self.reached |= arming.has_heard();
-        if !self.request.explain {
-            return;
-        }
-        for shard in self.groups.iter().filter(|shard| !arming.hears_of(**shard)) {
-            self.received.asked.retain(|(asked, _)| asked != shard);
-            self.received.asked.push((*shard, ShardAnswer::Unreachable));
-        }
     }
 
     fn count(&self) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest};
+use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest, ShardAnswer};
 use flotilla_types::ids::NodeId;
 
 use crate::fleet::{Fleet, drain, fifo_message, message, queue, short_poll};
@@ -103,4 +103,28 @@ async fn a_long_poll_is_woken_by_an_expiring_lease() {
     assert_eq!(again.messages.len(), 1);
     assert_eq!(again.messages[0].receive_count, 2);
     assert!(again.messages[0].receipt != first.messages[0].receipt);
+}
+
+/// Found by simulated clusters: the poll was armed while the majority of a moment ago still counted, and
+/// said at its end that it would have heard of messages which nobody could get.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_says_that_its_node_was_cut_off() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "cut-off", &[]).await;
+    let waiting = {
+        let (to, created) = (fleet.node(1).clone(), created.clone());
+        let request = ReceiveRequest { wait_seconds: 8, ..short_poll() };
+        tokio::spawn(async move { to.receive(&created, request).await.unwrap() })
+    };
+    while fleet.node(1).status().parked_polls == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fleet.stop(NodeId(2)).await;
+    fleet.stop(NodeId(3)).await;
+    let received = waiting.await.unwrap();
+    assert_eq!(received.messages.len(), 0);
+    assert_eq!(received.asked.len(), 4);
+    for (shard, answer) in received.asked {
+        assert!(matches!(answer, ShardAnswer::Unreachable), "shard {shard} would not have told");
+    }
 }

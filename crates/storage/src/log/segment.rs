@@ -115,9 +115,26 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, PathBuf)
     Ok(found)
 }
 
+/// What could not be made whole does not stay: that happens when there is no room, and each attempt would
+/// take more of it.
 fn create(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<SegmentFile> {
     let path = dir.join(format!("segment-{number:06}.log"));
-    let file = disk.open(&path, Open::Anew)?;
+    let made = fill(disk, dir, &path, bytes);
+    if made.is_err()
+        && let Err(error) = disk.remove(&path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // Nobody uses it before the next start, which removes it.
+        tracing::warn!(%error, path = %path.display(), "not removed");
+    }
+    made?;
+    let file = SegmentFile::open(disk, path)?;
+    debug_assert_eq!(file.capacity, bytes, "segments are whole blocks");
+    Ok(file)
+}
+
+fn fill(disk: &dyn Disk, dir: &Path, path: &Path, bytes: u64) -> io::Result<()> {
+    let file = disk.open(path, Open::Anew)?;
     let zeros = vec![0; FILL_BYTES.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
@@ -127,10 +144,7 @@ fn create(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<Se
         at += piece.len() as u64;
     }
     file.sync_all()?;
-    disk.sync_dir(dir)?;
-    let file = SegmentFile::open(disk, path)?;
-    debug_assert_eq!(file.capacity, bytes, "segments are whole blocks");
-    Ok(file)
+    disk.sync_dir(dir)
 }
 
 /// Work that the writer thread does not wait for.
@@ -206,9 +220,12 @@ impl Spares {
         supply.ready.len() + supply.coming
     }
 
-    /// Asks for one more spare segment.
+    /// Asks for one more spare segment. That an earlier one could not be made says nothing of this one.
     pub(super) fn order(&self) {
-        self.supply.lock().coming += 1;
+        let mut supply = self.supply.lock();
+        supply.coming += 1;
+        supply.error = None;
+        drop(supply);
         self.chore(Chore::Prepare);
     }
 
@@ -299,5 +316,126 @@ impl Chores {
         while let Ok(chore) = self.0.recv() {
             spares.attend_to(chore);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disk::{Machine, Workers};
+
+    const BYTES: u64 = 4 * BLOCK_BYTES as u64;
+
+    /// Without room, a new file takes one block.
+    struct Tight(Arc<AtomicBool>);
+
+    struct TightFile(Arc<AtomicBool>, Arc<dyn DiskFile>);
+
+    impl Disk for Tight {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            Machine.create_dir(dir)
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            Machine.exists(path)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+            Machine.list(dir)
+        }
+
+        fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+            Ok(Arc::new(TightFile(self.0.clone(), Machine.open(path, how)?)))
+        }
+
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            Machine.read(path)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            Machine.remove(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            Machine.rename(from, to)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            Machine.sync_dir(dir)
+        }
+
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+            Machine.lock(path)
+        }
+
+        fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+            Machine.free_bytes(dir)
+        }
+
+        fn workers(&self) -> Workers {
+            Machine.workers()
+        }
+    }
+
+    impl DiskFile for TightFile {
+        fn len(&self) -> io::Result<u64> {
+            self.1.len()
+        }
+
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            self.1.read_exact_at(buffer, offset)
+        }
+
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            if self.0.load(Ordering::Relaxed) {
+                self.1.write_all_at(&bytes[..BLOCK_BYTES], offset)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.write_all_at(bytes, offset)
+        }
+
+        fn write_durably(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+            self.1.write_durably(blocks, offset)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.1.sync_data()
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            self.1.sync_all()
+        }
+    }
+
+    /// A disk with little room got less with every segment that was begun, and its log failed although
+    /// there was room again.
+    #[test]
+    fn a_spare_segment_that_did_not_fit_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(true));
+        let disk = Arc::new(Tight(full.clone()));
+        let (spares, chores) = Spares::new(disk, dir.path(), BYTES, 1, true);
+        let spares = Arc::new(spares);
+        let thread = {
+            let (spares, chores) = (spares.clone(), chores.unwrap());
+            std::thread::spawn(move || chores.run(&spares))
+        };
+        for _ in 0..3 {
+            spares.order();
+            while spares.count() > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(list(&Machine, dir.path()).unwrap(), []);
+        }
+        full.store(false, Ordering::Relaxed);
+        assert_eq!(spares.get().unwrap().capacity, BYTES);
+        assert_eq!(list(&Machine, dir.path()).unwrap().len(), 1);
+        full.store(true, Ordering::Relaxed);
+        assert_eq!(spares.get().err().unwrap().kind(), io::ErrorKind::StorageFull);
+        spares.close();
+        thread.join().unwrap();
     }
 }

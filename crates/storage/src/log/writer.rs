@@ -177,10 +177,11 @@ impl Writer {
             last.file.file.write_all_at(&tail.batch, tail.offset)?;
             writer.offset = tail.offset + padded(tail.batch.len()) as u64;
             // A torn batch may have its header there, and the next one may not fit and go elsewhere,
-            // under the same number: both would be read at the next start.
-            if writer.offset + BLOCK_BYTES as u64 <= last.file.capacity {
-                last.file.file.write_all_at(&[0; BLOCK_BYTES], writer.offset)?;
-            }
+            // under the same number: both would be read at the next start. Of a file that lost its end
+            // part of a block may be left there, in which nothing is written any more.
+            let left = last.file.file.len()?.saturating_sub(writer.offset);
+            let zeros = [0; BLOCK_BYTES];
+            last.file.file.write_all_at(&zeros[..zeros.len().min(left as usize)], writer.offset)?;
             last.file.file.sync_data()?;
             writer.active = Some(last);
         }

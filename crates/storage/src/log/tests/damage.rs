@@ -155,6 +155,33 @@ fn what_a_torn_batch_left_is_not_read_later() {
     panic!("no batch was near the end of its segment");
 }
 
+/// The file was cut inside the first block of its last batch: the header is there, and no batch fits in its
+/// place any more.
+#[test]
+fn what_a_shortened_segment_ends_with_is_not_read_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = filled(dir.path());
+    for index in 13..20 {
+        let before = image(dir.path());
+        append(&engine.group(A), index, &[entry(A, index, 5_000)]).unwrap();
+        let after = image(dir.path());
+        let last = batches(after.path()).pop().unwrap();
+        if last.offset == 0 {
+            continue;
+        }
+        let mut cut = std::fs::read(&last.path).unwrap();
+        cut.truncate(last.offset + 845);
+        // With the marks of before: nothing says that the batch was synced.
+        std::fs::write(before.path().join(last.path.file_name().unwrap()), cut).unwrap();
+        let engine = open(before.path());
+        append(&engine.group(A), index, &[entry(A, index, 10)]).unwrap();
+        drop(engine);
+        assert_eq!(open(before.path()).group(A).state().next, index + 1);
+        return;
+    }
+    panic!("no batch followed another");
+}
+
 /// Others are asked only later whether it was all; what mending writes is not what was there.
 #[test]
 fn how_far_a_log_went_is_known_until_it_was_compared() {

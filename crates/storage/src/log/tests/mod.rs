@@ -72,12 +72,15 @@ fn entries(group: GroupId, range: std::ops::Range<u64>, bytes: usize) -> Vec<Byt
     range.map(|index| entry(group, index, bytes)).collect()
 }
 
-/// The files as a crash of the process would leave them now.
+/// The files as a crash of the process would leave them now. What says how far the log goes comes first: an
+/// idle log may write meanwhile.
 fn image(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for item in std::fs::read_dir(dir).unwrap() {
-        let item = item.unwrap();
-        match std::fs::copy(item.path(), copy.path().join(item.file_name())) {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().file_name()).collect();
+    names.sort_by_key(|name| name.to_string_lossy().starts_with("segment-"));
+    for name in names {
+        match std::fs::copy(dir.join(&name), copy.path().join(&name)) {
             // A spare segment that was given back while we looked.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             copied => {

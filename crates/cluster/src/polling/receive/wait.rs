@@ -1,0 +1,130 @@
+//! A long poll that waits: arm, ask all, park.
+
+use flotilla_types::ids::GroupId;
+use tokio::time::Instant;
+
+use super::super::arm::Arming;
+use super::super::hub::{Parked, Wake};
+use super::Poll;
+use crate::api::ShardAnswer;
+use crate::router::LOOK_AGAIN;
+
+impl<'a> Poll<'a> {
+    /// Whether there is an answer, or no sense in waiting for one.
+    fn is_over(&self) -> bool {
+        let found = !self.received.messages.is_empty();
+        found || self.full || self.node.polls_ended() || self.may_stand_elsewhere()
+    }
+
+    /// Arm, ask all, park; again whenever something was there and somebody else was faster.
+    pub(super) async fn wait(&mut self, deadline: Instant) {
+        let node = self.node;
+        while !self.is_over() {
+            let Some(mut parked) = node.hub.park(self.spec.queue) else {
+                // Too many wait already: the rest of this poll is a short one.
+                return;
+            };
+            let Some(wake) = self.until_woken(&mut parked, deadline).await else { return };
+            if let Wake::Available(shard) = wake {
+                self.reached = true;
+                // Without room it goes away, and the wake-up is passed on.
+                if !self.has_room_in_flight(deadline).await {
+                    return;
+                }
+                self.ask(&[shard]).await;
+                if self.full {
+                    return;
+                }
+            }
+            // Only now: until here, going away would have passed the wake-up on.
+            parked.taken();
+            if self.missed && !self.may_stand_elsewhere() {
+                // A shard that hands its leadership over refuses at once, gives back what it had
+                // reserved, and wakes with that: without a pause this would go round and round.
+                self.missed = false;
+                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
+            }
+        }
+    }
+
+    /// Asks shards that say that they have something, while the poll is parked; `None` when it is over.
+    async fn until_woken(&mut self, parked: &mut Parked, deadline: Instant) -> Option<Wake> {
+        let node = self.node;
+        let mut arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
+        loop {
+            let found = tokio::select! {
+                // The end first: a shard that cannot decide anything gives back at once what was asked for,
+                // and wakes with that. It would go round and round.
+                biased;
+                () = tokio::time::sleep_until(deadline) => {
+                    self.ask_at_last(parked, arming, deadline).await;
+                    return None;
+                }
+                () = node.end_of_polls() => {
+                    self.note_unheard(&arming);
+                    return None;
+                }
+                wake = parked.woken() => return Some(wake),
+                found = arming.next(), if !arming.is_over() => found,
+            };
+            self.reached |= arming.has_heard();
+            if !self.has_room_in_flight(deadline).await {
+                return None;
+            }
+            // Still parked: what arrives while these are asked is not missed.
+            let (_, wake) = parked.meanwhile(self.ask(&found)).await;
+            if self.is_over() {
+                return None;
+            }
+            if wake.is_some() {
+                return wake;
+            }
+            // Reserved by others; if one of them gives something back, that wakes.
+        }
+    }
+
+    /// The time is over. A poll that waited for an answer until now, which may be seconds when a link
+    /// breaks, has not asked the shards yet that have something. Once: then it ends.
+    async fn ask_at_last(
+        &mut self,
+        parked: &mut Parked,
+        mut arming: Arming<'a>,
+        deadline: Instant,
+    ) {
+        let (node, wake) = (self.node, parked.woken_by_now());
+        if wake == Some(Wake::Rearm) {
+            // Only what is led here can be asked at once.
+            arming = Arming::begin(&node.router, &node.peers, self.spec.queue);
+        }
+        let mut told = arming.told();
+        if let Some(Wake::Available(shard)) = wake {
+            told.retain(|it| *it != shard);
+            told.push(shard);
+        }
+        if !told.is_empty() && self.has_room_in_flight(deadline).await {
+            self.ask(&told).await;
+        }
+        self.note_unheard(&arming);
+    }
+
+    /// For the caller who wants to know: shards of which this poll would not have heard lately.
+    fn note_unheard(&mut self, arming: &Arming<'_>) {
+        self.reached |= arming.has_heard();
+        if !self.request.explain {
+            return;
+        }
+        for shard in self.groups.iter() {
+            if !arming.hears_of(*shard) || self.is_cut_off_here(*shard) {
+                self.received.asked.retain(|(asked, _)| asked != shard);
+                self.received.asked.push((*shard, ShardAnswer::Unreachable));
+            }
+        }
+    }
+
+    /// Whether the shard is led here and no majority has said so lately, whatever it was when the poll
+    /// began. What receives reserve then stays reserved, and nobody hears of it.
+    fn is_cut_off_here(&self, shard: GroupId) -> bool {
+        let here = self.node.router.here(shard);
+        here.is_some_and(|it| it.leadership().here && !it.group().is_confirmed())
+    }
+}
