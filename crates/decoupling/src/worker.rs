@@ -384,10 +384,11 @@ mod tests {
         tokio::time::timeout(PATIENCE, worker).await.unwrap().unwrap();
         assert_eq!(count(&calls, "ChangeMessageVisibility"), 3);
         assert_eq!(count(&calls, "ChangeMessageVisibilityBatch"), 0);
-        let calls = calls.lock();
-        let (_, deleted) = calls.iter().find(|(action, _)| action == "DeleteMessage").unwrap();
+        let deleted = {
+            let calls = calls.lock();
+            calls.iter().find(|(action, _)| action == "DeleteMessage").unwrap().1.clone()
+        };
         assert_eq!(deleted["ReceiptHandle"], "b");
-        drop(calls);
         let mut found = Vec::new();
         for id in ["a", "b", "c"] {
             let standing = database.with(move |connection| sales::standing(connection, id)).await;
