@@ -437,6 +437,28 @@ fn a_poll_that_is_over_while_its_node_stands_still_is_not_judged() {
     assert_eq!(s16(&records("partition", polled)), (1, 1, 0), "it runs");
 }
 
+/// Found by simulated clusters: the wake-up was lost with a link that was cut and not yet seen to be down.
+#[test]
+fn what_came_while_a_node_was_cut_off_need_not_be_told_to_it_at_once() {
+    let polled = empty_poll(0, 1, &[]).node;
+    let records = |sent: u64, healed: u64| {
+        let fault = |phase, now| {
+            let fault = Fault { name: "isolate".to_owned(), nodes: vec![polled], phase };
+            at(0, now, now, Op::Fault(fault))
+        };
+        vec![
+            send(7, sent - 1, sent),
+            fault(FaultPhase::Fired, 11 * SECOND),
+            fault(FaultPhase::Healed, healed),
+            empty_poll(10 * SECOND, 15 * SECOND, &[]),
+            receive(2, 7, 1, 20 * SECOND, 20_000_001),
+        ]
+    };
+    assert_eq!(s16(&records(12 * SECOND, 14_500_000)), (0, 0, 1));
+    assert_eq!(s16(&records(10_500_000, 14_500_000)), (1, 1, 0), "it came before that");
+    assert_eq!(s16(&records(12 * SECOND, 13_500_000)), (1, 1, 0), "there was time enough");
+}
+
 #[test]
 fn a_poll_answers_for_the_shards_that_it_heard() {
     let records = |unheard: &[u32]| {

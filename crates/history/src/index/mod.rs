@@ -115,6 +115,12 @@ impl Index {
         self.faults.iter().any(|it| is_about(it) && it.from <= us && us <= it.ready)
     }
 
+    /// Whether a fault that is about a node was there at a moment, and was healed during a span or after it.
+    pub(crate) fn struck(&self, node: u32, us: u64, during: Span) -> bool {
+        let met = |it: &FaultWindow| it.from <= us && us <= it.to && during.inv <= it.to;
+        self.faults.iter().any(|it| it.nodes.contains(&node) && met(it))
+    }
+
     /// The receives that were asked under the attempt id of this one, this one included.
     pub(crate) fn asked_again(&self, receive: &Receive) -> &[u32] {
         let asked = self.attempts_asked.get(&(receive.queue, receive.attempt));

@@ -7,7 +7,8 @@
 //! Source: a long poll asks every server and ends with the first message; SQS allows rare false
 //! empties, we none. Undecided: (b) while a receive may hold messages that nobody saw, where the limit
 //! of messages in flight may have been reached, polls that heard of no shard, and polls whose time was over
-//! while their node stood still: what came meanwhile could not be told to it. Examined are the polls
+//! while their node stood still: what came meanwhile could not be told to it. The same holds for a message that
+//! came while a fault of their node lasted, until as long after that as the service has. Examined are the polls
 //! of (b) that could be judged. `e` is added to every end of a lease or delay. With a fault in the poll
 //! or not long before, `wakeup_faulty_us` takes the place of `wakeup_us`, also for polls that ended before
 //! their time, and (a) is not asked.
@@ -72,6 +73,9 @@ fn check_empty(index: &Index, tally: &mut Tally, number: u32, during: Span, view
         }
         return;
     };
+    if index.struck(receive.node, window.inv, during) {
+        return tally.undecided();
+    }
     tally.saw();
     tally.found(|| {
         let what = format!(
