@@ -53,6 +53,8 @@ pub struct Standpoint {
     pub vote: (u64, u64, bool),
     /// The last entry that it holds; 0 for none.
     pub last_log: u64,
+    /// The last that was cut off; 0 for none.
+    pub purged: u64,
     /// The last that it knows to be committed, and holds; 0 for none.
     pub committed: u64,
     /// The last that it has applied; 0 for none.
@@ -155,6 +157,7 @@ impl Group {
             leads: metrics.state.is_leader(),
             vote: (leader.term, leader.node_id, metrics.vote.committed),
             last_log: metrics.last_log_index.unwrap_or(0),
+            purged: index(&metrics.purged),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),
         }
