@@ -23,6 +23,8 @@ use crate::probes;
 
 use evidence::Before;
 
+/// What failed in a fault's last moment is noticed so much later at most.
+const NOTICED: Duration = Duration::from_secs(1);
 /// Everything must work again so soon after a fault was undone.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// The same when replicas must be rebuilt from others.
@@ -59,6 +61,8 @@ struct Fault {
     struck_us: u64,
     before: Before,
     has_fired: bool,
+    /// It took nodes away and did nothing else.
+    is_crash: bool,
 }
 
 /// A node that ended by itself.
@@ -92,6 +96,8 @@ pub(crate) struct Nemesis {
     damaged: BTreeSet<u64>,
     /// When the last fault was undone.
     undone: Duration,
+    /// Nodes that may have met it right before that, and not have noticed yet; and until when they will.
+    aftermath: Option<(Duration, Vec<u64>)>,
     ledger: Ledger,
     oracle: Oracle,
     times: BTreeMap<FaultKind, Times>,
@@ -114,6 +120,7 @@ impl Nemesis {
             failing: BTreeSet::new(),
             damaged: BTreeSet::new(),
             undone: Duration::ZERO,
+            aftermath: None,
             ledger,
             oracle,
             times: BTreeMap::new(),
@@ -180,7 +187,12 @@ impl Nemesis {
     fn recover(&mut self, cluster: &SimCluster<'_>, since: Duration) -> Result<(), String> {
         let now = cluster.now();
         let rebuilds = !self.healing.is_empty();
-        if self.ended.is_empty() && cluster.is_ready() && !(rebuilds && cluster.is_rebuilding()) {
+        let may_end = self.aftermath.as_ref().is_some_and(|(until, _)| now <= *until);
+        if !may_end
+            && self.ended.is_empty()
+            && cluster.is_ready()
+            && !(rebuilds && cluster.is_rebuilding())
+        {
             self.healed(cluster);
             self.phase = match self.todo.is_empty() {
                 true => {
@@ -225,6 +237,11 @@ impl Nemesis {
         }
     }
 
+    /// Whether a node may only notice now what a fault that is undone did to it.
+    fn is_aftermath(&self, id: u64, now: Duration) -> bool {
+        self.aftermath.as_ref().is_some_and(|(until, nodes)| now <= *until && nodes.contains(&id))
+    }
+
     /// Nodes that ended themselves are gone.
     fn bury(&mut self, cluster: &mut SimCluster<'_>) -> Result<(), String> {
         for id in cluster.ids() {
@@ -234,7 +251,9 @@ impl Nemesis {
             let of_fault = fault.is_some_and(|it| it.kind.ends_nodes() && it.nodes.contains(&id));
             let of_failpoint = reason.contains(probes::REASON) || self.failing.contains(&id);
             let of_damage = !self.damaged.is_empty() && reason.starts_with(OLDER);
-            if !of_fault && !of_failpoint && !of_damage {
+            let is_known = of_fault || of_failpoint || of_damage;
+            let of_last = !is_known && self.is_aftermath(id, cluster.now());
+            if !is_known && !of_last {
                 return Err(format!("node {id} ended itself: {reason}"));
             }
             if of_damage {
@@ -244,7 +263,12 @@ impl Nemesis {
             }
             cluster.stop(id);
             let until = cluster.now() + self.between((50, 1_500));
-            let kind = reason.starts_with(probes::REASON).then_some(FaultKind::Crash);
+            if of_last {
+                // That one is over, as far as everybody knows.
+                self.ledger.fired(FaultKind::Crash.name(), &[id], self.ledger.now_us());
+            }
+            let is_crash = of_last || reason.starts_with(probes::REASON);
+            let kind = is_crash.then_some(FaultKind::Crash);
             self.ended.insert(id, Ended { until, kind });
         }
         Ok(())

@@ -67,6 +67,7 @@ impl Nemesis {
             struck_us: self.ledger.now_us(),
             before: Before::now(cluster, &nodes),
             has_fired: false,
+            is_crash: false,
             nodes: nodes.clone(),
         });
         let hold = match kind {
@@ -77,6 +78,12 @@ impl Nemesis {
         self.phase = Phase::Fault { until: cluster.now() + self.between(hold) };
         if self.make(cluster, kind, &nodes, cut)? {
             self.note_fired();
+        } else if stops(kind) {
+            // Whatever else was meant did not take place, or they were down already; they are away all the same.
+            self.ledger.fired(FaultKind::Crash.name(), &nodes, self.ledger.now_us());
+            if let Some(fault) = &mut self.fault {
+                fault.is_crash = true;
+            }
         }
         Ok(())
     }
@@ -253,6 +260,24 @@ fn name(path: &Path) -> &str {
 
 fn is_segment(member: &Member, path: &Path) -> bool {
     path.parent() == Some(&*member.log_dir()) && name(path).starts_with("segment-")
+}
+
+/// Whether nodes are not up while it lasts.
+fn stops(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::KillOne
+            | FaultKind::CutOne
+            | FaultKind::CutMajority
+            | FaultKind::CutAll
+            | FaultKind::FlipBit
+            | FaultKind::Shorten
+            | FaultKind::LoseSegment
+            | FaultKind::SmallFile
+            | FaultKind::LoseDisk
+            | FaultKind::DamageAway
+            | FaultKind::LoseMajority
+    )
 }
 
 /// Marks and votes beside the log, and the node's memory of its peers.

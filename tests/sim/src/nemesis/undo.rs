@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::{Fault, Nemesis, Phase, links};
+use super::{Fault, NOTICED, Nemesis, Phase, links};
 use crate::cluster::SimCluster;
 use crate::disk::Cut;
 use crate::fault::FaultKind;
@@ -18,10 +18,14 @@ impl Nemesis {
         }
         let Some(fault) = self.fault.take() else { return Ok(()) };
         let (kind, nodes) = (fault.kind, fault.nodes.clone());
-        let has_fired = fault.has_fired;
+        let (has_fired, is_crash) = (fault.has_fired, fault.is_crash);
         let what = if has_fired { "undone" } else { "undone; it did not take place" };
         self.note(cluster, &format!("{} {nodes:?}: {what}", kind.name()));
+        self.aftermath = kind.ends_nodes().then(|| (now + NOTICED, nodes.clone()));
         self.mend(cluster, fault)?;
+        if is_crash {
+            self.ledger.healed(FaultKind::Crash.name(), &nodes);
+        }
         self.undone = now;
         self.oracle.thaw();
         if kind.loses() && has_fired {
