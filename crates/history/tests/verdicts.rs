@@ -365,6 +365,30 @@ fn a_node_that_is_cut_off_may_hear_of_a_deletion_later() {
     assert_eq!(broken(&calm), [Invariant::S1, Invariant::S14]);
 }
 
+/// Found by failpoints: a node ended 60 ms after a deletion, and took a message 10 ms after it was back.
+#[test]
+fn a_node_that_ends_right_after_a_deletion_may_hear_of_it_once_more() {
+    let records = |node: u32, ended: u64| {
+        let fault = |phase, now| {
+            let fault = Fault { name: "crash".to_owned(), nodes: vec![1], phase };
+            at(0, now, now, Op::Fault(fault))
+        };
+        let delete = OnQueue { queue: "q".to_owned(), result: Outcome::Ok(()) };
+        let sent = send(1, ended + SECOND + 1, ended + SECOND + 2);
+        let records = vec![
+            at(3, 2_000, 3_000, Op::DeleteQueue(delete)),
+            fault(FaultPhase::Fired, ended),
+            fault(FaultPhase::Healed, ended + SECOND),
+            Record { node, ..sent },
+            fault(FaultPhase::Ready, ended + 2 * SECOND),
+        ];
+        judge(&drained(records, 80 * SECOND)).broken()
+    };
+    assert_eq!(records(1, 60_000), []);
+    assert_eq!(records(2, 60_000), [Invariant::S1, Invariant::S14], "another node");
+    assert_eq!(records(1, 20 * SECOND), [Invariant::S1, Invariant::S14], "long after it");
+}
+
 /// A long poll of five seconds that ended empty.
 fn empty_poll(from: u64, to: u64, unheard: &[u32]) -> Record {
     let receive = Receive {

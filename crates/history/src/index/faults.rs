@@ -112,14 +112,17 @@ impl Builder {
         }
     }
 
-    /// A node that a fault is about hears of a deletion some time after its answer.
+    /// A node that a fault is about hears of a deletion some time after its answer; also of one right before
+    /// the fault: a process that ends knows the last decisions again when it hears of their leader.
     fn note_late_nodes(&mut self) {
         let recovery_us = self.header.options.bounds.liveness_us;
+        let settle_us = self.header.options.bounds.settle_us;
         for queue in &mut self.queues {
             for clearing in queue.clearings.iter_mut().filter(|it| it.deletes_queue) {
                 for fault in &self.faults {
                     let heard = fault.to.saturating_add(recovery_us);
-                    if fault.from <= clearing.at.ret && clearing.at.inv <= heard {
+                    let known = clearing.at.ret.saturating_add(settle_us);
+                    if fault.from <= known && clearing.at.inv <= heard {
                         clearing.late.extend(fault.nodes.iter().map(|node| (*node, heard)));
                     }
                 }
