@@ -13,7 +13,7 @@
 //!
 //! Invariant: a node that says nothing keeps nobody from receiving: what it said last expires.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,9 +65,13 @@ impl Elsewhere {
         }
     }
 
+    /// Whether what was told still counts.
+    fn holds(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+
     fn in_flight(&self, queue: QueueId, now: Instant) -> u64 {
-        let holds = self.until.is_some_and(|until| until > now);
-        let said = self.said.get(&queue).copied().filter(|_| holds).unwrap_or(0);
+        let said = self.said.get(&queue).copied().filter(|_| self.holds(now)).unwrap_or(0);
         let noted = [&self.since, &self.before].map(|noted| noted.get(&queue).copied());
         said.saturating_add_signed(noted.into_iter().flatten().sum())
     }
@@ -86,8 +90,7 @@ impl Elsewhere {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        let holds = self.until.is_some_and(|until| until > now);
-        !holds && self.since.is_empty() && self.before.is_empty()
+        !self.holds(now) && self.since.is_empty() && self.before.is_empty()
     }
 }
 
@@ -128,19 +131,17 @@ impl Crowd {
 
     /// Another node says what the shards that it leads have in flight.
     pub(crate) fn hear(&self, from: NodeId, said: impl Iterator<Item = Told>, now: Instant) {
-        let mut elsewhere = self.elsewhere.lock();
-        elsewhere.retain(|_, shard| shard.leader != from);
-        let mut heard = BTreeSet::new();
+        let (until, has_spoken) = (Some(now + WORD), true);
+        let fresh = || Elsewhere { until, has_spoken, ..Elsewhere::of(from) };
+        let mut heard: BTreeMap<GroupId, Elsewhere> = BTreeMap::new();
         for told in said {
-            let is_first = heard.insert(told.shard);
-            let shard = elsewhere.entry(told.shard).or_insert_with(|| Elsewhere::of(from));
-            if is_first {
-                // Whoever led it before is not asked any more.
-                *shard = Elsewhere::of(from);
-                (shard.until, shard.has_spoken) = (Some(now + WORD), true);
-            }
+            let shard = heard.entry(told.shard).or_insert_with(fresh);
             shard.said.insert(told.queue, told.in_flight);
         }
+        let mut elsewhere = self.elsewhere.lock();
+        elsewhere.retain(|_, shard| shard.leader != from);
+        // Whoever led these before is not asked any more.
+        elsewhere.extend(heard);
     }
 
     /// A shard that another node leads has so many more in flight, or fewer, by a request through this one.
@@ -159,8 +160,10 @@ impl Crowd {
     /// What is in flight in shards of others. Those that are led here meanwhile are counted here.
     fn elsewhere(&self, queue: QueueId, now: Instant, is_here: impl Fn(GroupId) -> bool) -> u64 {
         let elsewhere = self.elsewhere.lock();
-        let others = elsewhere.iter().filter(|(shard, _)| !is_here(**shard));
-        others.map(|(_, shard)| shard.in_flight(queue, now)).sum()
+        let found = elsewhere.iter().map(|(shard, it)| (*shard, it.in_flight(queue, now)));
+        // Who leads is only asked where there is something: every receive comes here.
+        let others = found.filter(|(shard, count)| *count > 0 && !is_here(*shard));
+        others.map(|(_, count)| count).sum()
     }
 
     /// Queues that polls wait for.

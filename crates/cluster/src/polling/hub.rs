@@ -211,19 +211,21 @@ impl Parked {
     pub(crate) async fn woken(&mut self) -> Wake {
         // The sender is only dropped together with the hub's entry, after a send or by `leave`.
         let wake = (&mut self.rx).await.unwrap_or(Wake::Rearm);
-        if let Wake::Available(shard) = wake {
-            self.woken = Some(shard);
-        }
+        self.remember(wake);
         wake
     }
 
     /// The wake-up that came by now, if any; it still has to be acted upon.
     pub(crate) fn woken_by_now(&mut self) -> Option<Wake> {
         let wake = self.rx.try_recv().ok()?;
+        self.remember(wake);
+        Some(wake)
+    }
+
+    fn remember(&mut self, wake: Wake) {
         if let Wake::Available(shard) = wake {
             self.woken = Some(shard);
         }
-        Some(wake)
     }
 
     /// Does something that may take long. A wake-up that comes meanwhile is left to the other polls at
@@ -253,9 +255,7 @@ impl Parked {
         self.woken = None;
         // From here on `drop` only leaves.
         self.rx.close();
-        if let Ok(Wake::Available(shard)) = self.rx.try_recv() {
-            self.woken = Some(shard);
-        }
+        self.woken_by_now();
     }
 }
 
@@ -264,10 +264,8 @@ impl Drop for Parked {
         self.hub.leave(self.queue, self.ticket);
         self.rx.close();
         self.pass_on();
-        if let Ok(Wake::Available(shard)) = self.rx.try_recv() {
-            self.woken = Some(shard);
-            self.pass_on();
-        }
+        self.woken_by_now();
+        self.pass_on();
     }
 }
 
