@@ -74,8 +74,16 @@ fn a_torn_batch_that_begins_a_segment_is_cut_wherever_it_tears() {
     assert!(tear(|offset| offset == 0), "no batch began a segment");
 }
 
-/// Tears the next batch whose place in its segment is wanted, in every way; false if there is none.
-fn tear(wanted: impl Fn(usize) -> bool) -> bool {
+/// A log before and after a batch was appended to it.
+struct Step {
+    index: u64,
+    before: TempDir,
+    last: Found,
+    _after: TempDir,
+}
+
+/// Appends to a filled log until a batch is wanted for its place.
+fn step_where(wanted: impl Fn(usize) -> bool) -> Option<Step> {
     let dir = tempfile::tempdir().unwrap();
     let engine = filled(dir.path());
     // More than fit into a segment.
@@ -85,11 +93,27 @@ fn tear(wanted: impl Fn(usize) -> bool) -> bool {
         let after = image(dir.path());
         let last = batches(after.path()).pop().unwrap();
         if wanted(last.offset) {
-            tear_batch(index, &before, &last);
-            return true;
+            return Some(Step { index, before, last, _after: after });
         }
     }
-    false
+    None
+}
+
+/// Whoever opens it appends, and the next one finds that.
+fn goes_on(dir: &Path, index: u64, bytes: usize) {
+    let engine = open(dir);
+    append(&engine.group(A), index, &[entry(A, index, bytes)]).unwrap();
+    drop(engine);
+    assert_eq!(open(dir).group(A).state().next, index + 1);
+}
+
+/// Tears the next batch whose place in its segment is wanted, in every way; false if there is none.
+fn tear(wanted: impl Fn(usize) -> bool) -> bool {
+    let step = step_where(wanted);
+    if let Some(Step { index, before, last, .. }) = &step {
+        tear_batch(*index, before, last);
+    }
+    step.is_some()
 }
 
 fn tear_batch(index: u64, before: &TempDir, last: &Found) {
@@ -122,64 +146,34 @@ fn tear_batch(index: u64, before: &TempDir, last: &Found) {
     // The engine goes on where the log was cut.
     let torn = [&new[..last.offset + 4_000], &old[last.offset + 4_000..]].concat();
     std::fs::write(&target, torn).unwrap();
-    let engine = open(before.path());
-    append(&engine.group(A), index, &[entry(A, index, 10)]).unwrap();
-    drop(engine);
-    assert_eq!(open(before.path()).group(A).state().next, index + 1);
+    goes_on(before.path(), index, 10);
 }
 
 /// Its header stays where it was when what is written next does not fit behind it.
 #[test]
 fn what_a_torn_batch_left_is_not_read_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = filled(dir.path());
-    for index in 13..20 {
-        let before = image(dir.path());
-        append(&engine.group(A), index, &[entry(A, index, 5_000)]).unwrap();
-        let after = image(dir.path());
-        let last = batches(after.path()).pop().unwrap();
-        let large = 30_000;
-        if last.offset + large < options().segment_bytes as usize {
-            continue;
-        }
-        let target = before.path().join(last.path.file_name().unwrap());
-        let (old, new) = (std::fs::read(&target).unwrap(), std::fs::read(&last.path).unwrap());
-        let end = last.offset + BLOCK_BYTES;
-        std::fs::write(&target, [&new[..end], &old[end..]].concat()).unwrap();
-        let engine = open(before.path());
-        append(&engine.group(A), index, &[entry(A, index, large)]).unwrap();
-        drop(engine);
-        assert_eq!(open(before.path()).group(A).state().next, index + 1);
-        return;
-    }
-    panic!("no batch was near the end of its segment");
+    let large = 30_000;
+    let is_near_the_end = |offset| offset + large >= options().segment_bytes as usize;
+    let step = step_where(is_near_the_end).expect("a batch is near the end of its segment");
+    let (before, last) = (step.before.path(), &step.last);
+    let target = before.join(last.path.file_name().unwrap());
+    let (old, new) = (std::fs::read(&target).unwrap(), std::fs::read(&last.path).unwrap());
+    let end = last.offset + BLOCK_BYTES;
+    std::fs::write(&target, [&new[..end], &old[end..]].concat()).unwrap();
+    goes_on(before, step.index, large);
 }
 
 /// The file was cut inside the first block of its last batch: the header is there, and no batch fits in its
 /// place any more.
 #[test]
 fn what_a_shortened_segment_ends_with_is_not_read_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = filled(dir.path());
-    for index in 13..20 {
-        let before = image(dir.path());
-        append(&engine.group(A), index, &[entry(A, index, 5_000)]).unwrap();
-        let after = image(dir.path());
-        let last = batches(after.path()).pop().unwrap();
-        if last.offset == 0 {
-            continue;
-        }
-        let mut cut = std::fs::read(&last.path).unwrap();
-        cut.truncate(last.offset + 845);
-        // With the marks of before: nothing says that the batch was synced.
-        std::fs::write(before.path().join(last.path.file_name().unwrap()), cut).unwrap();
-        let engine = open(before.path());
-        append(&engine.group(A), index, &[entry(A, index, 10)]).unwrap();
-        drop(engine);
-        assert_eq!(open(before.path()).group(A).state().next, index + 1);
-        return;
-    }
-    panic!("no batch followed another");
+    let step = step_where(|offset| offset > 0).expect("a batch follows another");
+    let (before, last) = (step.before.path(), &step.last);
+    let mut cut = std::fs::read(&last.path).unwrap();
+    cut.truncate(last.offset + 845);
+    // With the marks of before: nothing says that the batch was synced.
+    std::fs::write(before.join(last.path.file_name().unwrap()), cut).unwrap();
+    goes_on(before, step.index, 10);
 }
 
 /// Others are asked only later whether it was all; what mending writes is not what was there.
