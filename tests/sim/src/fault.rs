@@ -113,6 +113,13 @@ impl FaultKind {
         DAMAGES.contains(&self)
     }
 
+    /// Whether nodes are stopped for it at once.
+    pub(crate) fn stops_nodes(self) -> bool {
+        let is_cut =
+            matches!(self, Self::KillOne | Self::CutOne | Self::CutMajority | Self::CutAll);
+        is_cut || (self.loses() && self != Self::Rollback)
+    }
+
     /// Whether a node may end itself over it.
     pub(crate) fn ends_nodes(self) -> bool {
         matches!(

@@ -78,7 +78,7 @@ impl Nemesis {
         self.phase = Phase::Fault { until: cluster.now() + self.between(hold) };
         if self.make(cluster, kind, &nodes, cut)? {
             self.note_fired();
-        } else if stops(kind) {
+        } else if kind.stops_nodes() {
             // Whatever else was meant did not take place, or they were down already; they are away all the same.
             self.ledger.fired(FaultKind::Crash.name(), &nodes, self.ledger.now_us());
             if let Some(fault) = &mut self.fault {
@@ -260,24 +260,6 @@ fn name(path: &Path) -> &str {
 
 fn is_segment(member: &Member, path: &Path) -> bool {
     path.parent() == Some(&*member.log_dir()) && name(path).starts_with("segment-")
-}
-
-/// Whether nodes are not up while it lasts.
-fn stops(kind: FaultKind) -> bool {
-    matches!(
-        kind,
-        FaultKind::KillOne
-            | FaultKind::CutOne
-            | FaultKind::CutMajority
-            | FaultKind::CutAll
-            | FaultKind::FlipBit
-            | FaultKind::Shorten
-            | FaultKind::LoseSegment
-            | FaultKind::SmallFile
-            | FaultKind::LoseDisk
-            | FaultKind::DamageAway
-            | FaultKind::LoseMajority
-    )
 }
 
 /// Marks and votes beside the log, and the node's memory of its peers.
