@@ -88,6 +88,8 @@ struct Inner {
     log: GroupLog,
     state: GroupState,
     leadership: watch::Receiver<Leadership>,
+    /// The last term whose leadership was given away from here.
+    given_away_term: AtomicU64,
     counters: GroupCounters,
     stopping: AtomicBool,
     on_fatal: OnFatal,
@@ -110,6 +112,7 @@ impl Group {
             log,
             state,
             leadership,
+            given_away_term: AtomicU64::new(0),
             counters: GroupCounters::default(),
             stopping: AtomicBool::new(false),
             on_fatal,
@@ -260,19 +263,25 @@ impl Group {
 
     /// Whether this node leads and a majority said so lately enough that nobody else can lead: what is
     /// applied here is what the group has acknowledged. A leader whose disk stands still cannot
-    /// write down that another was elected, and takes itself for the leader until it can.
+    /// write down that another was elected, and takes itself for the leader until it can. One that
+    /// gave its leadership away is not: its peer need not wait until the lease is over.
     pub fn is_confirmed(&self) -> bool {
+        let leadership = *self.inner.leadership.borrow();
+        if leadership.term <= self.inner.given_away_term.load(Ordering::Acquire) {
+            return false;
+        }
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let is_alone = metrics.membership_config.membership().voter_ids().count() == 1;
         let heard = metrics.last_quorum_acked.map(|at| at.into_inner().elapsed());
-        self.inner.leadership.borrow().here
-            && (is_alone || heard.is_some_and(|it| it < crate::LEASE))
+        leadership.here && (is_alone || heard.is_some_and(|it| it < crate::LEASE))
     }
 
     /// Asks a follower to take over. From here on this replica takes no proposals any more, so the
     /// follower must be one that can.
     pub async fn transfer_leadership(&self, to: NodeId) {
+        let term = self.leadership().borrow().term;
+        self.inner.given_away_term.fetch_max(term, Ordering::AcqRel);
         if let Err(fatal) = self.inner.raft.trigger().transfer_leader(to.0).await {
             self.fatal(format!("a leadership transfer failed: {fatal}"));
         }
