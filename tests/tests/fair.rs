@@ -126,17 +126,22 @@ async fn quiet_tenants_do_not_wait_behind_a_flood() {
             dwells.push(consumers.dwell(tenant, wait_seconds).await);
         }
     }
-    let metrics = fleet.metrics(2).await;
+    let mut metrics = Vec::new();
+    for id in fleet.ids() {
+        metrics.push(fleet.metrics(id).await);
+    }
     let [long, short] = dwells;
     eprintln!("receives until a quiet tenant's message came: long polls {long:?}, short {short:?}");
     assert!(long.iter().all(|receives| *receives == 1), "a long poll asks all: {long:?}");
     let seen = |receives: &usize| *receives <= SHARDS_SEEN_WITHIN;
     assert!(short.iter().all(seen), "a short poll asks each shard in turn: {short:?}");
 
-    let gauge = |name: &str| gauge(&metrics, name);
-    assert_eq!(gauge("ApproximateNumberOfNoisyGroups"), 1);
-    assert_eq!(gauge("ApproximateNumberOfMessagesVisibleInQuietGroups"), 0);
-    assert!(gauge("ApproximateNumberOfMessagesVisible") > 300, "its part of the flood is left");
-    let quiet = gauge("ApproximateNumberOfMessagesNotVisibleInQuietGroups");
-    assert!(quiet < gauge("ApproximateNumberOfMessagesNotVisible"), "{quiet} in flight");
+    // Which shards the last receives were answered by is chance: of all nodes together most of what is
+    // held is the flooder's.
+    let all = |name: &str| metrics.iter().map(|it| gauge(it, name)).sum::<u64>();
+    assert_eq!(gauge(&metrics[1], "ApproximateNumberOfNoisyGroups"), 1);
+    assert_eq!(all("ApproximateNumberOfMessagesVisibleInQuietGroups"), 0);
+    assert!(all("ApproximateNumberOfMessagesVisible") > 300, "some of the flood is left");
+    let quiet = all("ApproximateNumberOfMessagesNotVisibleInQuietGroups");
+    assert!(quiet < all("ApproximateNumberOfMessagesNotVisible"), "{quiet} in flight");
 }
