@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
-use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -52,6 +52,11 @@ pub(crate) mod method {
     /// Everything from here on belongs to the crates above.
     pub(crate) const FIRST_FOREIGN: u32 = 100;
 }
+
+/// A leader that could not reach a follower tries again after this, however long that has lasted. The
+/// library's own pause grows to a second, and a shard whose majority is back decides nothing meanwhile;
+/// a try at a link that is down costs next to nothing.
+const RETRY: Duration = Duration::from_millis(100);
 
 type RpcError = RPCError<TypeConfig>;
 /// To append requests, in their order.
@@ -218,6 +223,10 @@ fn decode_append_result(bytes: Bytes) -> Result<StreamAppendResult<TypeConfig>, 
 
 impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = SnapshotData;
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY)))
+    }
 
     async fn append_entries(
         &mut self,
