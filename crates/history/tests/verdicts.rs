@@ -569,6 +569,19 @@ fn every_heal_is_judged_that_is_followed_by_calm() {
         mark(60 * SECOND, Mark::Note("the end".to_owned())),
     ];
     assert_eq!(judge(&once).tally(Invariant::L1).found, 0, "a batch failed, not four requests");
+    let lost = |took_us: u64| {
+        let mut records = vec![fault(FaultPhase::Fired, 10), fault(FaultPhase::Healed, 12)];
+        records.extend([13, 15, 17].map(|seconds| {
+            let mut record = failed(seconds);
+            let Op::Send(op) = &mut record.op else { unreachable!() };
+            op.entries[0].result = Outcome::Info("closed before the answer".to_owned());
+            Record { returned_us: record.invoked_us + took_us, ..record }
+        }));
+        records.push(mark(60 * SECOND, Mark::Note("the end".to_owned())));
+        judge(&records).tally(Invariant::L1).found
+    };
+    assert_eq!(lost(1_000), 1);
+    assert_eq!(lost(1), 0, "connections had been closed long before");
 }
 
 #[test]

@@ -200,7 +200,7 @@ async fn a_purge_that_a_shard_missed_can_be_repeated_until_all_have_done_it() {
     assert_eq!(failed, Err(Trouble::Unavailable { maybe_applied: true }.into()));
     fleet.restart(NodeId(1)).await;
     fleet.ready().await;
-    assert!(fleet.node(3).counts(&created).await.unwrap().visible > 0, "nothing was missed");
+    // A leader that outlived its majority may have decided it now, which nobody was told.
     assert_eq!(fleet.node(3).purge_queue(&created).await, Ok(()));
     assert_eq!(fleet.node(4).counts(&created).await.unwrap().visible, 0);
     // What comes later stays, and the next purge has to wait.

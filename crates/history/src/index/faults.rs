@@ -7,6 +7,9 @@ use crate::index::rows::{FAILURES_KEPT_MAX, FaultWindow, Known, Lost, Recovery};
 use crate::index::{NEVER, Span};
 use crate::record::{Fault, FaultPhase, Record};
 
+/// No node answers sooner: what is unknown by then never reached it.
+const STALE_US: u64 = 20;
+
 /// Faults that keep a node's process from running.
 const STANDSTILLS: [&str; 4] = ["pause", "pause-long", "pause-all", "starve-cpu"];
 
@@ -75,7 +78,9 @@ impl Builder {
         }
         // A refusal that is the client's own fault is neither.
         let fault = record.status.is_none_or(|status| status >= 500);
-        let failed = known == Known::Info || (known == Known::Fail && !gone && fault);
+        // A connection that turns out to have been closed since its last request says nothing of now.
+        let stale = at.ret - at.inv < STALE_US;
+        let failed = (known == Known::Info && !stale) || (known == Known::Fail && !gone && fault);
         // A batch that fails as a whole is one.
         let is_another = trials.failures.last().is_none_or(|(_, of)| *of != self.record);
         if failed && is_another && trials.failures.len() < FAILURES_KEPT_MAX {
