@@ -280,7 +280,7 @@ impl Group {
     /// Asks a follower to take over. From here on this replica takes no proposals any more, so the
     /// follower must be one that can.
     pub async fn transfer_leadership(&self, to: NodeId) {
-        let term = self.leadership().borrow().term;
+        let term = self.inner.leadership.borrow().term;
         self.inner.given_away_term.fetch_max(term, Ordering::AcqRel);
         if let Err(fatal) = self.inner.raft.trigger().transfer_leader(to.0).await {
             self.fatal(format!("a leadership transfer failed: {fatal}"));
