@@ -132,10 +132,7 @@ impl Work<'_> {
     async fn inside(&mut self, shard: GroupId, max: usize) -> Result<Inside, Stop> {
         let mut moved = 0;
         loop {
-            let to = match self.task.destination {
-                Some(queue) => MoveTarget::Queue(queue),
-                None => MoveTarget::Sources(self.known.clone()),
-            };
+            let to = self.targets(moved)?;
             let spec = MoveSpec {
                 queue: self.task.source,
                 retention_ms: self.retention_ms(),
@@ -151,6 +148,22 @@ impl Work<'_> {
             self.known.extend(name.map(|name| (name, queue.id)));
             if moved as usize >= max {
                 return Ok(inside);
+            }
+        }
+    }
+
+    /// Where to, as of now: a shard believes that there is a queue that it never heard of, and what is moved to
+    /// one that was deleted meanwhile is thrown away with it.
+    fn targets(&mut self, moved: u64) -> Result<MoveTarget, Stop> {
+        let catalog = &self.node.catalog;
+        match self.task.destination {
+            Some(queue) if catalog.queue_by_id(queue).is_none() => {
+                Err(Stop::Failed(MoveFailure::DestinationGone, moved))
+            }
+            Some(queue) => Ok(MoveTarget::Queue(queue)),
+            None => {
+                self.known.retain(|_, queue| catalog.queue_by_id(*queue).is_some());
+                Ok(MoveTarget::Sources(self.known.clone()))
             }
         }
     }

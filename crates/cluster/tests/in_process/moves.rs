@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::api::{Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue};
+use flotilla_cluster::api::{
+    Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue, ReceiveRequest,
+};
 use flotilla_types::ids::TaskId;
 
-use crate::fleet::{Fleet, message, queue};
+use crate::fleet::{Fleet, message, queue, short_poll};
 
 /// A dead-letter queue with messages, which somebody feeds.
 async fn dead_letters(fleet: &Fleet, name: &str, count: u64) -> Arc<Queue> {
@@ -68,4 +70,40 @@ async fn a_move_task_fails_when_its_destination_goes_or_its_time_is_over() {
     assert_eq!((task.status, task.failure), (MoveStatus::Failed, Some(MoveFailure::TimedOut)));
     let moved = fleet.node(1).counts(&staying).await.unwrap().visible;
     assert_eq!(left().await + moved, stayed, "the rest is where it was");
+}
+
+/// The queue that the first ones came from was found once for all: what was moved after its deletion was thrown
+/// away, and the task had completed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_task_fails_when_the_queue_goes_where_its_messages_came_from() {
+    let fleet = Fleet::start(3).await;
+    let dead = queue(fleet.node(1), "fallen", &[]).await;
+    let policy = "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:fallen\",\
+                  \"maxReceiveCount\":1}";
+    let source = queue(fleet.node(1), "origin", &[("RedrivePolicy", policy)]).await;
+    for number in 0..20 {
+        fleet.node(2).send(&source, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let visible = async |queue: &Queue| fleet.node(1).counts(queue).await.unwrap().visible;
+    let begin = Instant::now();
+    while visible(&dead).await < 20 {
+        let again = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
+        fleet.node(1).receive(&source, again).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(60), "not all of them are dead letters");
+    }
+    fleet.node(2).start_move(TaskId([1; 16]), &dead, None, Some(1)).await.unwrap();
+    while visible(&source).await < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "none comes back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let back = visible(&source).await;
+    fleet.node(3).delete_queue(&source).await.unwrap();
+    let task = ended(&fleet, &dead, 1).await;
+    assert_eq!(
+        (task.status, task.failure),
+        (MoveStatus::Failed, Some(MoveFailure::DestinationGone))
+    );
+    // One may have come back while the queue was being deleted.
+    assert!((back..=back + 1).contains(&task.moved), "{task:?}");
+    assert_eq!(visible(&dead).await, 20 - task.moved, "the rest is where it was");
 }
