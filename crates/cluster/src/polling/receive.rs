@@ -106,7 +106,7 @@ pub(crate) async fn receive(
         queue: queue.id,
         max: request.max_messages,
         visibility_ms: u64::from(request.visibility_seconds) * 1_000,
-        retention_ms: u64::from(queue.attributes.retention_seconds) * 1_000,
+        retention_ms: retention_ms(queue),
         redrive: redrive(node, queue),
         attempt: request.attempt,
         only_again: false,
@@ -135,19 +135,23 @@ pub(crate) async fn receive(
         reached: false,
         missed: false,
     };
-    if !poll.has_room_in_flight(deadline).await {
-        return match request.wait_seconds {
-            0 => Err(ReceiveError::TooManyInFlight),
-            _ => Ok(poll.received),
-        };
+    if is_fifo && request.attempt.is_some() {
+        poll.look_for_attempt().await;
     }
-    if is_fifo {
-        poll.look_for_groups().await;
-    } else {
-        poll.sample().await;
-    }
-    if poll.received.messages.is_empty() && request.wait_seconds > 0 {
-        poll.wait(deadline).await;
+    if !poll.is_answered() {
+        if !poll.has_room_in_flight(deadline).await {
+            return match request.wait_seconds {
+                0 => Err(ReceiveError::TooManyInFlight),
+                _ => Ok(poll.received),
+            };
+        }
+        match is_fifo {
+            true => poll.look_for_groups().await,
+            false => poll.sample().await,
+        }
+        if poll.received.messages.is_empty() && request.wait_seconds > 0 {
+            poll.wait(deadline).await;
+        }
     }
     poll.count();
     if poll.full && poll.received.messages.is_empty() {
@@ -163,6 +167,10 @@ pub(crate) async fn receive(
         return Err(Trouble::Unavailable { maybe_applied: poll.received.lost }.into());
     }
     Ok(poll.answer())
+}
+
+fn retention_ms(queue: &Queue) -> u64 {
+    u64::from(queue.attributes.retention_seconds) * 1_000
 }
 
 /// Where the queue's dead letters go. Without the dead-letter queue they stay and are handed out.
@@ -232,15 +240,18 @@ impl Poll<'_> {
         self.spec.quiet_only = false;
     }
 
-    /// What an earlier receive was given under the same attempt, wherever that was.
+    /// What an earlier receive was given under the same attempt, wherever that was. Comes before the limit on
+    /// messages in flight: these are in flight already, and may be what it was reached with.
     async fn look_for_attempt(&mut self) {
         self.spec.only_again = true;
-        // They are in flight already.
-        let room = std::mem::replace(&mut self.max, self.request.max_messages);
         let groups = self.groups.clone();
         self.ask(&groups).await;
-        self.max = room;
         self.spec.only_again = false;
+    }
+
+    /// Whether nothing more may be asked for.
+    fn is_answered(&self) -> bool {
+        !self.received.messages.is_empty() || self.full || self.may_stand_elsewhere()
     }
 
     /// An earlier receive under the same attempt may have been given messages that were not found
@@ -254,12 +265,6 @@ impl Poll<'_> {
     /// them, so even a queue that is not spread may have messages elsewhere. Those must not wait
     /// until there is nothing at home: that may never be.
     async fn look_for_groups(&mut self) {
-        if self.request.attempt.is_some() {
-            self.look_for_attempt().await;
-            if !self.received.messages.is_empty() || self.missed {
-                return;
-            }
-        }
         let mut asked = Vec::new();
         if let Some(home) = self.home {
             let neglected = self.neglected(home);

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::api::{Cluster as _, Queue, Receipt, ReceiveError, ReceiveRequest};
+use flotilla_cluster::api::{Cluster as _, Queue, Receipt, ReceiveError, ReceiveRequest, Received};
 use flotilla_cluster::node::Node;
+use flotilla_types::ids::DedupKey;
 
 use crate::fleet::{Fleet, Settings, fifo_message, message, queue, short_poll};
 
@@ -87,6 +88,29 @@ async fn a_fifo_queue_at_the_in_flight_limit_gives_nothing_until_the_number_drop
     let deleted = fleet.node(1).delete(&created, receipts).await;
     assert!(deleted.iter().all(Result::is_ok));
     assert!(!fleet.node(1).receive(&created, long).await.unwrap().messages.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_is_answered_again_also_at_the_in_flight_limit() {
+    let settings = Settings { in_flight_max: 4, ..Settings::default() };
+    let fleet = Fleet::start_with(1, settings).await;
+    let created = queue(fleet.node(1), "again.fifo", &[("FifoQueue", "true")]).await;
+    for number in 0..30 {
+        fleet.node(1).send(&created, vec![fifo_message(number)]).await[0].clone().unwrap();
+    }
+    let attempt = Some(DedupKey([7; 16]));
+    let request = ReceiveRequest { attempt, wait_seconds: 2, ..short_poll() };
+    let first = fleet.node(1).receive(&created, request).await.unwrap();
+    assert!(!first.messages.is_empty());
+    crowd(fleet.node(1), &created).await;
+    let again = fleet.node(1).receive(&created, request).await.unwrap();
+    let bodies = |received: &Received| -> Vec<_> {
+        received.messages.iter().map(|message| message.content.clone()).collect()
+    };
+    assert_eq!(bodies(&again), bodies(&first));
+    let other = ReceiveRequest { attempt: Some(DedupKey([8; 16])), wait_seconds: 0, ..request };
+    let refused = fleet.node(1).receive(&created, other).await;
+    assert_eq!(refused.err(), Some(ReceiveError::TooManyInFlight));
 }
 
 const LIMIT: usize = 60;

@@ -128,3 +128,29 @@ async fn a_long_poll_says_that_its_node_was_cut_off() {
         assert!(matches!(answer, ShardAnswer::Unreachable), "shard {shard} would not have told");
     }
 }
+
+/// The poll went on with the dead-letter queue that there was when it began: what was received too often was
+/// moved to a queue that had been deleted, and thrown away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_waits_hands_out_what_has_no_dead_letter_queue_any_more() {
+    let fleet = Fleet::start(3).await;
+    let dead = queue(fleet.node(1), "waited-dead", &[]).await;
+    let policy = "{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:waited-dead\",\
+                  \"maxReceiveCount\":1}";
+    let created = queue(fleet.node(1), "waited", &[("RedrivePolicy", policy)]).await;
+    fleet.node(1).send(&created, vec![message(1)]).await[0].clone().unwrap();
+    let lease = ReceiveRequest { visibility_seconds: 4, wait_seconds: 20, ..short_poll() };
+    let first = fleet.node(1).receive(&created, lease).await.unwrap();
+    assert_eq!(first.messages.len(), 1);
+    let waiting = {
+        let (to, created) = (fleet.node(1).clone(), created.clone());
+        tokio::spawn(async move { to.receive(&created, lease).await.unwrap() })
+    };
+    while fleet.node(1).status().parked_polls == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fleet.node(1).delete_queue(&dead).await.unwrap();
+    let again = waiting.await.unwrap();
+    assert_eq!(again.messages.len(), 1, "it is where it was");
+    assert_eq!(again.messages[0].receive_count, 2);
+}

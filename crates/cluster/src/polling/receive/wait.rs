@@ -5,15 +5,24 @@ use tokio::time::Instant;
 
 use super::super::arm::Arming;
 use super::super::hub::{Parked, Wake};
-use super::Poll;
+use super::{Poll, redrive, retention_ms};
 use crate::api::ShardAnswer;
 use crate::router::LOOK_AGAIN;
 
 impl<'a> Poll<'a> {
     /// Whether there is an answer, or no sense in waiting for one.
     fn is_over(&self) -> bool {
-        let found = !self.received.messages.is_empty();
-        found || self.full || self.node.polls_ended() || self.may_stand_elsewhere()
+        self.is_answered() || self.node.polls_ended()
+    }
+
+    /// Asks for what the queue promises by now. A shard believes that there is a dead-letter queue that it never
+    /// heard of, and dead letters of one that was deleted while the poll waited would be thrown away with it.
+    async fn ask_anew(&mut self, shards: &[GroupId]) {
+        if let Some(queue) = self.node.catalog.queue_by_id(self.spec.queue) {
+            self.spec.redrive = redrive(self.node, &queue);
+            self.spec.retention_ms = retention_ms(&queue);
+        }
+        self.ask(shards).await;
     }
 
     /// Arm, ask all, park; again whenever something was there and somebody else was faster.
@@ -31,7 +40,7 @@ impl<'a> Poll<'a> {
                 if !self.has_room_in_flight(deadline).await {
                     return;
                 }
-                self.ask(&[shard]).await;
+                self.ask_anew(&[shard]).await;
                 if self.full {
                     return;
                 }
@@ -72,7 +81,7 @@ impl<'a> Poll<'a> {
                 return None;
             }
             // Still parked: what arrives while these are asked is not missed.
-            let (_, wake) = parked.meanwhile(self.ask(&found)).await;
+            let (_, wake) = parked.meanwhile(self.ask_anew(&found)).await;
             if self.is_over() {
                 return None;
             }
@@ -102,7 +111,7 @@ impl<'a> Poll<'a> {
             told.push(shard);
         }
         if !told.is_empty() && self.has_room_in_flight(deadline).await {
-            self.ask(&told).await;
+            self.ask_anew(&told).await;
         }
         self.note_unheard(&arming);
     }
