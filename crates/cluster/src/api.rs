@@ -186,7 +186,8 @@ pub struct Counts {
     /// Sent with a delay that is not over.
     pub delayed: u64,
     /// Unix milliseconds since when the queue has its oldest message, if there is one and it is
-    /// known. One that came from another queue counts from then.
+    /// known. One that came from another queue counts from then. In a standard queue one that was received
+    /// three times does not count. Only metrics ask for it.
     pub oldest_entered_ms: Option<u64>,
 }
 

@@ -118,7 +118,6 @@ fn counted_to_pb((shard, counts): (GroupId, Counts)) -> pb::Counted {
         visible: counts.visible,
         in_flight: counts.in_flight,
         delayed: counts.delayed,
-        oldest_entered_ms: counts.oldest_entered_ms.unwrap_or(0),
     }
 }
 
@@ -127,7 +126,7 @@ fn counted_from_pb(counted: pb::Counted) -> (GroupId, Counts) {
         visible: counted.visible,
         in_flight: counted.in_flight,
         delayed: counted.delayed,
-        oldest_entered_ms: (counted.oldest_entered_ms > 0).then_some(counted.oldest_entered_ms),
+        oldest_entered_ms: None,
     };
     (GroupId(counted.shard), counts)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::ShardError;
@@ -17,6 +18,9 @@ use crate::forward::method;
 use crate::node::Node;
 use crate::request;
 use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE, leadership_changed};
+
+/// How long a starting node tries to ask what it missed.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(5);
 
 impl Node {
     fn catalog_leader(&self) -> Option<NodeId> {
@@ -155,6 +159,22 @@ impl Node {
         transport.call(to, Lane::Forward, GroupId::CATALOG, method, payload, CALL_TIMEOUT).await
     }
 
+    /// Reads the catalog as its leader, with everything that was decided before the call.
+    pub(crate) async fn lookup_here(
+        &self,
+        name: &str,
+    ) -> Result<Option<Arc<Queue>>, Option<NodeId>> {
+        let Some(group) = self.catalog_group.get() else { return Err(None) };
+        group.linearize().await?;
+        Ok(self.catalog.queue(name))
+    }
+
+    /// How far the catalog is, as its leader: what was decided before the call is at or before this entry.
+    pub(crate) async fn catalog_position_here(&self) -> Result<u64, Option<NodeId>> {
+        let Some(group) = self.catalog_group.get() else { return Err(None) };
+        group.linearize().await
+    }
+
     /// What the catalog's leader knows of a name; asked when the local replica does not know it.
     pub(crate) async fn lookup(&self, name: &str) -> Result<Option<Arc<Queue>>, Trouble> {
         let deadline = Instant::now() + PATIENCE;
@@ -173,6 +193,48 @@ impl Node {
                 return Err(Trouble::Unavailable { maybe_applied: false });
             }
             leadership_changed(self.catalog_group.get()).await;
+        }
+    }
+
+    /// Until the local replica of the catalog holds what was decided before this node started, or nobody could
+    /// be asked for that for [`CATCH_UP`].
+    pub(crate) async fn catch_up(&self) {
+        let Some(group) = self.catalog_group.get() else { return };
+        let ask = async {
+            loop {
+                let found = match self.catalog_leader() {
+                    Some(leader) if leader != self.id => self.position_at(leader).await,
+                    Some(_) => self.catalog_position_here().await.ok(),
+                    None => None,
+                };
+                match found {
+                    Some(applied) => return applied,
+                    None => leadership_changed(Some(group)).await,
+                }
+            }
+        };
+        let Ok(applied) = tokio::time::timeout(CATCH_UP, ask).await else {
+            let leader = self.catalog_leader();
+            tracing::warn!(?leader, "serving without knowing whether the queues are up to date");
+            return;
+        };
+        let mut versions = self.catalog.versions();
+        while group.position().1 < applied {
+            // Entries without a command, and snapshots, make no version.
+            let _ = tokio::time::timeout(LOOK_AGAIN, versions.changed()).await;
+        }
+    }
+
+    async fn position_at(&self, to: NodeId) -> Option<u64> {
+        use pb::position_answer::Outcome;
+        let (lane, group, transport) = (Lane::Forward, GroupId::CATALOG, self.host.transport());
+        // Who is taken for the leader just after a start may be one that hangs.
+        let wait = CATCH_UP / 5;
+        let answer = transport.call(to, lane, group, method::POSITION, Bytes::new(), wait).await;
+        let answer = answer.ok()?;
+        match pb::PositionAnswer::decode(answer).ok()?.outcome? {
+            Outcome::Applied(applied) => Some(applied),
+            Outcome::Leader(_) => None,
         }
     }
 

@@ -16,4 +16,5 @@ pub(crate) mod method {
     pub(crate) const TENANTS: u32 = FIRST + 10;
     pub(crate) const GONE: u32 = FIRST + 11;
     pub(crate) const IN_FLIGHT: u32 = FIRST + 12;
+    pub(crate) const POSITION: u32 = FIRST + 13;
 }

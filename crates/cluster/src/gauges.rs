@@ -58,7 +58,7 @@ impl Node {
     }
 
     fn fifo_gauges(&self, queue: QueueId, shards: &[Shard]) -> QueueGauges {
-        let counts = |shard: &Shard| self.counts_of(shard, queue);
+        let counts = |shard: &Shard| self.counts_with_age(shard, queue);
         let all = shards.iter().filter_map(counts).fold(Counts::default(), Counts::plus);
         let groups = shards.iter().map(|shard| shard.groups_in_flight(queue));
         let groups_in_flight = if all.in_flight > 0 { groups.sum() } else { 0 };
@@ -70,7 +70,7 @@ impl Node {
         let mut noisy = BTreeMap::new();
         let mut shards_led = 0;
         for shard in shards {
-            let Some(all) = self.counts_of(shard, queue) else { continue };
+            let Some(all) = self.counts_with_age(shard, queue) else { continue };
             shards_led += 1;
             let noise = self.noise(shard, queue);
             for of in noise.iter().flat_map(|noise| &noise.groups) {
@@ -84,6 +84,18 @@ impl Node {
         let everywhere = noisy.values().filter(|count| 2 * **count >= shards_led);
         gauges.noisy_groups = everywhere.count() as u64;
         gauges
+    }
+
+    fn counts_with_age(&self, shard: &Shard, queue: QueueId) -> Option<Counts> {
+        let counts = self.counts_of(shard, queue)?;
+        let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
+            Ok(oldest) => oldest,
+            Err(error) => {
+                self.host.fatal(&format!("the state cannot be read: {error}"));
+                None
+            }
+        };
+        Some(Counts { oldest_entered_ms, ..counts })
     }
 
     fn noise(&self, shard: &Shard, queue: QueueId) -> Option<ShardNoise> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flotilla_consensus::group::{Group, OnFatal};
 use flotilla_consensus::host::{Host, HostOptions, members};
-use flotilla_consensus::shard::{Shard, ShardError, ShardSeed};
+use flotilla_consensus::shard::{QueueCounts, Shard, ShardError, ShardSeed};
 use flotilla_probe::{failpoint, planted};
 use flotilla_storage::disk::Disk;
 use flotilla_storage::log::LogOptions;
@@ -21,7 +21,7 @@ use flotilla_types::limits::{ANSWER_BYTES_MAX, CLAIM_BYTES_MAX};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::api::{Counts, Queue};
+use crate::api::Counts;
 use crate::catalog::{Catalog, Command, Facts, ShardPlace};
 use crate::counters::NodeCounters;
 use crate::fairness::{self, Heard};
@@ -128,6 +128,7 @@ pub struct Node {
     /// The turn of the last send; see `gathering`.
     pub(crate) send_turn: AtomicU64,
     facts: watch::Receiver<Option<Arc<Facts>>>,
+    caught_up: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     /// Turns true before that: nothing that only waits may hold up the end.
     pub(crate) polls_ended: watch::Sender<bool>,
@@ -200,6 +201,7 @@ impl Node {
             space: Space::open(disk, options.dir, options.free_bytes_min)?,
             sends_in_work: AtomicUsize::new(0),
             send_turn: AtomicU64::new(0),
+            caught_up: watch::Sender::new(false),
             stop: watch::Sender::new(false),
             polls_ended: watch::Sender::new(false),
             addresses: options.nodes,
@@ -274,6 +276,11 @@ impl Node {
         for place in facts.shards.iter().filter(|place| place.replicas.contains(&self.id)) {
             tokio::spawn(self.clone().run_shard(place.clone()));
         }
+        tokio::select! {
+            () = self.catch_up() => {}
+            () = self.stopped() => {}
+        }
+        self.caught_up.send_replace(true);
         Ok(())
     }
 
@@ -317,11 +324,17 @@ impl Node {
         self.hub.rearm_all();
     }
 
-    /// Returns once this node knows the facts of its cluster: before that it cannot even read a
-    /// receipt handle.
-    pub async fn founded(&self) {
-        // The sender lives in the catalog, which this node holds.
-        let _ = self.facts.clone().wait_for(Option::is_some).await;
+    /// Returns once this node knows the facts of its cluster, without which it cannot even read a receipt
+    /// handle, and its queues as they were when it started: it may have been away while some were deleted and
+    /// created anew, and what is sent to a queue that is gone is thrown away with it. A node that can ask
+    /// nobody returns after a few seconds; it is no worse off then than one that was cut off while it ran.
+    pub async fn caught_up(&self) {
+        // The sender lives in this node.
+        let _ = self.caught_up.subscribe().wait_for(|done| *done).await;
+    }
+
+    pub(crate) fn is_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
     }
 
     /// Whether this node is ending.
@@ -345,32 +358,10 @@ impl Node {
         led.filter_map(|shard| Some((shard.group().id(), self.counts_of(&shard, queue)?))).collect()
     }
 
-    /// Counts of a shard; `None` when it is not led here.
+    /// Counts of a shard, without the age of its backlog; `None` when it is not led here.
     pub(crate) fn counts_of(&self, shard: &Shard, queue: QueueId) -> Option<Counts> {
-        let counts = shard.counts(queue)?;
-        let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
-            Ok(oldest) => oldest,
-            Err(error) => {
-                self.host.fatal(&format!("the state cannot be read: {error}"));
-                None
-            }
-        };
-        Some(Counts {
-            visible: counts.visible,
-            in_flight: counts.in_flight,
-            delayed: counts.delayed,
-            oldest_entered_ms,
-        })
-    }
-
-    /// Reads the catalog as its leader, with everything that was decided before the call.
-    pub(crate) async fn lookup_here(
-        &self,
-        name: &str,
-    ) -> Result<Option<Arc<Queue>>, Option<NodeId>> {
-        let Some(group) = self.catalog_group.get() else { return Err(None) };
-        group.linearize().await?;
-        Ok(self.catalog.queue(name))
+        let QueueCounts { visible, in_flight, delayed } = shard.counts(queue)?;
+        Some(Counts { visible, in_flight, delayed, oldest_entered_ms: None })
     }
 
     /// Counters of this node.

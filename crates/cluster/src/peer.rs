@@ -55,6 +55,7 @@ impl Handler for Peers {
                 method::COUNT => counting::serve_count(&node, payload).map_err(malformed),
                 method::DECIDE => decide(&node, payload).await.map_err(malformed),
                 method::GONE => gone(&node, payload).await.map_err(malformed),
+                method::POSITION => Ok(position(&node).await),
                 method::LOOKUP => lookup(&node, payload).await.map_err(malformed),
                 method::FOUNDING => node.founding.serve(payload),
                 method::SPACE => node.space.serve(from, payload).map_err(malformed),
@@ -115,6 +116,15 @@ async fn decide(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
 async fn gone(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
     node.see_gone(QueueId(pb::Gone::decode(payload)?.queue)).await;
     Ok(Bytes::new())
+}
+
+async fn position(node: &Node) -> Bytes {
+    use pb::position_answer::Outcome;
+    let outcome = match node.catalog_position_here().await {
+        Ok(applied) => Outcome::Applied(applied),
+        Err(leader) => Outcome::Leader(leader.map_or(0, |node| node.0)),
+    };
+    pb::PositionAnswer { outcome: Some(outcome) }.encode_to_vec().into()
 }
 
 async fn lookup(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {

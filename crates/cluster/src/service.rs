@@ -489,7 +489,7 @@ impl Cluster for Node {
 
     fn ready(&self) -> bool {
         let groups = self.router.groups();
-        self.facts().is_some()
+        self.is_caught_up()
             && !self.stopping()
             && !groups.is_empty()
             && groups.iter().all(|group| self.router.reachable(*group))

@@ -217,14 +217,14 @@ impl Group {
     }
 
     /// Returns once this node is known to lead and to have applied everything that was committed
-    /// before the call.
+    /// before the call: up to which entry.
     ///
     /// # Errors
     /// With the leader to ask instead, if one is known; nothing was changed in any case.
-    pub async fn linearize(&self) -> Result<(), Option<NodeId>> {
+    pub async fn linearize(&self) -> Result<u64, Option<NodeId>> {
         use openraft::errors::{LinearizableReadError, RaftError};
         match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
+            Ok(read) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(forward.leader_id.map(NodeId))
             }
@@ -343,7 +343,7 @@ impl Group {
                         }
                     }
                     passed = barrier => match passed {
-                        Ok(()) => {
+                        Ok(_) => {
                             publish.send_replace(Leadership { here: true, ..known });
                         }
                         // No quorum yet: the library's own rhythm is the heartbeat.

@@ -92,11 +92,11 @@ async fn run(
     // It goes on until the runtime ends, so that an ending node can be watched.
     tokio::spawn(admin::serve(admin.clone(), admin_port));
 
-    let founded = tokio::select! {
-        () = node.founded() => true,
+    let knows_queues = tokio::select! {
+        () = node.caught_up() => true,
         _ = stop.wait_for(|stop| *stop) => false,
     };
-    if founded {
+    if knows_queues {
         let mut registry = Registry::with_prefix(crate::metrics::PREFIX);
         let gateway = Arc::new(Gateway::new(gateway, node.clone(), &mut registry));
         admin.add_gateway(registry);

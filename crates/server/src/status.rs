@@ -26,7 +26,7 @@ pub(crate) fn why_not_ready(cluster: &str, status: &Status) -> String {
         text.push_str("no replica runs here yet\n");
     }
     if !status.groups.iter().any(|group| group.leader.is_none()) {
-        text.push_str("waiting for shards that start, or for the link to a leader\n");
+        text.push_str("waiting for shards that start, for the link to a leader, or to learn which queues there are\n");
     }
     text
 }

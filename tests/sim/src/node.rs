@@ -118,7 +118,7 @@ impl Member {
             }
         };
         *self.running.lock() = Some(node.clone());
-        node.founded().await;
+        node.caught_up().await;
         let config = Config {
             account: AccountId::new("000000000000")?,
             region: "us-east-1".to_owned(),

@@ -112,6 +112,30 @@ async fn tags_permissions_and_sources_are_the_same_through_every_node() {
     known(node, &before.name, |queue| queue.attributes.policy.is_none()).await;
 }
 
+/// A node that had been away found queues that were gone by then, and took messages for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_back_knows_the_queues_before_it_serves() {
+    let mut fleet = Fleet::start(3).await;
+    queue(fleet.node(3), "gone", &[]).await;
+    for round in 1..=3 {
+        let before = if round == 1 { "gone".to_owned() } else { format!("came-{}", round - 1) };
+        let before = fleet.node(1).queue(&QueueName::new(&before).unwrap()).await.unwrap();
+        fleet.stop(NodeId(3)).await;
+        for number in 0..50 {
+            queue(fleet.node(1), &format!("more-{round}-{number}"), &[]).await;
+        }
+        fleet.node(2).delete_queue(&before).await.unwrap();
+        let came = queue(fleet.node(1), &format!("came-{round}"), &[]).await;
+        fleet.restart(NodeId(3)).await;
+        fleet.node(3).caught_up().await;
+        // What this node itself knows.
+        let known = fleet.node(3).list_queues("", None, 1_000).await.unwrap();
+        assert!(known.contains(&came.name) && !known.contains(&before.name), "round {round}");
+        assert_eq!(known.len(), 1 + 50 * round);
+        fleet.ready().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_cluster_has_everything() {
     let mut fleet = Fleet::start(3).await;
