@@ -16,6 +16,12 @@ use crate::queues::Queues;
 use crate::store::{Hidden, MessageHead, OriginalRow, QueueRow, Read, ShardRow, Write};
 use crate::tenants::{Shares, TenantShare};
 
+/// Receives from which on a message is not the one that the age of a backlog is taken from.
+const POISON_RECEIVES: u32 = 3;
+/// Reads that pass over these at most, with everybody waiting: then the next one is taken whatever it is.
+const POISON_READS_MAX: u32 = 4;
+/// Heads of one of these reads; fewer if the messages are large.
+const POISON_READ: usize = 64;
 /// Heads that one read of [`Machine::oldest`] asks for.
 const OLDEST_READ: usize = 1;
 
@@ -207,6 +213,7 @@ impl Machine {
         &self,
         queue: QueueId,
         key: DedupKey,
+        retention_ms: u64,
         now_ms: u64,
         read: &impl Read,
     ) -> io::Result<Option<Vec<Seq>>> {
@@ -214,9 +221,9 @@ impl Machine {
         let Some(state) = self.queues.get(queue).filter(|state| state.row.fifo) else {
             return Ok(None);
         };
-        let row = apply::attempt::find(read, queue, key, now_ms)?;
-        let row = row.filter(|row| apply::attempt::stands(state, row, now_ms));
-        Ok(row.map(|row| row.messages.iter().map(|message| message.seq).collect()))
+        let Some(row) = apply::attempt::find(read, queue, key, now_ms)? else { return Ok(None) };
+        let stands = apply::attempt::stands(state, read, queue, &row, now_ms, retention_ms)?;
+        Ok(stands.then(|| row.messages.iter().map(|message| message.seq).collect()))
     }
 
     /// One queue's row; `None` when the shard does not know the queue.
@@ -259,8 +266,38 @@ impl Machine {
         }))
     }
 
-    /// The message that has been in a queue for longest: how old the backlog is. Not between an
-    /// apply and its commit.
+    /// The message that tells how old the backlog is: the oldest one, but in a standard queue not one that
+    /// consumers got again and again and could not do anything with, as CloudWatch's
+    /// `ApproximateAgeOfOldestMessage` has it. One that came from another queue counts, however often it was
+    /// received there. Not between an apply and its commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn oldest_of_backlog(
+        &mut self,
+        queue: QueueId,
+        read: &impl Read,
+    ) -> io::Result<Option<MessageHead>> {
+        let Some(mut head) = self.oldest(queue, read)? else { return Ok(None) };
+        let Some(state) = self.queues.get(queue).filter(|state| !state.row.fifo) else {
+            return Ok(Some(head));
+        };
+        let is_poison = |head: &MessageHead| {
+            let hidden = state.hidden(head.seq);
+            let often = hidden.is_some_and(|row| row.receive_count >= POISON_RECEIVES);
+            often && head.sent_ms == head.entered_ms
+        };
+        let mut reads = 0;
+        while is_poison(&head) && reads < POISON_READS_MAX {
+            reads += 1;
+            let heads = read.messages_from(queue, head.seq.next(), POISON_READ)?;
+            let Some(last) = heads.last() else { return Ok(None) };
+            head = heads.iter().find(|head| !is_poison(head)).copied().unwrap_or(*last);
+        }
+        Ok(Some(head))
+    }
+
+    /// The message that has been in a queue for longest. Not between an apply and its commit.
     ///
     /// # Errors
     /// When the store fails.

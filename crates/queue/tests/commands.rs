@@ -194,6 +194,7 @@ fn purge_takes_visible_delayed_and_in_flight_messages() {
         ],
     );
     assert_eq!(replies[1], Reply::Purged(4));
+    assert_eq!(replies[2], Reply::Deleted(Ok(())), "an old handle does no harm");
     assert_eq!(replies[3], Reply::VisibilityChanged(Err(VisibilityError::NotInFlight)));
     let row = rig.machine.queue(Q).unwrap();
     assert_eq!((row.purged_below, row.fresh_from), (Seq(5), Seq(5)));
@@ -267,6 +268,31 @@ fn a_dropped_queue_leaves_nothing() {
     // Known and dropped in one batch: no row is ever written.
     rig.run(1_000, vec![send(Q, 4, 0), Command::DropQueue { queue: Q }]);
     assert_eq!(rig.store.queue_rows().unwrap().len(), 1);
+}
+
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
+#[test]
+fn a_message_that_nobody_can_work_on_does_not_make_the_backlog_old() {
+    let mut rig = Rig::new();
+    let oldest = |rig: &mut Rig| {
+        let head = rig.machine.oldest_of_backlog(Q, &rig.store).unwrap();
+        head.map(|head| (head.seq.0, head.entered_ms))
+    };
+    rig.run(1_000, vec![send(Q, 1, 0), send(Q, 2, 0)]);
+    rig.run(2_000, vec![send(Q, 3, 0)]);
+    for _ in 0..2 {
+        rig.one(3_000, receive(Q, &[0, 1], 0));
+        assert_eq!(oldest(&mut rig), Some((0, 1_000)));
+    }
+    rig.one(3_000, receive(Q, &[0], 0));
+    assert_eq!(oldest(&mut rig), Some((1, 1_000)));
+    rig.one(3_000, receive(Q, &[1], 0));
+    assert_eq!(oldest(&mut rig), Some((2, 2_000)));
+    for _ in 0..3 {
+        rig.one(3_000, receive(Q, &[2], 0));
+    }
+    assert_eq!(oldest(&mut rig), None);
+    assert_eq!(rig.machine.oldest(Q, &rig.store).unwrap().unwrap().seq, Seq(0), "they expire");
 }
 
 #[test]

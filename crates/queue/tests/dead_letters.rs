@@ -43,6 +43,8 @@ fn the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing() {
     assert_eq!(lease.moved_from.as_deref(), Some(&b"q"[..]));
     let oldest = rig.machine.oldest(DEAD, &rig.store).unwrap().unwrap();
     assert_eq!((oldest.sent_ms, oldest.entered_ms), (1_000, 3_000));
+    let telling = rig.machine.oldest_of_backlog(DEAD, &rig.store).unwrap();
+    assert_eq!(telling, Some(oldest), "received three times, but most of them elsewhere");
     rig.one(4_000, delete(DEAD, 1, 3));
     assert_eq!(rig.store.messages().count(), 0);
 }

@@ -5,6 +5,7 @@ mod common;
 use common::fifo::{INTERVAL_MS, Q, T, get, with};
 use common::{RETENTION_MS, Rig, change, delete, leases};
 use flotilla_queue::command::{Attempt, Command, Receive, Reply};
+use flotilla_queue::store::Read as _;
 use flotilla_types::ids::{DedupKey, Seq};
 
 fn attempt(rig: &mut Rig, now_ms: u64, key: u8, candidates: &[u64]) -> Vec<(u64, u32)> {
@@ -18,7 +19,13 @@ fn attempt_few(
     max: usize,
     candidates: &[u64],
 ) -> Vec<(u64, u32)> {
-    let receive = Command::Receive(Receive {
+    let receive = Command::Receive(named(key, max, candidates));
+    let got = leases(rig.one(now_ms, receive));
+    got.iter().map(|lease| (lease.seq.0, lease.receive_count)).collect()
+}
+
+fn named(key: u8, max: usize, candidates: &[u64]) -> Receive {
+    Receive {
         queue: Q,
         candidates: candidates.iter().copied().map(Seq).collect(),
         visibility_ms: 1_000,
@@ -27,13 +34,15 @@ fn attempt_few(
         redrive: None,
         attempt: Some(Attempt { key: DedupKey([key; 16]), max }),
         bytes_max: u64::MAX,
-    });
-    let got = leases(rig.one(now_ms, receive));
-    got.iter().map(|lease| (lease.seq.0, lease.receive_count)).collect()
+    }
 }
 
 fn attempted(rig: &Rig, now_ms: u64, key: u8) -> Option<Vec<Seq>> {
-    rig.machine.attempted(Q, DedupKey([key; 16]), now_ms, &rig.store).unwrap()
+    attempted_within(rig, RETENTION_MS, now_ms, key)
+}
+
+fn attempted_within(rig: &Rig, retention_ms: u64, now_ms: u64, key: u8) -> Option<Vec<Seq>> {
+    rig.machine.attempted(Q, DedupKey([key; 16]), retention_ms, now_ms, &rig.store).unwrap()
 }
 
 #[test]
@@ -74,6 +83,20 @@ fn a_changed_visibility_ends_an_attempt() {
     // A new receive then, under the same name.
     assert_eq!(attempt(&mut rig, T, 7, &[0]), [(0, 2)]);
     assert_eq!(attempt(&mut rig, T, 7, &[]), [(0, 2)]);
+}
+
+/// Found by reading: what was past its retention was handed out again until somebody swept it away.
+#[test]
+fn an_attempt_ends_with_the_retention_of_one_of_its_messages() {
+    let mut rig = with(&[1, 1]);
+    attempt(&mut rig, T, 7, &[0, 1]);
+    let sent_ms = rig.store.message(Q, Seq(0)).unwrap().unwrap().sent_ms;
+    let retention_ms = T + 500 - sent_ms;
+    let repeat = || Command::Receive(Receive { retention_ms, ..named(7, 10, &[]) });
+    assert_eq!(attempted_within(&rig, retention_ms, T + 499, 7).unwrap().len(), 2);
+    assert_eq!(leases(rig.one(T + 499, repeat())).len(), 2);
+    assert_eq!(attempted_within(&rig, retention_ms, T + 500, 7), None);
+    assert_eq!(leases(rig.one(T + 500, repeat())), []);
 }
 
 #[test]

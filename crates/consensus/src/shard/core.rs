@@ -129,8 +129,9 @@ impl Core {
         else {
             return Ok(None);
         };
+        let ReceiveSpec { queue, retention_ms, .. } = *spec;
         if let Some(key) = spec.attempt
-            && let Some(mut seqs) = machine.attempted(spec.queue, key, now_ms, state)?
+            && let Some(mut seqs) = machine.attempted(queue, key, retention_ms, now_ms, state)?
         {
             seqs.truncate(spec.max);
             let fresh_from = Seq(0);
@@ -289,7 +290,7 @@ impl Core {
     ) -> io::Result<Option<u64>> {
         let mut inner = self.inner.lock();
         let Some(machine) = &mut inner.machine else { return Ok(None) };
-        Ok(machine.oldest(queue, state)?.map(|head| head.entered_ms))
+        Ok(machine.oldest_of_backlog(queue, state)?.map(|head| head.entered_ms))
     }
 
     pub(crate) fn may_expire(

@@ -299,7 +299,8 @@ impl Shard {
         self.core.next_seq()
     }
 
-    /// Since when the queue has its oldest message in this shard.
+    /// Since when the queue has the message in this shard that tells how old its backlog is; see
+    /// [`flotilla_queue::machine::Machine::oldest_of_backlog`].
     ///
     /// # Errors
     /// When the store fails.

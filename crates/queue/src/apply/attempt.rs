@@ -7,7 +7,7 @@ use flotilla_probe::sometimes;
 use flotilla_types::ids::{DedupKey, QueueId};
 use flotilla_types::limits::DEDUP_INTERVAL_MS;
 
-use crate::apply::{Context, corrupt, duplicate};
+use crate::apply::{Context, corrupt, duplicate, is_expired};
 use crate::command::{Attempt, Lease, Receive};
 use crate::queue_state::QueueState;
 use crate::store::{AttemptRow, Attempted, Hidden, Read, Write};
@@ -29,14 +29,32 @@ pub(crate) fn find(
 }
 
 /// Whether every message is still out, as that receive handed it out: not deleted, not received
-/// again, its visibility not changed.
-pub(crate) fn stands(state: &QueueState, row: &AttemptRow, now_ms: u64) -> bool {
-    row.messages.iter().all(|message| {
-        state.hidden(message.seq).is_some_and(|hidden| {
+/// again, its visibility not changed, and not past its retention, which may not have been looked at yet.
+pub(crate) fn stands(
+    state: &QueueState,
+    read: &impl Read,
+    queue: QueueId,
+    row: &AttemptRow,
+    now_ms: u64,
+    retention_ms: u64,
+) -> io::Result<bool> {
+    for message in &row.messages {
+        let is_out = state.hidden(message.seq).is_some_and(|hidden| {
             (hidden.receive_count, hidden.revision) == (message.receive, message.revision)
                 && hidden.visible_at_ms > now_ms
-        })
-    })
+        });
+        if !is_out {
+            return Ok(false);
+        }
+        let head = read.messages_from(queue, message.seq, 1)?.first().copied();
+        let head = head.filter(|head| head.seq == message.seq);
+        let head = head.ok_or_else(|| corrupt("a hidden row without its message"))?;
+        if is_expired(state.row.ages_since_ms(head.sent_ms, head.entered_ms), retention_ms, now_ms)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Hands the same messages out again, hidden anew, or as many of them as are asked for now. `None`:
@@ -53,7 +71,10 @@ pub(crate) fn repeat<R: Read, W: Write>(
         None if ctx.originals_cleared.contains(&queue) => None,
         None => find(ctx.read, queue, key, ctx.now_ms)?,
     };
-    let Some(mut row) = row.filter(|row| stands(state, row, ctx.now_ms)) else { return Ok(None) };
+    let Some(mut row) = row else { return Ok(None) };
+    if !stands(state, ctx.read, queue, &row, ctx.now_ms, command.retention_ms)? {
+        return Ok(None);
+    }
     sometimes!(AttemptRepeated);
     let mut leases = Vec::with_capacity(row.messages.len());
     for message in row.messages.iter_mut().take(attempt.max) {
