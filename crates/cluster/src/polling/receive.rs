@@ -135,23 +135,14 @@ pub(crate) async fn receive(
         reached: false,
         missed: false,
     };
-    if is_fifo && request.attempt.is_some() {
-        poll.look_for_attempt().await;
+    if !poll.look(is_fifo, deadline).await {
+        return match request.wait_seconds {
+            0 => Err(ReceiveError::TooManyInFlight),
+            _ => Ok(poll.received),
+        };
     }
-    if !poll.is_answered() {
-        if !poll.has_room_in_flight(deadline).await {
-            return match request.wait_seconds {
-                0 => Err(ReceiveError::TooManyInFlight),
-                _ => Ok(poll.received),
-            };
-        }
-        match is_fifo {
-            true => poll.look_for_groups().await,
-            false => poll.sample().await,
-        }
-        if poll.received.messages.is_empty() && request.wait_seconds > 0 {
-            poll.wait(deadline).await;
-        }
+    if poll.received.messages.is_empty() && request.wait_seconds > 0 {
+        poll.wait(deadline).await;
     }
     poll.count();
     if poll.full && poll.received.messages.is_empty() {
@@ -190,6 +181,44 @@ fn queue_name(source: &[u8]) -> Option<QueueName> {
 }
 
 impl Poll<'_> {
+    /// Everything that comes before waiting for messages; `false` when no more of them may be in flight.
+    async fn look(&mut self, is_fifo: bool, deadline: Instant) -> bool {
+        let repeats = is_fifo && self.request.attempt.is_some();
+        if repeats {
+            self.look_for_attempt().await;
+        }
+        if self.is_answered() {
+            return true;
+        }
+        let waits = self.node.in_flight_room(self.spec.queue) == 0;
+        if !self.has_room_in_flight(deadline).await {
+            return false;
+        }
+        if waits {
+            self.renew();
+            if repeats {
+                // Another one under the same attempt may have been faster meanwhile.
+                self.look_for_attempt().await;
+            }
+        }
+        match (self.is_answered(), is_fifo) {
+            (true, _) => {}
+            (false, true) => self.look_for_groups().await,
+            (false, false) => self.sample().await,
+        }
+        true
+    }
+
+    /// From now on asks for what the queue promises by now. A shard believes that there is a dead-letter queue
+    /// that it never heard of, and dead letters of one that was deleted while the poll waited would be thrown
+    /// away with it.
+    fn renew(&mut self) {
+        if let Some(queue) = self.node.catalog.queue_by_id(self.spec.queue) {
+            self.spec.redrive = redrive(self.node, &queue);
+            self.spec.retention_ms = retention_ms(&queue);
+        }
+    }
+
     /// Whether more messages of the queue may be in flight, and how many. A long poll waits for the
     /// number to drop, and ends empty if it does not.
     async fn has_room_in_flight(&mut self, deadline: Instant) -> bool {
@@ -221,6 +250,10 @@ impl Poll<'_> {
         let shards: Vec<GroupId> = drawn.iter().map(|shard| self.groups[*shard]).collect();
         if self.node.decks.with(self.spec.queue, n, |deck| deck.is_noisy()) {
             self.ask_for_quiet(&shards).await;
+            // What is not hidden would come a second time. Fewer messages than asked for are none too few.
+            if self.spec.visibility_ms == 0 && !self.received.messages.is_empty() {
+                return;
+            }
         }
         let asked = self.ask(&shards).await;
         let asked: Vec<usize> =
@@ -244,8 +277,10 @@ impl Poll<'_> {
     /// messages in flight: these are in flight already, and may be what it was reached with.
     async fn look_for_attempt(&mut self) {
         self.spec.only_again = true;
+        let room = std::mem::replace(&mut self.max, self.request.max_messages);
         let groups = self.groups.clone();
         self.ask(&groups).await;
+        self.max = room;
         self.spec.only_again = false;
     }
 

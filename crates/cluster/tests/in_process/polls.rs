@@ -1,9 +1,10 @@
 //! Long polls, and who wakes them.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest, ShardAnswer};
-use flotilla_types::ids::NodeId;
+use flotilla_types::ids::{GroupKey, NodeId};
 
 use crate::fleet::{Fleet, drain, fifo_message, message, queue, short_poll};
 
@@ -153,4 +154,44 @@ async fn a_poll_that_waits_hands_out_what_has_no_dead_letter_queue_any_more() {
     let again = waiting.await.unwrap();
     assert_eq!(again.messages.len(), 1, "it is where it was");
     assert_eq!(again.messages[0].receive_count, 2);
+}
+
+/// While somebody is noisy a receive asks twice: for what the quiet ones have, and for the rest. What it did not
+/// hide came twice in one answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_comes_twice_in_one_answer_while_somebody_is_noisy() {
+    let fleet = Fleet::start(1).await;
+    let node = fleet.node(1);
+    let created = queue(node, "flooded", &[]).await;
+    let group = |number| GroupKey(NonZeroU64::new(number).unwrap());
+    for number in 0..80 {
+        let of_flood = Outgoing { group: Some(group(1)), ..message(number) };
+        node.send(&created, vec![of_flood]).await[0].clone().unwrap();
+    }
+    let begin = Instant::now();
+    let mut held = 0;
+    while held < 40 {
+        held += node.receive(&created, short_poll()).await.unwrap().messages.len();
+        assert!(begin.elapsed() < Duration::from_secs(60), "{held} in flight");
+    }
+    while node.queue_gauges(9).queues[0].1.noisy_groups == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nobody is noisy");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let quiet = Outgoing { group: Some(group(2)), ..message(100) };
+    node.send(&created, vec![quiet]).await[0].clone().unwrap();
+    let mut seen = 0;
+    for wait_seconds in [0, 1] {
+        for _ in 0..8 {
+            let open = ReceiveRequest { visibility_seconds: 0, wait_seconds, ..short_poll() };
+            let received = node.receive(&created, open).await.unwrap();
+            let mut ids: Vec<_> = received.messages.iter().map(|it| it.message_id).collect();
+            seen += ids.iter().filter(|id| **id == message(100).message_id).count();
+            let all = ids.len();
+            ids.sort();
+            ids.dedup();
+            assert_eq!(ids.len(), all, "wait of {wait_seconds} s");
+        }
+    }
+    assert!(seen > 0);
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::super::arm::Arming;
 use super::super::hub::{Parked, Wake};
-use super::{Poll, redrive, retention_ms};
+use super::Poll;
 use crate::api::ShardAnswer;
 use crate::router::LOOK_AGAIN;
 
@@ -15,13 +15,8 @@ impl<'a> Poll<'a> {
         self.is_answered() || self.node.polls_ended()
     }
 
-    /// Asks for what the queue promises by now. A shard believes that there is a dead-letter queue that it never
-    /// heard of, and dead letters of one that was deleted while the poll waited would be thrown away with it.
     async fn ask_anew(&mut self, shards: &[GroupId]) {
-        if let Some(queue) = self.node.catalog.queue_by_id(self.spec.queue) {
-            self.spec.redrive = redrive(self.node, &queue);
-            self.spec.retention_ms = retention_ms(&queue);
-        }
+        self.renew();
         self.ask(shards).await;
     }
 
