@@ -9,7 +9,7 @@ import sys
 
 from boto3_suite import harness
 
-for theme in ("queues", "messages", "fifo", "dead_letters", "wire"):
+for theme in ("queues", "messages", "fifo", "dead_letters", "details", "wire"):
     importlib.import_module(f"boto3_suite.{theme}")
 
 assert harness.PROTOCOL == sys.argv[2], f"this boto3 speaks {harness.PROTOCOL}"

@@ -17,12 +17,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::action::{ActionName, Aside, Call};
+use crate::actions::{send_message, send_message_batch};
 use crate::auth;
 use crate::bounds::Work;
 use crate::dispatch::dispatch;
 use crate::error::{ApiError, ErrorKind};
 use crate::gateway::{Gateway, NoRoom};
 use crate::ids::{self, UuidText};
+use crate::message::draft;
 use crate::protocol::{Protocol, Wire, form_of, json_action, query_request};
 use crate::query::Format;
 
@@ -50,7 +52,7 @@ pub(crate) async fn answer<C: Cluster>(
     let request_id = UuidText::new(id);
     let (head, body) = request.into_parts();
     let timeout = gateway.config.timeouts.body;
-    let mut body = Body { incoming: body, timeout, read: false };
+    let mut body = Body { incoming: body, timeout, read: false, too_large: false };
     let cross_origin = head.headers.contains_key(header::ORIGIN);
     let mut reply = match head.method {
         Method::POST | Method::GET => {
@@ -60,10 +62,14 @@ pub(crate) async fn answer<C: Cluster>(
         Method::OPTIONS => preflight(&head.headers),
         _ => failure(&ApiError::no_action(), Protocol::Query(Format::Xml), request_id),
     };
-    if reply.status() == StatusCode::PAYLOAD_TOO_LARGE {
+    if body.too_large {
         body.drain(head.headers.contains_key(header::EXPECT)).await;
     }
     let headers = reply.headers_mut();
+    if body.too_large {
+        // The rest of it would be taken for the next request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if !headers.contains_key(header::CONNECTION) && !body.skip().await {
         // A caller that is not told loses its next request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -143,7 +149,11 @@ async fn carry_out<C: Cluster>(
 ) -> Result<Bytes, ApiError> {
     let headers = &head.headers;
     let mut work = gateway.bounds.enter().map_err(|_| ApiError::overloaded())?;
-    let body = body.read(&mut work).await?;
+    let announced = body.incoming.size_hint().lower();
+    let body = body.read(&mut work).await.map_err(|error| match &named {
+        Some(Ok(action)) => too_large_for(*action, error, announced),
+        _ => error,
+    })?;
     let caller = auth::authenticate(headers, &gateway.config.account)?;
     let form;
     let (action, wire) = match named {
@@ -188,6 +198,7 @@ struct Body {
     /// How long it may take to arrive.
     timeout: Duration,
     read: bool,
+    too_large: bool,
 }
 
 impl Body {
@@ -196,7 +207,10 @@ impl Body {
         let whole = tokio::time::timeout(self.timeout, read_all).await.unwrap_or_else(|_| {
             let text = "The request body did not arrive in time.";
             Err(ApiError::new(ErrorKind::RequestTimeout, text))
-        })?;
+        });
+        self.too_large =
+            whole.as_ref().is_err_and(|error| error.kind == ErrorKind::RequestTooLarge);
+        let whole = whole?;
         self.read = true;
         Ok(whole)
     }
@@ -278,6 +292,20 @@ async fn read(body: &mut Incoming, work: &mut Work) -> Result<Bytes, ApiError> {
     Ok(if joined.is_empty() { whole } else { joined.freeze() })
 }
 
+/// A body beyond the bound holds more than any message or batch may have, however it is written: where the
+/// action is known, it is refused as the message or the batch would be.
+fn too_large_for(action: ActionName, error: ApiError, announced: u64) -> ApiError {
+    match (error.kind, action) {
+        (ErrorKind::RequestTooLarge, ActionName::SendMessage) => {
+            draft::too_long(send_message::TOO_LONG, limits::MESSAGE_BYTES_MAX)
+        }
+        (ErrorKind::RequestTooLarge, ActionName::SendMessageBatch) => {
+            send_message_batch::too_long(announced.max(limits::HTTP_BODY_BYTES_MAX as u64 + 1))
+        }
+        _ => error,
+    }
+}
+
 fn success(body: Bytes, protocol: Protocol, aside: Aside) -> Reply {
     let mut reply = Response::new(Full::new(body));
     let headers = reply.headers_mut();
@@ -298,13 +326,13 @@ fn failure(error: &ApiError, protocol: Protocol, request_id: UuidText) -> Reply 
     *reply.status_mut() = StatusCode::from_u16(error.kind.status())
         .expect("the table of errors holds valid statuses only");
     let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, protocol.content_type());
+    headers.insert(header::CONTENT_TYPE, protocol.content_type_of_error(error.kind));
     let query_error = format!("{};{}", error.kind.code(), error.kind.fault());
     if let Ok(value) = HeaderValue::from_str(&query_error) {
         headers.insert(QUERY_ERROR, value);
     }
     headers.insert(OUTCOME, HeaderValue::from_static(error.outcome.as_str()));
-    if matches!(error.kind, ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout) {
+    if error.kind == ErrorKind::RequestTimeout {
         // The rest of the body would be taken for the next request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -45,6 +45,13 @@ impl Protocol {
         })
     }
 
+    pub(crate) fn content_type_of_error(self, kind: ErrorKind) -> HeaderValue {
+        match (self, kind) {
+            (Self::Query(_), ErrorKind::NoAction) => Self::Query(Format::Xml).content_type(),
+            _ => self.content_type(),
+        }
+    }
+
     pub(crate) fn encode_error(self, error: &ApiError, request_id: UuidText) -> Bytes {
         match (self, error.kind) {
             (Self::Json, _) => json::encode_error(error),

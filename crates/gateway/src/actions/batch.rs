@@ -19,7 +19,8 @@ pub(crate) struct Request<'a, E> {
     pub(crate) entries: Option<List<Struct<E>>>,
 }
 
-/// Answer to a batch: each entry is in exactly one of the lists, in order.
+/// Answer to a batch: each entry is in exactly one of the lists, in order; those that were refused here come
+/// before those that the cluster failed.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Response<S> {

@@ -34,7 +34,9 @@ pub(crate) async fn run<C: Cluster>(
     let name = check_name(request.queue_name.as_ref(), fifo_queue(request.attributes.as_ref()))?;
     let purpose = PatchFor::Create;
     let patch = queue_attributes::check(call, &name, request.attributes.as_ref(), purpose).await?;
-    let tags = request.tags.as_ref().map(|tags| tags::check(tags, &name)).transpose()?;
+    // A map without entries cannot be told from no map in a form, and is none in JSON either.
+    let tags = request.tags.as_ref().filter(|tags| tags.total > 0);
+    let tags = tags.map(|tags| tags::check(tags, &name)).transpose()?;
     let created = call.gateway.cluster.create_queue(&name, &patch, tags.as_ref()).await;
     let queue = created.map_err(refusal)?;
     Ok(Response { queue_url: call.url(queue.name.as_str()) })

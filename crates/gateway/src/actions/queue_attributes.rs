@@ -1,8 +1,9 @@
 //! Attributes of queues in requests: checks beyond those of a value, and texts of errors.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use flotilla_cluster::api::{Cluster, QueueError};
+use flotilla_cluster::api::{Cluster, Queue, QueueError};
 use flotilla_types::attributes::{
     AttributeError, AttributeName, AttributePatch, PatchFor, PolicyFlaw, PolicyPart,
     RedriveAllowFlaw, RedriveFlaw, RedrivePolicy,
@@ -27,13 +28,41 @@ pub(crate) async fn check<C: Cluster>(
     let items = attributes.map_or(&[][..], |attributes| &attributes.items);
     let pairs = items.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
     let own_arn = arn(call, &call.caller.account, queue_name);
-    let patch = AttributePatch::parse(pairs, purpose, &own_arn).map_err(refusal)?;
-    if let Some(policy) = patch.get(AttributeName::RedrivePolicy)
-        && !policy.is_empty()
-    {
+    let mut parsed = AttributePatch::parse(pairs.clone(), purpose, &own_arn);
+    let is_open = match &parsed {
+        Err(AttributeError::LimitBeyondScope) => true,
+        Ok(patch) => patch.get(AttributeName::RedrivePolicy).is_some_and(|it| !it.is_empty()),
+        Err(_) => false,
+    };
+    // To create a queue again is to ask for its URL: what it has is as right as it was.
+    let existing = match purpose {
+        PatchFor::Create if is_open => existing(call, queue_name).await?,
+        _ => None,
+    };
+    if let (Err(AttributeError::LimitBeyondScope), Some(queue)) = (&parsed, &existing) {
+        parsed = AttributePatch::parse(pairs, PatchFor::change(&queue.attributes), &own_arn);
+    }
+    let patch = parsed.map_err(refusal)?;
+    let policy = patch.get(AttributeName::RedrivePolicy).filter(|policy| !policy.is_empty());
+    let has_it = |policy| {
+        existing.as_ref().is_some_and(|it| it.attributes.redrive_policy.as_deref() == Some(policy))
+    };
+    if let Some(policy) = policy.filter(|policy| !has_it(policy)) {
         check_target(call, queue_name, &own_arn, policy).await?;
     }
     Ok(patch)
+}
+
+/// The queue of that name, if there is one.
+async fn existing<C: Cluster>(
+    call: &Call<'_, C>,
+    queue_name: &QueueName,
+) -> Result<Option<Arc<Queue>>, ApiError> {
+    match call.gateway.cluster.queue_now(queue_name).await {
+        Ok(queue) => Ok(Some(queue)),
+        Err(QueueError::NotFound) => Ok(None),
+        Err(QueueError::Trouble(trouble)) => Err(trouble.into()),
+    }
 }
 
 /// The dead-letter target must exist, belong to the caller, and allow this queue.

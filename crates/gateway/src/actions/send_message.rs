@@ -13,6 +13,9 @@ use crate::message::draft::{Fields, Origin};
 use crate::message::keys;
 use crate::shape::{Integer, Text};
 
+/// How the refusal of a message that is too long begins.
+pub(crate) const TOO_LONG: &str = "One or more parameters are invalid.";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Request<'a> {
@@ -65,7 +68,7 @@ pub(crate) async fn run<C: Cluster>(
         sender_id: call.caller.sender_id.as_str(),
         trace_header: call.trace_header,
         action: "SendMessage",
-        too_long: "One or more parameters are invalid.",
+        too_long: TOO_LONG,
     })?;
     let sent = batch::outcome(call.gateway.cluster.send(&queue, vec![draft.outgoing]).await)?;
     call.gateway.metrics.queue(&queue).count_sent(&sent, draft.bytes);

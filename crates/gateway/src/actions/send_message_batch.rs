@@ -48,13 +48,7 @@ pub(crate) async fn run<C: Cluster>(
         entries.into_iter().map(|(id, entry)| (id, Fields::from(entry))).collect();
     let total: usize = entries.iter().map(|(_, fields)| fields.bytes()).sum();
     if total > limits::BATCH_BYTES_MAX {
-        return Err(ApiError::new(
-            ErrorKind::BatchRequestTooLong,
-            format!(
-                "Batch requests cannot be longer than {} bytes. You have sent {total} bytes.",
-                limits::BATCH_BYTES_MAX
-            ),
-        ));
+        return Err(too_long(total as u64));
     }
     // Whichever entry it is: the whole request fails, always with the same code.
     for (_, fields) in &entries {
@@ -102,6 +96,17 @@ pub(crate) async fn run<C: Cluster>(
     }
     call.tell_shards(shards);
     Ok(response)
+}
+
+/// What a batch of so many bytes is answered with.
+pub(crate) fn too_long(bytes: u64) -> ApiError {
+    ApiError::new(
+        ErrorKind::BatchRequestTooLong,
+        format!(
+            "Batch requests cannot be longer than {} bytes. You have sent {bytes} bytes.",
+            limits::BATCH_BYTES_MAX
+        ),
+    )
 }
 
 impl<'a> From<Entry<'a>> for Fields<'a> {

@@ -6,6 +6,7 @@ use flotilla_types::limits::{TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 use flotilla_types::names::QueueName;
 
 use crate::error::ApiError;
+use crate::message::characters;
 use crate::shape::{Map, Text};
 
 const SYMBOLS: &str = "may only contain unicode letters, digits, whitespace, or one of these \
@@ -68,7 +69,9 @@ fn check_value(value: &str) -> Result<(), ApiError> {
 }
 
 fn is_allowed(c: char) -> bool {
-    c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c)
+    // Whatever white space XML can carry.
+    let is_space = c.is_whitespace() && characters::are_allowed(c.encode_utf8(&mut [0; 4]));
+    c.is_alphanumeric() || is_space || "_.:/=+-@".contains(c)
 }
 
 #[cfg(test)]

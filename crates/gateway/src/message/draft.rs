@@ -87,10 +87,7 @@ impl Fields<'_> {
         self.check_ids_are_there(origin.queue)?;
         let bytes_max = origin.queue.attributes.max_message_bytes;
         if bytes > bytes_max as usize {
-            return Err(ApiError::invalid(format!(
-                "{} Reason: Message must be shorter than {bytes_max} bytes.",
-                origin.too_long
-            )));
+            return Err(too_long(origin.too_long, bytes_max as usize));
         }
         if !characters::are_allowed(&body.0) {
             return Err(attributes::bad_characters());
@@ -122,6 +119,13 @@ impl Fields<'_> {
         };
         Ok(Draft { outgoing, bytes, digests })
     }
+}
+
+/// What a larger message is answered with; the beginning is another in a batch.
+pub(crate) fn too_long(beginning: &str, bytes_max: usize) -> ApiError {
+    ApiError::invalid(format!(
+        "{beginning} Reason: Message must be shorter than {bytes_max} bytes."
+    ))
 }
 
 fn delay(given: Option<Integer>, queue: &Queue) -> Result<u32, ApiError> {

@@ -181,6 +181,41 @@ async fn redrive_policies_that_are_refused() {
     assert_eq!(value_of(&server, "RedrivePolicy").await, Some(target(&arn("q"))));
 }
 
+/// Found by reading: whoever creates its queues at each start could not, once the dead-letter queue was gone.
+#[tokio::test]
+async fn a_queue_is_created_again_as_it_is_whatever_became_of_its_dead_letter_queue() {
+    let server = Server::with_queue(json!({})).await;
+    let target = |count: u32| {
+        format!("{{\"deadLetterTargetArn\":\"{}\",\"maxReceiveCount\":{count}}}", arn("q"))
+    };
+    let create = |name: &str, count| json!({"QueueName": name, "Attributes": {"RedrivePolicy": target(count)}});
+    both::ok(&server, "CreateQueue", create("source", 3)).await;
+    server.ok("DeleteQueue", json!({})).await;
+    both::ok(&server, "CreateQueue", create("source", 3)).await;
+    for (name, count) in [("source", 4), ("another", 3)] {
+        let (_, _, text) = both::refused(&server, "CreateQueue", create(name, count)).await;
+        assert!(text.ends_with("Dead letter target does not exist."), "{text}");
+    }
+    let attributes = attribute("RedrivePolicy", &target(3));
+    let set = json!({"QueueUrl": "source", "Attributes": attributes["Attributes"]});
+    let (_, code, _) = both::refused(&server, "SetQueueAttributes", set).await;
+    assert_eq!(code, "InvalidParameterValue");
+}
+
+/// RedriveAllowPolicy is asked when a source is to be had.
+#[tokio::test]
+async fn only_queues_that_are_named_may_have_it_as_their_dead_letter_queue() {
+    let server = Server::with_queue(json!({})).await;
+    let named = json!({"redrivePermission": "byQueue", "sourceQueueArns": [arn("named")]});
+    both::ok(&server, "SetQueueAttributes", attribute("RedriveAllowPolicy", &named.to_string()))
+        .await;
+    let policy = json!({"deadLetterTargetArn": arn("q"), "maxReceiveCount": 3}).to_string();
+    let create = |name: &str| json!({"QueueName": name, "Attributes": {"RedrivePolicy": policy}});
+    both::ok(&server, "CreateQueue", create("named")).await;
+    let (_, _, text) = both::refused(&server, "CreateQueue", create("other")).await;
+    assert!(text.ends_with("Dead-letter target does not allow this queue as a source."), "{text}");
+}
+
 #[tokio::test]
 async fn redrive_allow_policies_that_are_refused() {
     let server = Server::with_queue(json!({})).await;

@@ -208,6 +208,26 @@ async fn bodies_beyond_the_limit_are_read_before_they_are_refused() {
     assert_eq!(connection.read().await.body, "{}");
 }
 
+/// Whoever splits batches that are too long knows them by their code.
+#[tokio::test]
+async fn ten_of_the_largest_messages_are_refused_as_the_batch_that_they_are() {
+    let server = Server::with_queue(json!({})).await;
+    let body = "x".repeat(1 << 20);
+    let entries: Vec<_> =
+        (0..10).map(|n| json!({"Id": n.to_string(), "MessageBody": body})).collect();
+    let answer = server.on_queue("SendMessageBatch", json!({"Entries": entries})).await;
+    let code = "AWS.SimpleQueueService.BatchRequestTooLong";
+    let text = answer.sqs(400, "BatchRequestTooLong", code);
+    assert!(
+        text.starts_with("Batch requests cannot be longer than 1048576 bytes. You have sent 10")
+    );
+    assert_eq!(answer.headers["connection"], "close");
+    let server = Server::with_queue(json!({})).await;
+    let answer = server.on_queue("SendMessage", json!({"MessageBody": body.repeat(9)})).await;
+    let text = answer.invalid();
+    assert!(text.ends_with("Message must be shorter than 1048576 bytes."), "{text}");
+}
+
 #[tokio::test]
 async fn nobody_is_told_to_send_a_body_that_is_refused() {
     let server = Server::start().await;

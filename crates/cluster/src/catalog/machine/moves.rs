@@ -129,13 +129,8 @@ mod tests {
         /// Queues 1 `dead`, 2 `source` of it, 3 `other`.
         fn new() -> Bench {
             let mut bench = Bench { machine: Machine::default(), now_ms: 1_000, counter: 0 };
-            let policy = "{\"deadLetterTargetArn\":\"arn:aws:sqs:r:0:dead\",\"maxReceiveCount\":1}";
-            for (name, pairs) in
-                [("dead", vec![]), ("source", vec![("RedrivePolicy", policy)]), ("other", vec![])]
-            {
-                let attributes = AttributePatch::parse(pairs, PatchFor::Create, "").unwrap();
-                let name = QueueName::new(name).unwrap();
-                bench.apply(Command::CreateQueue { name, attributes, tags: None });
+            for (name, dead) in [("dead", None), ("source", Some("dead")), ("other", None)] {
+                bench.create(name, dead);
             }
             bench
         }
@@ -155,6 +150,17 @@ mod tests {
                 assert_eq!(task_from_row(row).unwrap(), (1, task.clone()));
             }
             reply
+        }
+
+        fn create(&mut self, name: &str, dead: Option<&str>) {
+            let policy = dead.map(|dead| {
+                let arn = format!("arn:aws:sqs:r:0:{dead}");
+                format!("{{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":1}}")
+            });
+            let pairs = policy.iter().map(|policy| ("RedrivePolicy", policy.as_str()));
+            let attributes = AttributePatch::parse(pairs, PatchFor::Create, "").unwrap();
+            let name = QueueName::new(name).unwrap();
+            self.apply(Command::CreateQueue { name, attributes, tags: None });
         }
 
         fn start(&mut self, task: u8, source: u64, destination: Option<u64>) -> Reply {
@@ -201,6 +207,22 @@ mod tests {
         let listed: Vec<_> =
             bench.machine.tasks_of(QueueId(1)).iter().map(|task| task.shown.id.0[0]).collect();
         assert_eq!(listed, [2, 1]);
+    }
+
+    #[test]
+    fn a_hundred_tasks_at_a_time() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.start(1, 1, None), Reply::Done);
+        // The three of the bench have the first numbers, then each dead-letter queue comes before its source.
+        for task in 2..=101 {
+            bench.create(&format!("dead-{task}"), None);
+            bench.create(&format!("source-{task}"), Some(&format!("dead-{task}")));
+            let dead = 4 + 2 * (u64::from(task) - 2);
+            let expected = if task <= 100 { Reply::Done } else { Reply::TooMany };
+            assert_eq!(bench.start(task, dead, None), expected, "{task}");
+        }
+        bench.report(50, 0, Some(Ok(())));
+        assert_eq!(bench.start(101, 202, None), Reply::Done, "one has ended");
     }
 
     #[test]
