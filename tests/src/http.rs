@@ -1,8 +1,11 @@
 //! The least of HTTP/1.1 that a test needs, so that it knows what happened to each request.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{sleep, timeout};
 
 use crate::net::TcpStream;
@@ -70,7 +73,7 @@ impl Connection {
         body: &str,
         patience: Duration,
     ) -> Result<Answer, HttpError> {
-        let mut stream = match self.stream.take() {
+        let mut stream = match self.kept().await {
             Some(stream) => stream,
             None => connect(&self.address).await?,
         };
@@ -90,6 +93,18 @@ impl Connection {
             self.stream = Some(stream);
         }
         Ok(answer)
+    }
+
+    /// The connection of the request before, if nobody closed it meanwhile: a request on one that is closed
+    /// leaves open what became of it, for nothing.
+    async fn kept(&mut self) -> Option<TcpStream> {
+        let mut stream = self.stream.take()?;
+        let mut byte = [0];
+        let silent = poll_fn(|context| {
+            let read = Pin::new(&mut stream).poll_read(context, &mut ReadBuf::new(&mut byte));
+            Poll::Ready(read.is_pending())
+        });
+        silent.await.then_some(stream)
     }
 
     /// `GET`.
