@@ -17,7 +17,8 @@ const SECONDS_MAX: f64 = 7.0 * 24.0 * 3600.0;
 #[derive(Clone, Debug, clap::Args)]
 pub struct AutoscaleArgs {
     /// SQS endpoint; AWS's is `https://sqs.REGION.amazonaws.com`. Requests are signed if AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY say with what (and AWS_SESSION_TOKEN, AWS_REGION).
+    /// AWS_SECRET_ACCESS_KEY say with what (and AWS_SESSION_TOKEN, AWS_REGION), as they are at the start: a
+    /// session must last as long as this program.
     #[arg(long, default_value = "http://127.0.0.1:9324")]
     pub endpoint: Endpoint,
     /// Name of the queue. KEDA's triggers may name others.
@@ -55,7 +56,8 @@ pub struct AutoscaleArgs {
     #[arg(long, default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub scale_in_cooldown_s: Duration,
     /// Seconds that a worker has to end after SIGTERM, before it is killed. More than a
-    /// message takes, and less than the queue's visibility timeout.
+    /// message takes, and less than the queue's visibility timeout. The signal goes to all processes of the
+    /// worker at once.
     #[arg(long, default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub grace_s: Duration,
     /// Counts only messages that wait, and not those that are being worked on.

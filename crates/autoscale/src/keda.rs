@@ -41,6 +41,10 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// KEDA has one connection, with a stream for each trigger and a request now and then.
 const STREAMS_MAX: u32 = 256;
 
+/// A connection over which nothing comes is asked after so long whether anybody is there, and closed after as
+/// long without an answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct ScalerService {
@@ -91,6 +95,9 @@ impl ScalerService {
         };
         Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
+            // Whose machine is gone would have its queue read for ever.
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(ExternalScalerServer::new(self))
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped)
             .await

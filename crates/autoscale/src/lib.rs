@@ -15,7 +15,7 @@
 //! Invariants:
 //! - Deciding is pure: the same observations at the same times give the same instances.
 //! - Never fewer than the minimum, never more than the maximum, and never a change within the cooldown
-//!   after the last one that the policy asks for; never more than half are ended at once.
+//!   after the last one that the policy asks for; never more than half, rounded up, are ended at once.
 //! - A queue that cannot be read changes nothing: not knowing is no reason to stop workers.
 //! - Workers are asked to end (SIGTERM) and have a grace period to finish or release what they hold;
 //!   a killed one's message comes back by its visibility timeout. Nothing here deletes messages.

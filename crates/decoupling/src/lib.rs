@@ -29,7 +29,7 @@
 //!   later, and after a few times the queue puts it aside. When the reason is gone, it is redriven. What the
 //!   queue itself refuses is put aside beside the outbox, and redriven likewise.
 //!
-//! It uses the official SDK with three lines of configuration that differ from AWS, and timeouts, which are as
+//! It uses the official SDK with a few lines of configuration that differ from AWS, and timeouts, which are as
 //! necessary there (`queues`).
 //!
 //! Deliberately not here: authentication, amounts in several currencies, and a second queue for the way back: for
