@@ -23,7 +23,8 @@ pub enum SampleSize {
 
 impl Default for SampleSize {
     /// Three of eight: a short poll on a small queue that was filled through other nodes misses
-    /// often enough to be noticed in a test, and sees everything within nine polls.
+    /// often enough to be noticed in a test, and sees everything within nine polls (`misses` and `coverage` in the
+    /// study's report, `crates/study/report`).
     fn default() -> Self {
         Self::Some(NonZeroUsize::new(3).expect("three is not zero"))
     }
@@ -62,7 +63,7 @@ pub enum Weights {
     Uniform,
     /// What this node knows of its backlog, from its own sends and receives and from earlier
     /// answers. The default: a consumer finds what it or a neighbour just sent, or had and did not
-    /// delete, and the memory bounds the rest.
+    /// delete, and the memory bounds the rest (`weights` in the study's report).
     #[default]
     Backlog,
     /// That its leader is on this node: cheap polls, and other nodes' messages come late.

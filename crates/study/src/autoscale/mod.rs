@@ -157,7 +157,7 @@ impl Comparison {
     pub(crate) fn seeds_table(&self) -> Table {
         let header = [
             "scaled_by",
-            "run",
+            "seed",
             "started",
             "instance_hours",
             "mean_s",
@@ -170,12 +170,12 @@ impl Comparison {
         for (rule, runs) in
             [("backlog per instance", &self.good), ("number of messages", &self.naive)]
         {
-            for (run, one) in runs.iter().enumerate() {
+            for (seed, one) in (self.scenario.seed..).zip(runs) {
                 let Summary { mean_s, half_s, p99_s, slowest_s, late, instance_hours, started } =
                     one;
                 let cells =
                     [*started, *instance_hours, *mean_s, *half_s, *p99_s, *slowest_s, *late];
-                let mut row = vec![rule.to_owned(), (run + 1).to_string()];
+                let mut row = vec![rule.to_owned(), seed.to_string()];
                 row.extend(cells.map(number));
                 table.rows.push(row);
             }

@@ -240,18 +240,32 @@ fn section(cases: &[Case]) -> Section {
     };
     let percent = |at, value: fn(&Case) -> Estimate| 100.0 * of(at, value);
     let base = percent(0, Case::server);
-    let title = format!(
-        "{CONSUMERS} idle consumers add {:.1} % of a core to the nodes in long polls, {:.0} % in short ones every 0.1 s",
-        (percent(1, Case::server) - base).max(0.0),
-        (percent(3, Case::server) - base).max(0.0)
-    );
-    let line = |at| {
+    // Nobody knows the processes of a cluster that somebody else started.
+    let title = if base.is_finite() {
         format!(
-            "{:.0} requests per second, {:.1} % of a core at the nodes ({:.1} % more than without consumers) and {:.1} % at the \
-             consumers themselves",
+            "{CONSUMERS} idle consumers add {:.1} % of a core to the nodes in long polls, {:.0} % in short ones every 0.1 s",
+            (percent(1, Case::server) - base).max(0.0),
+            (percent(3, Case::server) - base).max(0.0)
+        )
+    } else {
+        format!(
+            "{CONSUMERS} idle consumers make {:.0} requests per second in long polls, {:.0} in short ones every 0.1 s",
+            of(1, Case::requests),
+            of(3, Case::requests)
+        )
+    };
+    let line = |at| {
+        let nodes = match base.is_finite() {
+            true => format!(
+                ", {:.1} % of a core at the nodes ({:.1} % more than without consumers)",
+                percent(at, Case::server),
+                percent(at, Case::server) - base
+            ),
+            false => String::new(),
+        };
+        format!(
+            "{:.0} requests per second{nodes} and {:.1} % of a core at the consumers themselves",
             of(at, Case::requests),
-            percent(at, Case::server),
-            percent(at, Case::server) - base,
             percent(at, Case::client)
         )
     };

@@ -8,7 +8,11 @@ use super::trial::Trial;
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
 use crate::section::{Section, Table, number, percent};
 
+/// Trials at a time, where it does not matter on which shard a message is.
 const AT_ONCE: u32 = 4;
+
+/// What is said of those that are not within.
+pub(super) const BY_LUCK: &str = "; one in twenty is expected to miss it by luck";
 
 /// One share of empty answers, and where it belongs.
 struct Measured {
@@ -21,7 +25,7 @@ pub(super) async fn first_polls(
     context: &Context,
     cluster: &Cluster,
     (sender, poller): (usize, usize),
-    (sample, trials): (usize, u32),
+    (sample, trials, at_once): (usize, u32, u32),
     what: &str,
 ) -> anyhow::Result<Share> {
     let trial = |_| {
@@ -38,12 +42,11 @@ pub(super) async fn first_polls(
             filled.end().await;
             // Where a shard did not answer, as while its leader changes, that was no sample.
             let whole = answer.asked.len() >= sample;
-            let empty = answer.letters.is_empty();
-            Ok((whole || !empty).then_some(empty))
+            Ok(whole.then_some(answer.letters.is_empty()))
         }
     };
     let mut share = Share::default();
-    for empty in context.trials(what, trials, AT_ONCE, trial).await?.into_iter().flatten() {
+    for empty in context.trials(what, trials, at_once, trial).await?.into_iter().flatten() {
         share.count(empty);
     }
     Ok(share)
@@ -90,7 +93,7 @@ impl Measurements {
         (n, k): Size,
     ) -> anyhow::Result<()> {
         let what = format!("samples of {k} of {n} shards");
-        let share = first_polls(context, cluster, (0, 1), (k, self.trials), &what).await?;
+        let share = first_polls(context, cluster, (0, 1), (k, self.trials, AT_ONCE), &what).await?;
         self.shares.push(((n, k), share));
         Ok(())
     }
@@ -218,7 +221,7 @@ fn section(all: &Measurements) -> Section {
         theory: vec![format!(
             "A sample of k of n shards does not contain a certain one with the chance 1 − k/n. {within} of \
              {count} measured shares have it in their 95 % interval{}.",
-            if within == count { "" } else { "; one in twenty is expected to miss it by luck" }
+            if within == count { "" } else { BY_LUCK }
         )],
         figures: vec![("misses".to_owned(), all.figure())],
         tables: vec![all.table()],

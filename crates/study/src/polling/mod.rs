@@ -149,7 +149,17 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
                 let skipped = Some(why.to_owned());
                 Section { name: experiment.name(), skipped, ..Section::default() }
             }
-            None => Box::pin(experiment.run(&context)).await?,
+            // The others are worth their time all the same.
+            None => Box::pin(experiment.run(&context)).await.unwrap_or_else(|error| {
+                let failed = format!("{}: {error:#}", experiment.name());
+                let skipped = Some(format!("It failed: {error:#}."));
+                Section {
+                    name: experiment.name(),
+                    skipped,
+                    broken: vec![failed],
+                    ..Section::default()
+                }
+            }),
         };
         section.save(&args.out)?;
         sections.push(section);
@@ -167,6 +177,7 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
     for broken in &broken {
         writeln!(out, "BROKEN: {broken}")?;
     }
+    writeln!(out, "seed: {}", args.seed)?;
     writeln!(out, "report: {}", args.out.join("report.html").display())?;
     Ok(broken.is_empty())
 }

@@ -191,14 +191,15 @@ fn advice(cases: &[Case]) -> Option<String> {
     Some(format!(
         "{verdict} on three nodes, wake consumers within {} (half of the times), and cost {:.0} % of a core when nothing happens; \
          {} shards cost {:.0} %. Short polls with samples of three miss a lone message in {:.0} % of all cases with 8 shards and in \
-         {:.0} % with {}. Take more only for more nodes or disks.",
+         {:.0} % with {}. More shards let more nodes and disks take part; with three nodes they {}.",
         duration(default.wake(0.5).value),
         default.idle_percent().value,
         largest.shards,
         largest.idle_percent().value,
         100.0 * missed(DEFAULT),
         100.0 * missed(largest.shards),
-        largest.shards
+        largest.shards,
+        if as_fast { "bring nothing here" } else { "bring what is said above" }
     ))
 }
 

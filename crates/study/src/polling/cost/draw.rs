@@ -55,9 +55,15 @@ pub(super) fn empties(cells: &Cells) -> Figure {
 }
 
 pub(super) fn dollars(cells: &Cells) -> Figure {
-    let layers = kinds().into_iter().map(|kind| {
+    let layers = kinds().into_iter().flat_map(|kind| {
+        let model =
+            |cell: &Cell| Estimate::bare(DOLLARS_PER_MILLION * cell.model.requests_per_message());
+        let expected = points(cells, &kind, model).into_iter().map(|point| (point.x, point.y));
         let dots = points(cells, &kind, Cell::dollars);
-        Layer::new(kind.name, kind.colour, Mark::DotsAndLine(kind.dot), dots)
+        [
+            Layer::new("", kind.colour, Mark::Line(Dash::Dashed), expected.collect::<Vec<_>>()),
+            Layer::new(kind.name, kind.colour, Mark::Dots(kind.dot), dots),
+        ]
     });
     let (x, _) = rates_axis(cells);
     let plot =
@@ -67,8 +73,8 @@ pub(super) fn dollars(cells: &Cells) -> Figure {
     Figure::new(
         format!("A slow queue costs {ratio:.0} times as much polled every 0.1 s as in waits of 20 s"),
         format!(
-            "Receive requests at {DOLLARS_PER_MILLION:.2} dollars per million (AWS's list price); one consumer; bars: 95 % \
-             confidence"
+            "Receive requests at {DOLLARS_PER_MILLION:.2} dollars per million (AWS's list price); one consumer; dashed: the \
+             model; bars: 95 % confidence"
         ),
         vec![plot],
     )

@@ -52,7 +52,7 @@ pub(super) fn findings(cells: &Cells) -> Vec<String> {
         ),
         format!(
             "From send to receive: long polls of 20 s {} (p99 {}); short polls every second {} (p99 {}); every 0.1 s {} (p99 {}). \
-             At {last} messages per second: {}, {} and {} (medians).",
+             At {last} messages per second: {}, {} and {} (medians); 99.9 % within {}, {} and {}.",
             at(LONG, slow, 0.5),
             at(LONG, slow, 0.99),
             at(SHORT_ONE, slow, 0.5),
@@ -61,7 +61,10 @@ pub(super) fn findings(cells: &Cells) -> Vec<String> {
             at(SHORT_TENTH, slow, 0.99),
             at(LONG, last, 0.5),
             at(SHORT_ONE, last, 0.5),
-            at(SHORT_TENTH, last, 0.5)
+            at(SHORT_TENTH, last, 0.5),
+            at(LONG, last, 0.999),
+            at(SHORT_ONE, last, 0.999),
+            at(SHORT_TENTH, last, 0.999)
         ),
         pauses(cells),
     ]
