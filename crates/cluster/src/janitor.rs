@@ -8,6 +8,7 @@ use std::time::Duration;
 use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_probe::planted;
 use flotilla_queue::command::{Command, Identified, Reply};
+use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use flotilla_types::limits::QUEUES_SWEPT_MAX;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -59,12 +60,19 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
+/// Who leads, and whether it is reachable, by shard; how often the link came up, by peer.
+#[derive(Default, PartialEq, Eq)]
+struct Seen {
+    leaders: Vec<(GroupId, Option<NodeId>, bool)>,
+    times_up: Vec<u64>,
+}
+
 #[derive(Default)]
 struct State {
     /// Since when each group has been led here.
     leading: HashMap<GroupId, Instant>,
     /// What parked polls depend on: leaders and links.
-    seen: Vec<(GroupId, Option<NodeId>, bool)>,
+    seen: Seen,
     checkpointed: Option<Instant>,
     log_bytes_then: u64,
     /// The walk over all queues that is under way or was the last.
@@ -114,14 +122,17 @@ impl Walk {
     }
 }
 
-/// Polls that are parked here were armed at the leaders and over the links of then.
+/// Polls that are parked here were armed at the leaders and over the links of then. A link that was down between two
+/// rounds looks as before; but a wake-up may have been lost with it, and the peer may have been started anew and
+/// know of nobody who waits.
 fn notice_changes(node: &Node, state: &mut State) {
-    let seen: Vec<_> = node
-        .router
-        .groups()
-        .iter()
-        .map(|group| (*group, node.router.leader(*group), node.router.reachable(*group)))
-        .collect();
+    let router = &node.router;
+    let groups = router.groups();
+    let leaders =
+        groups.iter().map(|group| (*group, router.leader(*group), router.reachable(*group)));
+    let transport = node.host.transport();
+    let links = node.peers.iter().map(|peer| transport.times_up(*peer, Lane::Forward));
+    let seen = Seen { leaders: leaders.collect(), times_up: links.collect() };
     if seen != state.seen && !planted!(WakeLostWithLeader) {
         state.seen = seen;
         node.hub.rearm_all();

@@ -1,6 +1,13 @@
 //! The dialling side: keeps one lane to one peer up.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use flotilla_types::{
     ids::NodeId,
@@ -46,6 +53,8 @@ pub(crate) struct LaneLink {
     address: String,
     session: Mutex<Option<Arc<Session>>>,
     pub(crate) phase: watch::Sender<LinkPhase>,
+    /// See [`crate::Transport::times_up`].
+    times_up: AtomicU64,
     pub(crate) counters: Arc<LiveLane>,
 }
 
@@ -57,7 +66,17 @@ impl LaneLink {
         counters: Arc<LiveLane>,
     ) -> Arc<Self> {
         let (phase, _) = watch::channel(LinkPhase::Starting);
-        Arc::new(Self { peer, lane, address, session: Mutex::new(None), phase, counters })
+        let (session, times_up) = (Mutex::new(None), AtomicU64::new(0));
+        Arc::new(Self { peer, lane, address, session, phase, times_up, counters })
+    }
+
+    /// It is up anew, or its counterpart that the peer dialled.
+    pub(crate) fn note_up(&self) {
+        self.times_up.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn times_up(&self) -> u64 {
+        self.times_up.load(Ordering::Acquire)
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Session>> {
@@ -79,6 +98,7 @@ impl LaneLink {
 
     fn up(&self, session: Arc<Session>) {
         *self.session.lock() = Some(session);
+        self.note_up();
         self.phase.send_replace(LinkPhase::Up);
     }
 

@@ -111,6 +111,9 @@ impl Peer for Acceptor {
         if let Some(older) = older {
             older.fail();
         }
+        if let Some(links) = shared.links.get(&from) {
+            links[lane.number()].note_up();
+        }
         let mut response: Response<Self::LaneStream> =
             Response::new(Box::pin(session.batches().map(Ok)));
         identity::write(&identity::hello(shared.local, from, lane, me), response.metadata_mut());

@@ -165,6 +165,12 @@ impl Transport {
         self.link(to, Lane::Control).is_ok_and(|link| link.current().is_some())
     }
 
+    /// How often this lane has come up, dialled by this node or by the peer; 0 for a node that is no peer. Whoever
+    /// looks now and then sees by it that there was a gap, however short, in which calls were lost.
+    pub fn times_up(&self, peer: NodeId, lane: Lane) -> u64 {
+        self.link(peer, lane).map_or(0, |link| link.times_up())
+    }
+
     /// Follows the state of a lane that this node dials; `None` for a node that is no peer.
     pub fn watch(&self, to: NodeId, lane: Lane) -> Option<watch::Receiver<LinkPhase>> {
         Some(self.link(to, lane).ok()?.phase.subscribe())

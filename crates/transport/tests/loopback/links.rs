@@ -35,6 +35,21 @@ async fn a_peer_that_restarts() {
     assert_eq!(asking.counters().lane(Lane::Log).reconnects, 1);
 }
 
+/// A gap of which nothing else is left to be seen: found by seed 77000083 of the simulator.
+#[tokio::test]
+async fn both_sides_count_how_often_a_lane_came_up() {
+    let (asking, mut answering) = pair().await;
+    for times in 1..=3 {
+        wait_for(&asking, Lane::Log, |phase| *phase == LinkPhase::Up).await;
+        assert_eq!(asking.times_up(TWO, Lane::Log), times);
+        eventually(|| answering.transport.times_up(ONE, Lane::Log) == 1).await;
+        let address = answering.stop().await;
+        wait_for(&asking, Lane::Log, is_down).await;
+        answering = Answering::start_at(&address).await;
+    }
+    assert_eq!(asking.times_up(NodeId(9), Lane::Log), 0);
+}
+
 #[tokio::test]
 async fn refused_introductions() {
     let answering = Answering::start().await;
