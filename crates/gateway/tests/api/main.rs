@@ -8,6 +8,7 @@ mod dead_letters;
 mod fake;
 mod fifo;
 mod fuzz;
+mod lines;
 mod messages;
 mod moves;
 mod permissions;

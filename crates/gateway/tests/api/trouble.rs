@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::client::Server;
 use crate::messages::send;
+use crate::query;
 
 #[tokio::test]
 async fn trouble_says_whether_anything_was_done() {
@@ -44,11 +45,25 @@ async fn trouble_says_whether_anything_was_done() {
             answer.refused(status, &shape, &format!("{code};Receiver"));
             assert_eq!(answer.headers["x-flotilla-outcome"], outcome);
         }
-        let entries = json!({"Entries": [{"Id": "a", "MessageBody": "m"}]});
-        let answer = server.on_queue("SendMessageBatch", entries).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.json()["Failed"][0]["SenderFault"], false);
-        assert_eq!(answer.json()["Failed"][0]["Code"], code);
+        for (action, entry) in [
+            ("SendMessageBatch", json!({"Id": "a", "MessageBody": "m"})),
+            ("DeleteMessageBatch", json!({"Id": "a", "ReceiptHandle": handle})),
+            (
+                "ChangeMessageVisibilityBatch",
+                json!({"Id": "a", "ReceiptHandle": handle, "VisibilityTimeout": 1}),
+            ),
+        ] {
+            let answer = server.on_queue(action, json!({"Entries": [entry]})).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.json()["Failed"][0]["SenderFault"], false);
+            assert_eq!(answer.json()["Failed"][0]["Code"], code);
+            assert_eq!(answer.headers["x-flotilla-outcome"], outcome);
+        }
+        let form = "Action=SendMessage&MessageBody=m";
+        let answer = query::post(&server, "/000000000000/q", form).await;
+        assert_eq!(answer.status, status);
+        let told = ["Type", "Code"].map(|name| query::element(&answer, name));
+        assert_eq!(told, ["Receiver", code]);
         assert_eq!(answer.headers["x-flotilla-outcome"], outcome);
     }
 }
