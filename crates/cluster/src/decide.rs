@@ -20,7 +20,7 @@ use crate::request;
 use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, PATIENCE, leadership_changed};
 
 /// How long a starting node tries to ask what it missed.
-pub(crate) const CATCH_UP: Duration = Duration::from_secs(5);
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 impl Node {
     fn catalog_leader(&self) -> Option<NodeId> {
@@ -133,7 +133,7 @@ impl Node {
         // The leader puts its own stamp in place of the 0.
         let command = catalog::command_to_bytes(0, Some(id), command);
         let payload: Bytes = pb::Decide { command }.encode_to_vec().into();
-        let answer = self.ask_catalog(to, method::DECIDE, payload).await;
+        let answer = self.ask_catalog(to, method::DECIDE, payload, CALL_TIMEOUT).await;
         let answer = answer.map_err(|error| match error.never_ran() {
             true => ShardError::NotLeader(None),
             false => ShardError::Unknown,
@@ -154,9 +154,10 @@ impl Node {
         to: NodeId,
         method: u32,
         payload: Bytes,
+        wait: Duration,
     ) -> Result<Bytes, CallError> {
         let transport = self.host.transport();
-        transport.call(to, Lane::Forward, GroupId::CATALOG, method, payload, CALL_TIMEOUT).await
+        transport.call(to, Lane::Forward, GroupId::CATALOG, method, payload, wait).await
     }
 
     /// Reads the catalog as its leader, with everything that was decided before the call.
@@ -164,8 +165,7 @@ impl Node {
         &self,
         name: &str,
     ) -> Result<Option<Arc<Queue>>, Option<NodeId>> {
-        let Some(group) = self.catalog_group.get() else { return Err(None) };
-        group.linearize().await?;
+        self.catalog_position_here().await?;
         Ok(self.catalog.queue(name))
     }
 
@@ -227,11 +227,9 @@ impl Node {
 
     async fn position_at(&self, to: NodeId) -> Option<u64> {
         use pb::position_answer::Outcome;
-        let (lane, group, transport) = (Lane::Forward, GroupId::CATALOG, self.host.transport());
         // Who is taken for the leader just after a start may be one that hangs.
         let wait = CATCH_UP / 5;
-        let answer = transport.call(to, lane, group, method::POSITION, Bytes::new(), wait).await;
-        let answer = answer.ok()?;
+        let answer = self.ask_catalog(to, method::POSITION, Bytes::new(), wait).await.ok()?;
         match pb::PositionAnswer::decode(answer).ok()?.outcome? {
             Outcome::Applied(applied) => Some(applied),
             Outcome::Leader(_) => None,
@@ -241,7 +239,7 @@ impl Node {
     async fn lookup_at(&self, to: NodeId, name: &str) -> Option<Option<Arc<Queue>>> {
         use pb::lookup_answer::Outcome;
         let payload = pb::Lookup { name: name.to_owned() }.encode_to_vec().into();
-        let answer = self.ask_catalog(to, method::LOOKUP, payload).await.ok()?;
+        let answer = self.ask_catalog(to, method::LOOKUP, payload, CALL_TIMEOUT).await.ok()?;
         match pb::LookupAnswer::decode(answer).ok()?.outcome? {
             Outcome::Queue(queue) => Some(Some(Arc::new(catalog::queue_from_bytes(queue).ok()?))),
             Outcome::None(_) => Some(None),

@@ -1,6 +1,7 @@
 //! What the metrics say of each queue: this node's part of it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use flotilla_consensus::shard::{QueueCounts, Shard, ShardNoise};
@@ -72,7 +73,7 @@ impl Node {
         for shard in shards {
             let Some(all) = self.counts_with_age(shard, queue) else { continue };
             shards_led += 1;
-            let noise = self.noise(shard, queue);
+            let noise = self.read(shard.noise(queue));
             for of in noise.iter().flat_map(|noise| &noise.groups) {
                 *noisy.entry(*of).or_insert(0) += 1;
             }
@@ -88,18 +89,13 @@ impl Node {
 
     fn counts_with_age(&self, shard: &Shard, queue: QueueId) -> Option<Counts> {
         let counts = self.counts_of(shard, queue)?;
-        let oldest_entered_ms = match shard.oldest_entered_ms(queue) {
-            Ok(oldest) => oldest,
-            Err(error) => {
-                self.host.fatal(&format!("the state cannot be read: {error}"));
-                None
-            }
-        };
+        let oldest_entered_ms = self.read(shard.oldest_entered_ms(queue));
         Some(Counts { oldest_entered_ms, ..counts })
     }
 
-    fn noise(&self, shard: &Shard, queue: QueueId) -> Option<ShardNoise> {
-        shard.noise(queue).unwrap_or_else(|error| {
+    /// A node whose state cannot be read ends.
+    fn read<T>(&self, read: io::Result<Option<T>>) -> Option<T> {
+        read.unwrap_or_else(|error| {
             self.host.fatal(&format!("the state cannot be read: {error}"));
             None
         })

@@ -238,7 +238,7 @@ async fn visit(
         }
         return Ok(());
     };
-    let retention_ms = u64::from(queue.attributes.retention_seconds) * 1_000;
+    let retention_ms = queue.attributes.retention_ms();
     let place = (shard.group().id(), id);
     let from = expire_from.remove(&place).unwrap_or_default();
     if let Some(resume) = expire(node, shard, id, retention_ms, from).await? {

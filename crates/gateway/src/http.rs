@@ -66,12 +66,9 @@ pub(crate) async fn answer<C: Cluster>(
         body.drain(head.headers.contains_key(header::EXPECT)).await;
     }
     let headers = reply.headers_mut();
-    if body.too_large {
-        // The rest of it would be taken for the next request.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if !headers.contains_key(header::CONNECTION) && !body.skip().await {
-        // A caller that is not told loses its next request.
+    let keeps_open = !headers.contains_key(header::CONNECTION);
+    if body.too_large || (keeps_open && !body.skip().await) {
+        // A caller that is not told loses its next request, for which the rest would be taken.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {

@@ -93,6 +93,11 @@ impl Default for QueueAttributes {
 }
 
 impl QueueAttributes {
+    /// How long a message lives, in milliseconds.
+    pub fn retention_ms(&self) -> u64 {
+        u64::from(self.retention_seconds) * 1_000
+    }
+
     /// These attributes after the change. Setting a key switches the service's own encryption off;
     /// removing the key does not switch it on again; switching it on removes the key.
     pub fn with(&self, patch: &AttributePatch) -> Self {

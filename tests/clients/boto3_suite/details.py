@@ -18,11 +18,6 @@ def shown(url, *names):
     return answer.get("Attributes", {})
 
 
-def delete_all(url, messages):
-    for message in messages:
-        SQS.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-
-
 @test
 def a_cancelled_move_stops_and_the_rest_stays():
     dead, urls = fill_dead_letters("stopped", 8)

@@ -108,10 +108,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn retention_ms(&self) -> u64 {
-        u64::from(self.source.attributes.retention_seconds) * 1_000
-    }
-
     /// The queue of a name that messages carry.
     async fn resolve(&self, name: Option<Bytes>, moved: u64) -> Result<Arc<Queue>, Stop> {
         let name = name.and_then(|name| queue_name(&name));
@@ -135,7 +131,7 @@ impl Work<'_> {
             let to = self.targets(moved)?;
             let spec = MoveSpec {
                 queue: self.task.source,
-                retention_ms: self.retention_ms(),
+                retention_ms: self.source.attributes.retention_ms(),
                 max: max - moved as usize,
                 entered_by_ms: self.task.shown.started_ms,
                 to,
@@ -152,16 +148,19 @@ impl Work<'_> {
         }
     }
 
+    /// The task's destination, if it is still there.
+    fn destination(&self, queue: QueueId, moved: u64) -> Result<Arc<Queue>, Stop> {
+        let found = self.node.catalog.queue_by_id(queue);
+        found.ok_or(Stop::Failed(MoveFailure::DestinationGone, moved))
+    }
+
     /// Where to, as of now: a shard believes that there is a queue that it never heard of, and what is moved to
     /// one that was deleted meanwhile is thrown away with it.
     fn targets(&mut self, moved: u64) -> Result<MoveTarget, Stop> {
-        let catalog = &self.node.catalog;
         match self.task.destination {
-            Some(queue) if catalog.queue_by_id(queue).is_none() => {
-                Err(Stop::Failed(MoveFailure::DestinationGone, moved))
-            }
-            Some(queue) => Ok(MoveTarget::Queue(queue)),
+            Some(queue) => Ok(MoveTarget::Queue(self.destination(queue, moved)?.id)),
             None => {
+                let catalog = &self.node.catalog;
                 self.known.retain(|_, queue| catalog.queue_by_id(*queue).is_some());
                 Ok(MoveTarget::Sources(self.known.clone()))
             }
@@ -209,7 +208,7 @@ impl Work<'_> {
             queue: self.task.source,
             max: max.min(BATCH_ENTRIES_MAX),
             visibility_ms: HIDDEN_MS,
-            retention_ms: self.retention_ms(),
+            retention_ms: self.source.attributes.retention_ms(),
             redrive: None,
             attempt: None,
             only_again: false,
@@ -227,11 +226,7 @@ impl Work<'_> {
         let mut moved = 0;
         for lease in leases.ok_or(Stop::Trouble)? {
             let target = match self.task.destination {
-                Some(queue) => self
-                    .node
-                    .catalog
-                    .queue_by_id(queue)
-                    .ok_or(Stop::Failed(MoveFailure::DestinationGone, moved))?,
+                Some(queue) => self.destination(queue, moved)?,
                 None => self.resolve(lease.moved_from.clone(), moved).await?,
             };
             match self.pass_on(shard, lease, &target).await {

@@ -106,7 +106,7 @@ pub(crate) async fn receive(
         queue: queue.id,
         max: request.max_messages,
         visibility_ms: u64::from(request.visibility_seconds) * 1_000,
-        retention_ms: retention_ms(queue),
+        retention_ms: queue.attributes.retention_ms(),
         redrive: redrive(node, queue),
         attempt: request.attempt,
         only_again: false,
@@ -160,10 +160,6 @@ pub(crate) async fn receive(
     Ok(poll.answer())
 }
 
-fn retention_ms(queue: &Queue) -> u64 {
-    u64::from(queue.attributes.retention_seconds) * 1_000
-}
-
 /// Where the queue's dead letters go. Without the dead-letter queue they stay and are handed out.
 fn redrive(node: &Node, queue: &Queue) -> Option<Redrive> {
     let policy = RedrivePolicy::parse(queue.attributes.redrive_policy.as_deref()?).ok()?;
@@ -215,7 +211,7 @@ impl Poll<'_> {
     fn renew(&mut self) {
         if let Some(queue) = self.node.catalog.queue_by_id(self.spec.queue) {
             self.spec.redrive = redrive(self.node, &queue);
-            self.spec.retention_ms = retention_ms(&queue);
+            self.spec.retention_ms = queue.attributes.retention_ms();
         }
     }
 

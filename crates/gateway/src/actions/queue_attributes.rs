@@ -28,26 +28,21 @@ pub(crate) async fn check<C: Cluster>(
     let items = attributes.map_or(&[][..], |attributes| &attributes.items);
     let pairs = items.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
     let own_arn = arn(call, &call.caller.account, queue_name);
-    let mut parsed = AttributePatch::parse(pairs.clone(), purpose, &own_arn);
-    let is_open = match &parsed {
-        Err(AttributeError::LimitBeyondScope) => true,
-        Ok(patch) => patch.get(AttributeName::RedrivePolicy).is_some_and(|it| !it.is_empty()),
-        Err(_) => false,
-    };
     // To create a queue again is to ask for its URL: what it has is as right as it was.
-    let existing = match purpose {
-        PatchFor::Create if is_open => existing(call, queue_name).await?,
-        _ => None,
+    let creates = purpose == PatchFor::Create;
+    let parsed = match AttributePatch::parse(pairs.clone(), purpose, &own_arn) {
+        Err(AttributeError::LimitBeyondScope) if creates => {
+            let existing = existing(call, queue_name).await?;
+            let purpose = existing.map_or(purpose, |queue| PatchFor::change(&queue.attributes));
+            AttributePatch::parse(pairs, purpose, &own_arn)
+        }
+        parsed => parsed,
     };
-    if let (Err(AttributeError::LimitBeyondScope), Some(queue)) = (&parsed, &existing) {
-        parsed = AttributePatch::parse(pairs, PatchFor::change(&queue.attributes), &own_arn);
-    }
     let patch = parsed.map_err(refusal)?;
-    let policy = patch.get(AttributeName::RedrivePolicy).filter(|policy| !policy.is_empty());
-    let has_it = |policy| {
-        existing.as_ref().is_some_and(|it| it.attributes.redrive_policy.as_deref() == Some(policy))
-    };
-    if let Some(policy) = policy.filter(|policy| !has_it(policy)) {
+    if let Some(policy) = patch.get(AttributeName::RedrivePolicy)
+        && !policy.is_empty()
+        && !(creates && has_already(call, queue_name, policy).await?)
+    {
         check_target(call, queue_name, &own_arn, policy).await?;
     }
     Ok(patch)
@@ -63,6 +58,15 @@ async fn existing<C: Cluster>(
         Err(QueueError::NotFound) => Ok(None),
         Err(QueueError::Trouble(trouble)) => Err(trouble.into()),
     }
+}
+
+async fn has_already<C: Cluster>(
+    call: &Call<'_, C>,
+    queue_name: &QueueName,
+    policy: &str,
+) -> Result<bool, ApiError> {
+    let queue = existing(call, queue_name).await?;
+    Ok(queue.is_some_and(|queue| queue.attributes.redrive_policy.as_deref() == Some(policy)))
 }
 
 /// The dead-letter target must exist, belong to the caller, and allow this queue.

@@ -124,7 +124,7 @@ impl Fake {
         let Some(entry) = state.queues.get_mut(&queue.name) else {
             return Ok(Vec::new());
         };
-        let retention_ms = u64::from(entry.queue.attributes.retention_seconds) * 1_000;
+        let retention_ms = entry.queue.attributes.retention_ms();
         entry.messages.retain(|message| message.sent_ms + retention_ms > now);
         let in_flight = entry.messages.iter().filter(|m| m.in_flight(now)).count();
         if in_flight_max.is_some_and(|max| in_flight >= max) {

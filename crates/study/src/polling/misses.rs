@@ -11,8 +11,10 @@ use crate::section::{Section, Table, number, percent};
 /// Trials at a time, where it does not matter on which shard a message is.
 const AT_ONCE: u32 = 4;
 
-/// What is said of those that are not within.
-pub(super) const BY_LUCK: &str = "; one in twenty is expected to miss it by luck";
+/// What is said when so many of all intervals have the theory in them.
+pub(super) fn by_luck(within: usize, all: usize) -> &'static str {
+    if within == all { "" } else { "; one in twenty is expected to miss it by luck" }
+}
 
 /// One share of empty answers, and where it belongs.
 struct Measured {
@@ -221,7 +223,7 @@ fn section(all: &Measurements) -> Section {
         theory: vec![format!(
             "A sample of k of n shards does not contain a certain one with the chance 1 − k/n. {within} of \
              {count} measured shares have it in their 95 % interval{}.",
-            if within == count { "" } else { BY_LUCK }
+            by_luck(within, count)
         )],
         figures: vec![("misses".to_owned(), all.figure())],
         tables: vec![all.table()],

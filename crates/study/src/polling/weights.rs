@@ -1,7 +1,7 @@
 //! The three ways to weigh shards, seen from the node that sent and from another one.
 
 use super::context::{Context, Shape};
-use super::misses::{BY_LUCK, first_polls};
+use super::misses::{by_luck, first_polls};
 use super::stats::Share;
 use super::theory;
 use crate::plot::{Axis, Colour, Figure, Layer, Mark, Plot, Point};
@@ -161,7 +161,7 @@ fn section(cases: &[Case], trials: u32) -> Section {
              the node leads 8 against 1; nine of ten sends go to a shard of the sender's node, the rest anywhere. \
              {within} of {} shares have the theory in their 95 % interval{}.",
             cases.len(),
-            if within == cases.len() { "" } else { BY_LUCK }
+            by_luck(within, cases.len())
         )],
         figures: vec![("weights".to_owned(), figure(cases, trials))],
         tables: vec![table(cases)],

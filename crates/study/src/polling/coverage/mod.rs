@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::api::{Answer, Ask};
 use super::context::{Context, Shape};
 use super::deck::{self, Emptying, LONG_RUNS, RUNS};
-use super::misses::BY_LUCK;
+use super::misses::by_luck;
 use super::stats::{Estimate, mean, quantile};
 use super::theory;
 use super::trial::Trial;
@@ -306,8 +306,8 @@ impl Settings {
             (measured.low..=measured.high).contains(&model) || measured.value == model
         };
         let within = self.all.iter().filter(is_within).count();
-        let by_luck = if within == self.all.len() { "" } else { BY_LUCK };
         let count = self.all.len();
+        let by_luck = by_luck(within, count);
         format!("{within} of {count} means have the model in their 95 % interval{by_luck}.")
     }
 
