@@ -167,7 +167,12 @@ async fn claim_together(
                 }
                 leases
             }
-            Ok(None) => Ok(Vec::new()),
+            // Nothing had to be decided, so nothing shows whether it still leads: a leader that no majority has
+            // heard of lately does not know what the next one has.
+            Ok(None) => match &shard {
+                Some(shard) if shard.group().is_confirmed() => Ok(Vec::new()),
+                _ => Err(ShardError::NotLeader(None)),
+            },
             Err(error) => Err(error),
         };
         let leases = match leases {

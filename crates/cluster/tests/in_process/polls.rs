@@ -195,3 +195,26 @@ async fn no_message_comes_twice_in_one_answer_while_somebody_is_noisy() {
     }
     assert!(seen > 0);
 }
+
+/// Found by the study of polling: a node that was cut off said with status 200 that there was nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_does_not_say_that_a_queue_is_empty() {
+    let mut fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "unknown", &[]).await;
+    fleet.stop(NodeId(2)).await;
+    fleet.stop(NodeId(3)).await;
+    let poll = || fleet.node(1).receive(&created, short_poll());
+    let begin = Instant::now();
+    // Each shard takes a lease to notice.
+    let mut refused = 0;
+    while refused < 20 {
+        refused = if poll().await.is_err() { refused + 1 } else { 0 };
+        assert!(begin.elapsed() < Duration::from_secs(60), "it goes on as if nothing were");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fleet.restart(NodeId(2)).await;
+    while fleet.node(1).receive(&created, short_poll()).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "two of three do not go on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

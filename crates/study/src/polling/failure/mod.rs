@@ -27,7 +27,7 @@ const BEFORE_S: f64 = 2.0;
 const LENGTH_S: f64 = 4.0;
 const AFTER_S: f64 = 6.0;
 /// A node that is cut off has noticed it after so long.
-const NOTICED_S: f64 = 1.0;
+const NOTICED_S: f64 = 2.0;
 /// A message that was due so long before the fault may still have been under way.
 const UNDER_WAY_S: f64 = 0.5;
 /// From its leader's last word a follower waits for so long before it stands for election, at most:
