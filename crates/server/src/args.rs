@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use flotilla_autoscale::AutoscaleArgs;
 use flotilla_cluster::{SampleSize, Weights};
-use flotilla_types::limits::SHARDS_MAX;
+use flotilla_types::limits::{SHARDS_DEFAULT, SHARDS_MAX};
 use flotilla_types::names::AccountId;
 
 /// A replicated message queue that speaks the Amazon SQS API.
@@ -43,7 +43,7 @@ pub(crate) struct DevArgs {
     #[arg(long, default_value = "us-east-1")]
     pub(crate) region: String,
     /// Shards of a new cluster; an existing data directory keeps its own.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_MAX)))]
+    #[arg(long, default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_MAX)))]
     pub(crate) shards: u32,
     /// Shards that a short poll asks: a number, or `all`.
     #[arg(long, default_value = "3", value_name = "N|all")]

@@ -275,10 +275,8 @@ fn default_region() -> String {
     "us-east-1".to_owned()
 }
 
-/// Enough for three nodes: more cost heartbeats and make short polls miss more (`shards` and `misses` in the report
-/// of `crates/study`).
 fn default_shards() -> u32 {
-    8
+    limits::SHARDS_DEFAULT
 }
 
 fn default_threads() -> NonZeroUsize {

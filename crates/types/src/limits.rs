@@ -161,6 +161,9 @@ pub const QUEUES_LOOKED_AT_MAX: usize = 1_000;
 /// Queues that the janitor of a node visits in a second, over all shards. Where they are more than
 /// that, old messages go some seconds or minutes later; they are not handed out meanwhile.
 pub const QUEUES_SWEPT_MAX: usize = 1_000;
+/// Shards of a new cluster unless told otherwise. Enough for three nodes: more cost heartbeats and make short polls
+/// miss more (`shards` and `misses` in the report of `crates/study`).
+pub const SHARDS_DEFAULT: u32 = 8;
 /// Shards of one cluster.
 pub const SHARDS_MAX: u32 = 1_024;
 /// Nodes of one cluster: every node keeps links to every other.

@@ -252,3 +252,20 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_cluster::{SampleSize, Weights};
+    use flotilla_types::limits::SHARDS_DEFAULT;
+
+    use super::*;
+
+    #[test]
+    fn the_default_shape_is_the_servers() {
+        let Shape { shards, sample, weights, links } = Shape::default();
+        assert_eq!(shards, SHARDS_DEFAULT as usize);
+        assert_eq!(sample, SampleSize::default().of(usize::MAX));
+        assert_eq!(weights.parse(), Ok(Weights::default()));
+        assert!(!links);
+    }
+}

@@ -9,10 +9,12 @@ use flotilla_client::Endpoint;
 use super::context::{Context, Shape};
 use super::stats::{Estimate, mean};
 use crate::autoscale::{Comparison, LATE, LIVE, LiveArgs, MODEL, Scaling, Seen, Summary, observe};
-use crate::section::{Section, duration, percent};
+use crate::section::{Section, Table, duration, number, percent};
 
-/// Of the second run of real workers.
+/// Of real workers when only messages are counted.
 const COUNTED: &str = "autoscale-live-count";
+/// Of each kind with real workers.
+const RUNS: usize = 3;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     context.tell("simulating both rules");
@@ -25,17 +27,74 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
         context.out.clone(),
     );
     let args = if context.quick { args.short() } else { args };
-    let log = args.out.join(format!("{LIVE}.log"));
-    let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let seen = observe(&args, Scaling::Backlog(file.into()), &|what| context.tell(what)).await;
-    let seen = seen.with_context(|| format!("more is in {}", log.display()))?;
-    // It is only of use when something failed.
-    std::fs::remove_file(&log)?;
-    let counted = match context.quick {
-        true => None,
-        false => Some(observe(&args, Scaling::Count, &|what| context.tell(what)).await?),
-    };
-    Ok(section(&model, &seen, counted.as_ref(), context.quick))
+    let mut live = Live::default();
+    for _ in 0..context.pick(1, RUNS) {
+        let log = args.out.join(format!("{LIVE}.log"));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let seen = observe(&args, Scaling::Backlog(file.into()), &|what| context.tell(what)).await;
+        live.backlog.push(seen.with_context(|| format!("more is in {}", log.display()))?);
+        // It is only of use when something failed.
+        std::fs::remove_file(&log)?;
+        if !context.quick {
+            live.count.push(observe(&args, Scaling::Count, &|what| context.tell(what)).await?);
+        }
+    }
+    Ok(section(&model, &live, context.quick))
+}
+
+/// Of real workers, by turns.
+#[derive(Default)]
+struct Live {
+    backlog: Vec<Seen>,
+    /// By the number of messages alone; none in a quick run.
+    count: Vec<Seen>,
+}
+
+impl Live {
+    fn all(&self) -> impl Iterator<Item = &Seen> {
+        self.backlog.iter().chain(&self.count)
+    }
+
+    /// Every run's numbers.
+    fn table(&self) -> Table {
+        let mut header = vec!["scaled_by", "run"];
+        header.extend(NUMBERS.map(|(name, _)| name));
+        let mut table = Table::new("autoscale-runs", &header);
+        for (rule, runs) in
+            [("backlog per instance", &self.backlog), ("number of messages", &self.count)]
+        {
+            for (run, seen) in (1..).zip(runs) {
+                let mut row = vec![rule.to_owned(), run.to_string()];
+                row.extend(NUMBERS.map(|(_, value)| number(value(seen))));
+                table.rows.push(row);
+            }
+        }
+        table
+    }
+}
+
+/// What is told of a run: its name in the table, and how it is had.
+type Number = (&'static str, fn(&Seen) -> f64);
+const NUMBERS: [Number; 11] = [
+    ("sent", |seen| seen.sent as f64),
+    ("lost", |seen| seen.lost() as f64),
+    ("done_more_than_once", |seen| seen.doubled() as f64),
+    ("started", Seen::started),
+    ("instance_seconds", instance_s),
+    ("mean_s", Seen::mean_latency_s),
+    ("p50_s", |seen| seen.latency_s(0.5)),
+    ("p99_s", |seen| seen.latency_s(0.99)),
+    ("slowest_s", |seen| seen.latency_s(1.0)),
+    ("late", late),
+    ("near", Seen::near),
+];
+
+fn instance_s(seen: &Seen) -> f64 {
+    3_600.0 * seen.instance_hours()
+}
+
+fn late(seen: &Seen) -> f64 {
+    seen.late(LATE * seen.acceptable_latency_s)
 }
 
 fn seconds(value: f64) -> String {
@@ -43,7 +102,7 @@ fn seconds(value: f64) -> String {
 }
 
 /// A number of each run, on average.
-fn of(runs: &[Summary], value: fn(&Summary) -> f64) -> Estimate {
+fn of<T>(runs: &[T], value: impl Fn(&T) -> f64) -> Estimate {
     mean(&runs.iter().map(value).collect::<Vec<_>>())
 }
 
@@ -101,59 +160,77 @@ fn modelled(model: &Comparison) -> Vec<String> {
 }
 
 /// What real workers did.
-fn observed(seen: &Seen) -> String {
+fn observed(runs: &[Seen]) -> String {
+    let acceptable_s = runs.first().map_or(f64::NAN, |seen| seen.acceptable_latency_s);
+    let most = |value: &dyn Fn(&Seen) -> f64| runs.iter().map(value).fold(0.0, f64::max);
+    let latency = |part| words(of(runs, |seen| seen.latency_s(part)), seconds);
     format!(
         "With real workers, driven by `flotilla autoscale`, {} of {} messages were lost, and {} were worked on more than once. Half of the messages \
-         took {}, 99 % at most {}, the slowest {}; {} are acceptable. At most {:.0} instances ran at once, {:.0} were started beside the \
+         took {}, 99 % at most {}, the slowest {}; {} are acceptable. At most {:.0} instances ran at once, {} were started beside the \
          first. From when one instance is not enough until the load falls, the backlog per instance was within half of its target, above \
-         or below, {} of the time.",
-        seen.lost(),
-        seen.sent,
-        seen.doubled(),
-        seconds(seen.latency_s(0.5)),
-        seconds(seen.latency_s(0.99)),
-        seconds(seen.latency_s(1.0)),
-        seconds(seen.acceptable_latency_s),
-        seen.most_instances(),
-        seen.started(),
-        percent(seen.near())
+         or below, {} of the time.{}",
+        runs.iter().map(Seen::lost).sum::<u64>(),
+        runs.iter().map(|seen| seen.sent).sum::<u64>(),
+        runs.iter().map(Seen::doubled).sum::<usize>(),
+        latency(0.5),
+        latency(0.99),
+        latency(1.0),
+        seconds(acceptable_s),
+        most(&Seen::most_instances),
+        words(of(runs, Seen::started), |started| format!("{started:.0}")),
+        words(of(runs, Seen::near), percent),
+        how_many(runs)
     )
+}
+
+/// What intervals are of.
+fn how_many(runs: &[Seen]) -> String {
+    match runs.len() {
+        0 | 1 => " One run.".to_owned(),
+        several => format!(" Means of {several} runs, with Student's intervals."),
+    }
 }
 
 /// What they did when only messages were counted.
-fn counted(seen: &Seen, counted: &Seen) -> String {
-    let hours = |seen: &Seen| 3_600.0 * seen.instance_hours();
-    format!(
+fn counted(live: &Live) -> Option<String> {
+    if live.count.is_empty() {
+        return None;
+    }
+    let both = |value: &dyn Fn(&Seen) -> f64, say: &dyn Fn(f64) -> String| {
+        format!(
+            "{} instead of {}",
+            words(of(&live.count, value), say),
+            words(of(&live.backlog, value), say)
+        )
+    };
+    Some(format!(
         "Scaled by the number of messages alone (which is to be what is right when it is busiest), the same workers under the same load were started \
-         {:.0} times beside the first instead of {:.0}, ran for {} in all instead of {}, and messages took {} instead of {} on \
-         average, 99 % at most {} instead of {}; {} of them more than {LATE} times what is acceptable instead of {}. {} were lost. One run of \
-         each.",
-        counted.started(),
-        seen.started(),
-        seconds(hours(counted)),
-        seconds(hours(seen)),
-        seconds(counted.mean_latency_s()),
-        seconds(seen.mean_latency_s()),
-        seconds(counted.latency_s(0.99)),
-        seconds(seen.latency_s(0.99)),
-        percent(counted.late(LATE * counted.acceptable_latency_s)),
-        percent(seen.late(LATE * seen.acceptable_latency_s)),
-        counted.lost()
-    )
+         {} times beside the first, ran for {} in all, and messages took {} on average, 99 % at most {}; {} of them more than {LATE} times \
+         what is acceptable. {} were lost.{}",
+        both(&Seen::started, &|started| format!("{started:.0}")),
+        both(&instance_s, &seconds),
+        both(&Seen::mean_latency_s, &seconds),
+        both(&|seen| seen.latency_s(0.99), &seconds),
+        both(&late, &percent),
+        live.count.iter().map(Seen::lost).sum::<u64>(),
+        how_many(&live.count)
+    ))
 }
 
-fn section(model: &Comparison, seen: &Seen, other: Option<&Seen>, quick: bool) -> Section {
+fn section(model: &Comparison, live: &Live, quick: bool) -> Section {
     let shorter = if quick {
         " In a quick run it takes a third of the time, with half of the messages a second and half of the acceptable latency, and \
          once only."
     } else {
-        ""
+        " Each runs several times, by turns; the chart shows the first run of each."
     };
-    let mut tables = vec![model.seeds_table(), model.table(), seen.table(LIVE)];
+    let (seen, other) = (live.backlog.first(), live.count.first());
+    let mut tables = vec![model.seeds_table(), model.table(), live.table()];
+    tables.extend(seen.map(|seen| seen.table(LIVE)));
     tables.extend(other.map(|other| other.table(COUNTED)));
     let mut findings = modelled(model);
-    findings.push(observed(seen));
-    findings.extend(other.map(|other| counted(seen, other)));
+    findings.push(observed(&live.backlog));
+    findings.extend(counted(live));
     let lost = |seen: &&Seen| seen.lost() > 0;
     let say = |seen: &Seen| {
         format!("{} of {} messages were lost while workers were scaled", seen.lost(), seen.sent)
@@ -166,7 +243,7 @@ fn section(model: &Comparison, seen: &Seen, other: Option<&Seen>, quick: bool) -
              tracked; the number of messages that is tracked alone is what comes in the acceptable latency when it is busiest. Second chart: \
              real processes, each of which works {:.0} ms on a message, at a standard queue, scaled by `flotilla autoscale` and by the \
              number of visible messages; each message is numbered, and workers write down which they did.{shorter}",
-            seen.work_ms
+            seen.map_or(f64::NAN, |seen| seen.work_ms)
         ),
         findings,
         theory: vec![
@@ -181,9 +258,11 @@ fn section(model: &Comparison, seen: &Seen, other: Option<&Seen>, quick: bool) -
              instances than are needed, until the scale-in cooldown is over, and the backlog of each is smaller."
                 .to_owned(),
         ],
-        figures: vec![(MODEL.to_owned(), model.figure()), (LIVE.to_owned(), seen.figure(other))],
+        figures: std::iter::once((MODEL.to_owned(), model.figure()))
+            .chain(seen.map(|seen| (LIVE.to_owned(), seen.figure(other))))
+            .collect(),
         tables,
-        broken: [Some(seen), other].into_iter().flatten().filter(lost).map(say).collect(),
+        broken: live.all().filter(lost).map(say).collect(),
         values: vec![
             ("started", of(&model.good, |one| one.started).value),
             ("count alone, started", of(&model.naive, |one| one.started).value),
@@ -205,11 +284,28 @@ mod tests {
     #[test]
     fn a_lost_message_is_a_broken_promise() {
         let model = Comparison::new(1, 1);
-        let mut seen = Seen::nothing();
-        let sound = section(&model, &seen, None, true);
+        let nothing = || Live { backlog: vec![Seen::nothing()], count: Vec::new() };
+        let sound = section(&model, &nothing(), true);
         assert!(sound.broken.is_empty() && sound.findings[2].contains("0 of 0 messages were lost"));
-        seen.sent = 2;
-        let unsound = section(&model, &Seen::nothing(), Some(&seen), false);
+        let mut live = nothing();
+        live.count.extend([Seen::nothing(), Seen::nothing()]);
+        live.count[1].sent = 2;
+        let unsound = section(&model, &live, false);
         assert_eq!(unsound.broken, ["2 of 2 messages were lost while workers were scaled"]);
+    }
+
+    #[test]
+    fn several_runs_of_real_workers_have_intervals() {
+        let model = Comparison::new(1, 1);
+        let mut live = Live { backlog: vec![Seen::nothing(); 3], count: vec![Seen::nothing(); 3] };
+        live.backlog[0].sent = 3;
+        let section = section(&model, &live, false);
+        assert!(section.findings[2].contains("3 of 3 messages were lost"));
+        assert!(section.findings[3].ends_with("Means of 3 runs, with Student's intervals."));
+        let table = section.tables.iter().find(|table| table.name == "autoscale-runs").unwrap();
+        assert_eq!(
+            (table.rows.len(), &table.rows[0][2], &table.rows[3][0][..]),
+            (6, &number(3.0), "number of messages")
+        );
     }
 }
