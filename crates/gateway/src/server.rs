@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::gateway::Gateway;
 use crate::http;
+use crate::ids::{self, UuidText};
 use crate::stall::Unstalled;
 
 /// Room of a connection for what it reads; also the largest head of a request. A body is read in
@@ -23,11 +24,15 @@ use crate::stall::Unstalled;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Pause after a failed accept, when the process may be out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Answer to connections beyond the bound; no request of theirs was read.
-const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    x-amzn-query-error: ServiceUnavailable;Receiver\r\n\
-    x-flotilla-outcome: not-applied\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
+/// Answer to a connection beyond the bound; no request of it was read.
+fn too_many_connections() -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nx-amzn-requestid: {}\r\n\
+         x-amzn-query-error: ServiceUnavailable;Receiver\r\nx-flotilla-outcome: not-applied\r\n\
+         connection: close\r\ncontent-length: 0\r\n\r\n",
+        UuidText::new(ids::draw())
+    )
+}
 
 /// Serves HTTP on the listener until `shutdown` turns true (or its sender is dropped). Then it
 /// accepts no more, lets long polls answer empty, finishes every request that has begun, and
@@ -60,7 +65,8 @@ pub async fn serve<C: Cluster>(
             Err(_) => {
                 // Whether it gets through or not, the connection ends here.
                 let mut nobody_waits = Context::from_waker(Waker::noop());
-                let _ = Pin::new(&mut stream).poll_write(&mut nobody_waits, TOO_MANY_CONNECTIONS);
+                let answer = too_many_connections();
+                let _ = Pin::new(&mut stream).poll_write(&mut nobody_waits, answer.as_bytes());
             }
         }
     }

@@ -19,8 +19,20 @@ pub(crate) struct Request<'a, E> {
     pub(crate) entries: Option<List<Struct<E>>>,
 }
 
-/// Answer to a batch: each entry is in exactly one of the lists, in order; those that were refused here come
-/// before those that the cluster failed.
+/// An entry's id, with its place among the entries.
+#[derive(Clone, Debug)]
+pub(crate) struct EntryId {
+    place: usize,
+    text: String,
+}
+
+impl EntryId {
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// Answer to a batch: each entry is in exactly one of the lists, in the request's order.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Response<S> {
@@ -41,6 +53,8 @@ pub(crate) struct Done {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Failed {
+    #[serde(skip)]
+    place: usize,
     id: String,
     sender_fault: bool,
     code: &'static str,
@@ -52,20 +66,24 @@ impl<S> Response<S> {
         Self { successful: Vec::new(), failed: Vec::new() }
     }
 
-    /// An entry that was not carried out, for all that is known.
+    /// An entry that was not carried out, for all that is known. What is refused here is known before what the cluster
+    /// fails, wherever it stands in the request.
     pub(crate) fn refuse<C: Cluster>(
         &mut self,
         call: &mut Call<'_, C>,
-        id: String,
+        EntryId { place, text: id }: EntryId,
         error: ApiError,
     ) {
         call.note(error.outcome);
-        self.failed.push(Failed {
+        let failed = Failed {
+            place,
             id,
             sender_fault: error.kind.is_sender_fault(),
             code: error.kind.code(),
             message: error.message.into_owned(),
-        });
+        };
+        let before = self.failed.partition_point(|other| other.place < place);
+        self.failed.insert(before, failed);
     }
 }
 
@@ -93,7 +111,7 @@ pub(crate) fn check<'a, E>(
     entries: Option<List<Struct<E>>>,
     empty_name: &str,
     id: impl Fn(&mut E) -> Option<Text<'a>>,
-) -> Result<Vec<(String, E)>, ApiError> {
+) -> Result<Vec<(EntryId, E)>, ApiError> {
     let entries = entries.unwrap_or(List { items: Vec::new(), total: 0 });
     if entries.total == 0 {
         return Err(ApiError::new(
@@ -110,24 +128,24 @@ pub(crate) fn check<'a, E>(
             ),
         ));
     }
-    let mut checked: Vec<(String, E)> = Vec::with_capacity(entries.items.len());
-    for Struct(mut entry) in entries.items {
-        let id = id(&mut entry).map(|id| id.0.into_owned()).unwrap_or_default();
+    let mut checked: Vec<(EntryId, E)> = Vec::with_capacity(entries.items.len());
+    for (place, Struct(mut entry)) in entries.items.into_iter().enumerate() {
+        let text = id(&mut entry).map(|id| id.0.into_owned()).unwrap_or_default();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if id.is_empty() || id.len() > ID_CHARS_MAX || !id.bytes().all(allowed) {
+        if text.is_empty() || text.len() > ID_CHARS_MAX || !text.bytes().all(allowed) {
             return Err(ApiError::new(
                 ErrorKind::InvalidBatchEntryId,
                 "A batch entry id can only contain alphanumeric characters, hyphens and \
                  underscores. It can be at most 80 letters long.",
             ));
         }
-        checked.push((id, entry));
+        checked.push((EntryId { place, text }, entry));
     }
     for (at, (id, _)) in checked.iter().enumerate() {
-        if checked[..at].iter().any(|(earlier, _)| earlier == id) {
+        if checked[..at].iter().any(|(earlier, _)| earlier.text == id.text) {
             return Err(ApiError::new(
                 ErrorKind::BatchEntryIdsNotDistinct,
-                format!("Id {id} repeated."),
+                format!("Id {} repeated.", id.text),
             ));
         }
     }

@@ -45,7 +45,7 @@ pub(crate) async fn run<C: Cluster>(
     let results = call.gateway.cluster.change_visibility(&queue, changes).await;
     for ((id, handle, seconds), result) in batch::outcomes(asked, results) {
         match result {
-            Ok(()) => response.successful.push(batch::Done { id }),
+            Ok(()) => response.successful.push(batch::Done { id: id.into_text() }),
             Err(error) => {
                 let handle = handle.as_ref().map_or("", Text::as_str);
                 response.refuse(call, id, receipts::visibility_error(error, handle, seconds));

@@ -42,10 +42,12 @@ pub(crate) async fn run<C: Cluster>(
     let metrics = call.gateway.metrics.queue(&queue);
     for (id, result) in batch::outcomes(ids, results) {
         match result {
-            Err(_) if planted!(BatchSaysOk) => response.successful.push(batch::Done { id }),
+            Err(_) if planted!(BatchSaysOk) => {
+                response.successful.push(batch::Done { id: id.into_text() })
+            }
             Ok(()) => {
                 metrics.deleted.inc();
-                response.successful.push(batch::Done { id });
+                response.successful.push(batch::Done { id: id.into_text() });
             }
             Err(error) => response.refuse(call, id, receipts::delete_entry_error(error)),
         }

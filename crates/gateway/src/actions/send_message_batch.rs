@@ -89,7 +89,7 @@ pub(crate) async fn run<C: Cluster>(
                 metrics.count_sent(&sent, bytes);
                 shards.push(sent.shard);
                 let receipt = send_message::Response::new(sent, digests);
-                response.successful.push(Sent { id, receipt });
+                response.successful.push(Sent { id: id.into_text(), receipt });
             }
             Err(trouble) => response.refuse(call, id, trouble.into()),
         }

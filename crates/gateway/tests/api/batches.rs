@@ -110,4 +110,12 @@ async fn delete_and_change_batches() {
     let answer = server.ok("ChangeMessageVisibilityBatch", entries).await;
     assert_eq!(answer.get("Successful"), None);
     assert_eq!(answer["Failed"][0]["Code"], "InvalidParameterValue");
+    // In the request's order, whoever refuses them.
+    let entries = json!({"Entries": [
+        {"Id": "gone", "ReceiptHandle": handle, "VisibilityTimeout": 5},
+        {"Id": "bad", "ReceiptHandle": "x", "VisibilityTimeout": 5},
+        {"Id": "gone-too", "ReceiptHandle": handle, "VisibilityTimeout": 5}]});
+    let answer = server.ok("ChangeMessageVisibilityBatch", entries).await;
+    let ids: Vec<_> = answer["Failed"].as_array().unwrap().iter().map(|f| &f["Id"]).collect();
+    assert_eq!(ids, ["gone", "bad", "gone-too"]);
 }

@@ -217,3 +217,28 @@ async fn the_longest_times_of_a_receive() {
     let longest = json!({"VisibilityTimeout": 43_200, "WaitTimeSeconds": 20});
     assert_eq!(server.bodies(longest).await, ["m"]);
 }
+
+/// Under the name that SDKs have written since there are two.
+#[tokio::test]
+async fn system_attributes_of_a_form_by_their_newer_name() {
+    let server = Server::with_queue(json!({})).await;
+    send(&server, "m").await;
+    let form = "Action=ReceiveMessage&MessageSystemAttributeName.1=ApproximateReceiveCount";
+    let answer = query::post(&server, "/000000000000/q", form).await;
+    query::ok(&answer, "ReceiveMessage");
+    let count = "<Attribute><Name>ApproximateReceiveCount</Name><Value>1</Value></Attribute>";
+    assert!(answer.body.contains(count), "{answer:?}");
+    assert_eq!(answer.body.matches("<Attribute>").count(), 1, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_read_errors() {
+    let server = Server::start().await;
+    for body in ["{", "{\"QueueUrl\":\"none\",\"MessageBody\":\"m\"}"] {
+        let answer = server.raw(&post("SendMessage", "Origin: http://page\r\n", body)).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        let readable = &answer.headers["access-control-expose-headers"];
+        assert!(readable.contains("x-amzn-query-error"), "{readable}");
+    }
+}
