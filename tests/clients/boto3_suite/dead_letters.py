@@ -123,6 +123,9 @@ def vector_25_dead_letters_are_moved():
     SQS.start_message_move_task(SourceArn=arn_of("v25b-dead"), DestinationArn=arn_of("v25-other"))
     task = ended("v25b")
     equal((task["Status"], task["DestinationArn"]), ("COMPLETED", arn_of("v25-other")))
+    counts = ("ApproximateNumberOfMessagesMoved", "ApproximateNumberOfMessagesToMove")
+    equal([task[count] for count in counts], [2, 2])
+    assert "TaskHandle" not in task, task
     equal(sorted(bodies(receive_all(other, 2))), ["source 0", "source 1"])
 
 

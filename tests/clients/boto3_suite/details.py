@@ -83,6 +83,43 @@ def one_bad_entry_of_a_batch_fails_alone():
     equal(sorted(bodies(receive_all(url, 2))), ["first", "last"])
 
 
+def digest_of(attributes):
+    """Names in order, each with the length of what follows; 1 is text, 2 is bytes."""
+    parts = b""
+    for name, attribute in sorted(attributes.items()):
+        binary = "BinaryValue" in attribute
+        value = attribute["BinaryValue"] if binary else attribute["StringValue"].encode()
+        for part in (name.encode(), attribute["DataType"].encode()):
+            parts += len(part).to_bytes(4, "big") + part
+        parts += (b"\x02" if binary else b"\x01") + len(value).to_bytes(4, "big") + value
+    return hashlib.md5(parts).hexdigest() if attributes else None
+
+
+@test
+def digests_of_batches_and_of_what_is_returned():
+    url = create("all-digests", VisibilityTimeout=0)
+    text = {"DataType": "String", "StringValue": "\u00e9"}
+    number = {"DataType": "Number.int", "StringValue": "7"}
+    binary = {"DataType": "Binary", "BinaryValue": b"\x00\xff"}
+    given = {"none": {}, "one": {"b": text}, "all": {"b.c": number, "a": binary, "B": text}}
+    entries = [{"Id": i, "MessageBody": i, "MessageAttributes": a} for i, a in given.items()]
+    sent = SQS.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]
+    for entry in sent:
+        equal(entry["MD5OfMessageBody"], hashlib.md5(entry["Id"].encode()).hexdigest())
+        equal(entry.get("MD5OfMessageAttributes"), digest_of(given[entry["Id"]]))
+    equal([entry["Id"] for entry in sent], list(given))
+    for names in ([], ["b"], ["b.*"], ["a", "B"], ["All"]):
+        for message in receive_all(url, 3, VisibilityTimeout=30, MessageAttributeNames=names):
+            returned = message.get("MessageAttributes", {})
+            equal(message.get("MD5OfMessageAttributes"), digest_of(returned))
+            equal(message["MD5OfBody"], hashlib.md5(message["Body"].encode()).hexdigest())
+            known = {k: v for k, v in given[message["Body"]].items() if k in returned}
+            equal(returned, known)
+            SQS.change_message_visibility(
+                QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+            )
+
+
 @test
 def digests_of_system_attributes():
     url = create("digests")
@@ -94,9 +131,7 @@ def digests_of_system_attributes():
     ]
     sent = SQS.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]
     digest = {entry["Id"]: entry.get("MD5OfMessageSystemAttributes") for entry in sent}
-    parts = [b"AWSTraceHeader", b"String", trace["AWSTraceHeader"]["StringValue"].encode()]
-    name, kind, value = [len(part).to_bytes(4, "big") + part for part in parts]
-    expected = hashlib.md5(name + kind + b"\x01" + value).hexdigest()
+    expected = digest_of(trace)
     equal(alone["MD5OfMessageSystemAttributes"], expected)
     equal(digest, {"with": expected, "without": None})
 
@@ -171,6 +206,23 @@ def numbers_of_a_queue():
     names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
     counts = shown(url, *names)
     equal([counts[name] for name in names], ["1", "2", "2"])
+
+
+@test
+def queues_count_seconds_and_messages_milliseconds():
+    def near(stamp, unit_s):
+        assert abs(int(stamp) * unit_s - time.time()) < 60, stamp
+
+    dead, _ = fill_dead_letters("stamps", 1)
+    for stamp in shown(dead, "CreatedTimestamp", "LastModifiedTimestamp").values():
+        near(stamp, 1)
+    SQS.start_message_move_task(SourceArn=arn_of("stamps-dead"), DestinationArn=arn_of("stamps-source"))
+    near(ended("stamps")["StartedTimestamp"], 0.001)
+    url = create("stamped")
+    SQS.send_message(QueueUrl=url, MessageBody="m")
+    stamps = receive_all(url, 1, **ALL)[0]["Attributes"]
+    near(stamps["SentTimestamp"], 0.001)
+    near(stamps["ApproximateFirstReceiveTimestamp"], 0.001)
 
 
 @test
