@@ -33,7 +33,7 @@ use crate::peer::Peers;
 use crate::polling::arm::send_wake;
 use crate::polling::crowd::Crowd;
 use crate::polling::deck::{SampleSize, Weights};
-use crate::polling::hub::Hub;
+use crate::polling::hub::{Hub, RemoteWake};
 use crate::polling::in_flight;
 use crate::polling::receive::{Decks, Sampling};
 use crate::room::Pool;
@@ -149,6 +149,29 @@ impl Node {
         network: impl Dial,
         listener: impl Listener,
     ) -> io::Result<Arc<Self>> {
+        let on_fatal = options.on_fatal.clone();
+        let (node, wakes) = Self::open(options, network)?;
+        let node = Arc::new(node);
+        node.host.set_handler(Arc::new(Peers(Arc::downgrade(&node))));
+        tokio::spawn(node.clone().serve(listener, on_fatal.clone()));
+        tokio::spawn(send_wakes(node.clone(), wakes));
+        tokio::spawn(moves::run(node.clone()));
+        tokio::spawn(space::run(node.clone()));
+        tokio::spawn(space::reclaim(node.clone()));
+        let joining = node.clone();
+        tokio::spawn(async move {
+            if let Err(error) = joining.join().await {
+                on_fatal(format!("this node cannot take part: {error}"));
+            }
+        });
+        Ok(node)
+    }
+
+    /// Opens the stores and begins to dial; nothing is answered yet. With what the hub has to tell other nodes.
+    fn open(
+        options: NodeOptions,
+        network: impl Dial,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<RemoteWake>)> {
         let (id, disk) = (options.id, options.disk);
         let founding = Founding::open(disk.clone(), &options.dir, id, options.shards)?;
         let founding = Arc::new(founding);
@@ -159,7 +182,7 @@ impl Node {
             address: address.clone(),
         };
         let identity = {
-            let (founding, token) = (founding.clone(), options.token.clone());
+            let (founding, token) = (founding.clone(), options.token);
             Arc::new(move || LocalIdentity { cluster: founding.cluster(), token: token.clone() })
         };
         let host = HostOptions {
@@ -172,14 +195,14 @@ impl Node {
             log_keep_entries: options.log_cuts.keep_entries,
             state: options.state,
             clock: options.clock.clone(),
-            on_fatal: options.on_fatal.clone(),
+            on_fatal: options.on_fatal,
         };
         let host = Host::open(host, network)?;
         let counters = Arc::new(NodeCounters::default());
         let (remote, wakes) = mpsc::unbounded_channel();
         let session = rand::random();
         let catalog = Arc::new(Catalog::new());
-        let node = Arc::new(Self {
+        let node = Self {
             id,
             peers,
             router: Router::new(id, host.transport().clone(), counters.clone(), session),
@@ -208,34 +231,21 @@ impl Node {
             initial_shards: options.shards,
             cut_after_bytes: options.log_cuts.after_bytes,
             host,
-        });
-        node.host.set_handler(Arc::new(Peers(Arc::downgrade(&node))));
-        let serving = node.clone();
-        let on_fatal = options.on_fatal.clone();
-        tokio::spawn(async move {
-            let transport = serving.host.transport().clone();
-            let mut stopped = serving.stop.subscribe();
-            let stopped = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-                // Peers still need this node's answers while it hands over.
-                tokio::time::sleep(HAND_OVER).await;
-            };
-            if let Err(error) = transport.serve(listener, stopped).await {
-                on_fatal(error.to_string());
-            }
-        });
-        tokio::spawn(send_wakes(node.clone(), wakes));
-        tokio::spawn(moves::run(node.clone()));
-        tokio::spawn(space::run(node.clone()));
-        tokio::spawn(space::reclaim(node.clone()));
-        let joining = node.clone();
-        let on_fatal = options.on_fatal;
-        tokio::spawn(async move {
-            if let Err(error) = joining.join().await {
-                on_fatal(format!("this node cannot take part: {error}"));
-            }
-        });
-        Ok(node)
+        };
+        Ok((node, wakes))
+    }
+
+    /// Answers other nodes until this one has handed over what it led.
+    async fn serve(self: Arc<Self>, listener: impl Listener, on_fatal: OnFatal) {
+        let transport = self.host.transport().clone();
+        let stopped = async move {
+            self.stopped().await;
+            // Peers still need this node's answers while it hands over.
+            tokio::time::sleep(HAND_OVER).await;
+        };
+        if let Err(error) = transport.serve(listener, stopped).await {
+            on_fatal(error.to_string());
+        }
     }
 
     /// Becomes part of the cluster: forms or finds it, starts the catalog, then the shards.
@@ -417,10 +427,7 @@ impl Node {
     }
 }
 
-async fn send_wakes(
-    node: Arc<Node>,
-    mut wakes: mpsc::UnboundedReceiver<crate::polling::hub::RemoteWake>,
-) {
+async fn send_wakes(node: Arc<Node>, mut wakes: mpsc::UnboundedReceiver<RemoteWake>) {
     loop {
         let wake = tokio::select! {
             wake = wakes.recv() => wake,
