@@ -200,7 +200,7 @@ plants! {
         unit(STORAGE, "log::tests::damage::a_flip_in_any_batch_is_noticed", "panicked at crates/storage/src/log/tests/damage.rs", 1);
     CommandIdsNotSent "command-ids-not-sent"
         "A snapshot does not carry which commands were applied"
-        file(STORAGE, "state", "an_import_equals_its_export", "panicked at crates/storage/tests/state.rs", 1),
+        file(STORAGE, "state", "transfer::an_import_equals_its_export", "panicked at crates/storage/tests/state/transfer.rs", 1),
         seeds(20, "applied the same up to entry");
     VoteNotSaved "vote-not-saved"
         "A vote is given before it is written down, and never written down"

@@ -16,14 +16,14 @@ use super::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchBuilder, Kind, RECORD_HEADER_BYTES, Written, padded,
 };
 use super::group::Group;
-use super::index::Place;
+use super::index::{GroupIndex, Place};
 use super::marks::{Votes, Watermark};
 use super::meta::GroupMeta;
 use super::metrics::Counters;
 use super::queue::{Failure, Op, Taken};
-use super::recovery::Recovered;
+use super::recovery::{Recovered, Tail};
 use super::recycle::Recycling;
-use super::segment::{AlignedBlocks, Chore, Segment, Spares};
+use super::segment::{AlignedBlocks, Chore, Segment, SegmentFile, Spares};
 use super::slots::TwoSlots;
 
 /// A batch is closed when it gets larger: its first callers should not wait for all others.
@@ -151,39 +151,12 @@ impl Writer {
             is_used: false,
             recycling: Recycling::default(),
         };
-        let tail = recovered.tail;
         let lost = !recovered.damage.is_empty();
-        for (file, generation) in recovered.chain {
-            let segment = Arc::new(Segment::new(file, generation));
-            writer.shared.segments.write().insert(generation, segment.clone());
-            writer.live.push_back(segment);
-        }
-        for (id, index) in recovered.groups {
-            writer.views.insert(id, index.meta().clone());
-            let segments = writer.shared.segments.read();
-            for (_, place) in index.places() {
-                if let Place::At { generation, .. } = place
-                    && let Some(segment) = segments.get(generation)
-                {
-                    segment.add_live(1, place.bytes());
-                }
-            }
-            drop(segments);
-            writer.shared.groups.write().insert(id, Arc::new(Group::new(id, index)));
-        }
+        writer.adopt(recovered.chain, recovered.groups);
         if lost {
             writer.rewrite_survivors()?;
-        } else if let (Some(tail), Some(last)) = (tail, writer.live.back().cloned()) {
-            last.file.file.write_all_at(&tail.batch, tail.offset)?;
-            writer.offset = tail.offset + padded(tail.batch.len()) as u64;
-            // A torn batch may have its header there, and the next one may not fit and go elsewhere,
-            // under the same number: both would be read at the next start. Of a file that lost its end
-            // part of a block may be left there, in which nothing is written any more.
-            let left = last.file.file.len()?.saturating_sub(writer.offset);
-            let zeros = [0; BLOCK_BYTES];
-            last.file.file.write_all_at(&zeros[..zeros.len().min(left as usize)], writer.offset)?;
-            last.file.file.sync_data()?;
-            writer.active = Some(last);
+        } else if let (Some(tail), Some(last)) = (recovered.tail, writer.live.back().cloned()) {
+            writer.rewrite_tail(&tail, last)?;
         }
         // Twice, so that both slots of each are good and about this log.
         for _ in 0..2 {
@@ -192,6 +165,43 @@ impl Writer {
             writer.save_votes()?;
         }
         Ok(writer)
+    }
+
+    /// What recovery has read, as if this writer had written it.
+    fn adopt(&mut self, chain: Vec<(SegmentFile, u64)>, groups: BTreeMap<GroupId, GroupIndex>) {
+        for (file, generation) in chain {
+            let segment = Arc::new(Segment::new(file, generation));
+            self.shared.segments.write().insert(generation, segment.clone());
+            self.live.push_back(segment);
+        }
+        for (id, index) in groups {
+            self.views.insert(id, index.meta().clone());
+            let segments = self.shared.segments.read();
+            for (_, place) in index.places() {
+                if let Place::At { generation, .. } = place
+                    && let Some(segment) = segments.get(generation)
+                {
+                    segment.add_live(1, place.bytes());
+                }
+            }
+            drop(segments);
+            self.shared.groups.write().insert(id, Arc::new(Group::new(id, index)));
+        }
+    }
+
+    /// Writes the last batch again and goes on behind it.
+    fn rewrite_tail(&mut self, tail: &Tail, last: Arc<Segment>) -> io::Result<()> {
+        last.file.file.write_all_at(&tail.batch, tail.offset)?;
+        self.offset = tail.offset + padded(tail.batch.len()) as u64;
+        // A torn batch may have its header there, and the next one may not fit and go elsewhere,
+        // under the same number: both would be read at the next start. Of a file that lost its end
+        // part of a block may be left there, in which nothing is written any more.
+        let left = last.file.file.len()?.saturating_sub(self.offset);
+        let zeros = [0; BLOCK_BYTES];
+        last.file.file.write_all_at(&zeros[..zeros.len().min(left as usize)], self.offset)?;
+        last.file.file.sync_data()?;
+        self.active = Some(last);
+        Ok(())
     }
 
     /// Body of the thread.
