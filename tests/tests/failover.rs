@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Failed, Fleet, Load, Plan};
+use flotilla_tests::{Connection, Failed, Fleet, Load, Plan};
 use serde_json::json;
 
 /// Kills of which at least one must come while a request is on its way.
@@ -103,6 +103,14 @@ async fn a_node_alone_acknowledges_nothing() {
             refused.push(body);
         }
     }
+    // Nobody is to be sent here.
+    let begin = Instant::now();
+    let mut admin = Connection::new(fleet.admin(1));
+    while admin.get("/ready").await.unwrap().status != 503 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it says that it is ready");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(admin.get("/health").await.unwrap().status, 200);
     // What cannot be counted is not left out.
     let ask = json!({"QueueUrl": queue, "AttributeNames": ["ApproximateNumberOfMessages"]});
     match client.call("GetQueueAttributes", &ask).await {

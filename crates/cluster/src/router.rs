@@ -173,6 +173,13 @@ impl Router {
         }
     }
 
+    /// Whether the shard is led here and no majority has said so lately, whatever it was earlier: it can decide
+    /// nothing, and what receives reserve stays reserved.
+    pub(crate) fn is_cut_off(&self, group: GroupId) -> bool {
+        let here = self.here(group);
+        here.is_some_and(|shard| shard.leadership().here && !shard.group().is_confirmed())
+    }
+
     /// For shards without a replica here: asks another replica from now on when the link to the one that was
     /// thought to lead is down. Requests find the leader by themselves; but a node that nobody sends any,
     /// because it is not ready, would not be ready for ever.

@@ -492,6 +492,6 @@ impl Cluster for Node {
         self.is_caught_up()
             && !self.stopping()
             && !groups.is_empty()
-            && groups.iter().all(|group| self.router.reachable(*group))
+            && groups.iter().all(|it| self.router.reachable(*it) && !self.router.is_cut_off(*it))
     }
 }

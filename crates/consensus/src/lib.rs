@@ -49,7 +49,7 @@ pub use types::{Answer, Commands};
 /// Between two signs of life of a leader.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(150);
 /// A member that heard its leader helps nobody else to lead for at least so long.
-pub(crate) const LEASE: Duration = Duration::from_millis(500);
+pub const LEASE: Duration = Duration::from_millis(500);
 
 /// First of the method numbers that the crates above may use on the peer links.
 pub const FIRST_FOREIGN_METHOD: u32 = network::method::FIRST_FOREIGN;

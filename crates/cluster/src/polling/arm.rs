@@ -57,11 +57,6 @@ impl<'a> Arming<'a> {
         self.heard.append(&mut armed);
     }
 
-    /// Whether any shard was heard of.
-    pub(crate) fn has_heard(&self) -> bool {
-        !self.heard.is_empty()
-    }
-
     /// Whether the shard's leader will tell of what arrives, and is its leader.
     pub(crate) fn hears_of(&self, shard: GroupId) -> bool {
         self.heard.iter().any(|it| it.shard == shard && it.confirmed)

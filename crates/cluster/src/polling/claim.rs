@@ -1,6 +1,8 @@
 //! Taking messages: directly from shards that are led here, from others through their leaders.
 
 use bytes::Bytes;
+use flotilla_consensus::LEASE;
+use flotilla_consensus::group::Group;
 use flotilla_consensus::shard::{Claim, ReceiveSpec, ShardError};
 use flotilla_probe::failpoint;
 use flotilla_queue::command::Lease;
@@ -167,10 +169,8 @@ async fn claim_together(
                 }
                 leases
             }
-            // Nothing had to be decided, so nothing shows whether it still leads: a leader that no majority has
-            // heard of lately does not know what the next one has.
             Ok(None) => match &shard {
-                Some(shard) if shard.group().is_confirmed() => Ok(Vec::new()),
+                Some(shard) if still_leads(shard.group()).await => Ok(Vec::new()),
                 _ => Err(ShardError::NotLeader(None)),
             },
             Err(error) => Err(error),
@@ -185,6 +185,13 @@ async fn claim_together(
         Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)
+}
+
+/// Whether the group's leader, which has just found nothing, was still the leader then. Nothing had to be decided, so
+/// nothing else shows it: one that no majority has heard of lately does not know what the next one has. After a
+/// pause it asks; a node that is cut off answers within another lease.
+async fn still_leads(group: &Group) -> bool {
+    group.is_confirmed() || matches!(timeout(LEASE, group.linearize()).await, Ok(Ok(_)))
 }
 
 /// The same through the node that leads them.

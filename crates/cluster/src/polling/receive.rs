@@ -72,6 +72,10 @@ impl Decks {
     }
 }
 
+/// Leaders and links change while long polls wait, and until they have asked again nobody is heard: not longer than
+/// this in a cluster that works.
+const REACHED_LATELY: Duration = Duration::from_secs(1);
+
 /// A receive under way.
 struct Poll<'a> {
     node: &'a Node,
@@ -90,8 +94,8 @@ struct Poll<'a> {
     withheld: bool,
     /// There was no room for anything.
     full: bool,
-    /// Whether any shard could be asked at all.
-    reached: bool,
+    /// When a shard was heard of last.
+    reached_at: Option<Instant>,
     /// Whether one could not, or its answer was lost.
     missed: bool,
 }
@@ -132,7 +136,7 @@ pub(crate) async fn receive(
         bytes_left: 0,
         withheld: false,
         full: false,
-        reached: false,
+        reached_at: None,
         missed: false,
     };
     if !poll.look(is_fifo, deadline).await {
@@ -152,7 +156,7 @@ pub(crate) async fn receive(
             false => Trouble::Overloaded.into(),
         });
     }
-    if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.reached) {
+    if poll.may_stand_elsewhere() || (poll.received.messages.is_empty() && !poll.has_reached()) {
         let (request_id, queue) = (request::current(), &queue.name);
         tracing::warn!(%request_id, %queue, "no shard that was asked answered a receive");
         return Err(Trouble::Unavailable { maybe_applied: poll.received.lost }.into());
@@ -278,6 +282,13 @@ impl Poll<'_> {
         self.ask(&groups).await;
         self.max = room;
         self.spec.only_again = false;
+    }
+
+    /// Whether any shard could be asked at all. A long poll must not say that there is nothing because it knew so
+    /// long ago: its node may have been cut off since.
+    fn has_reached(&self) -> bool {
+        let lately = |at: Instant| self.request.wait_seconds == 0 || at.elapsed() < REACHED_LATELY;
+        self.reached_at.is_some_and(lately)
     }
 
     /// Whether nothing more may be asked for.
@@ -456,7 +467,9 @@ impl Poll<'_> {
 
     fn take(&mut self, claimed: Claimed) {
         let count = claimed.count();
-        self.reached |= claimed.leases.is_ok();
+        if claimed.leases.is_ok() {
+            self.reached_at = Some(Instant::now());
+        }
         self.missed |= claimed.leases.is_err();
         self.received.lost |= claimed.leases == Err(Missed::Lost);
         self.withheld |= claimed.withheld;
@@ -470,7 +483,9 @@ impl Poll<'_> {
                 if count > 0 {
                     deck.note_due(place, now_ms + self.spec.visibility_ms);
                 }
-                deck.note_noise(place, claimed.noisy && claimed.leases.is_ok());
+                if claimed.leases.is_ok() {
+                    deck.note_noise(place, claimed.noisy);
+                }
             });
         }
         if self.request.explain {

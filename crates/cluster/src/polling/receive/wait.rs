@@ -30,7 +30,6 @@ impl<'a> Poll<'a> {
             };
             let Some(wake) = self.until_woken(&mut parked, deadline).await else { return };
             if let Wake::Available(shard) = wake {
-                self.reached = true;
                 // Without room it goes away, and the wake-up is passed on.
                 if !self.has_room_in_flight(deadline).await {
                     return;
@@ -42,7 +41,7 @@ impl<'a> Poll<'a> {
             }
             // Only now: until here, going away would have passed the wake-up on.
             parked.taken();
-            if self.missed && !self.may_stand_elsewhere() {
+            if self.missed && !self.is_over() {
                 // A shard that hands its leadership over refuses at once, gives back what it had
                 // reserved, and wakes with that: without a pause this would go round and round.
                 self.missed = false;
@@ -68,10 +67,13 @@ impl<'a> Poll<'a> {
                     self.note_unheard(&arming);
                     return None;
                 }
-                wake = parked.woken() => return Some(wake),
+                wake = parked.woken() => {
+                    self.note_heard(&arming);
+                    return Some(wake);
+                }
                 found = arming.next(), if !arming.is_over() => found,
             };
-            self.reached |= arming.has_heard();
+            self.note_heard(&arming);
             if !self.has_room_in_flight(deadline).await {
                 return None;
             }
@@ -111,24 +113,28 @@ impl<'a> Poll<'a> {
         self.note_unheard(&arming);
     }
 
-    /// For the caller who wants to know: shards of which this poll would not have heard lately.
+    /// A shard counts as long as it would tell of what arrives.
+    fn note_heard(&mut self, arming: &Arming<'_>) {
+        if self.groups.iter().any(|shard| self.hears_of(arming, *shard)) {
+            self.reached_at = Some(Instant::now());
+        }
+    }
+
+    fn hears_of(&self, arming: &Arming<'_>, shard: GroupId) -> bool {
+        arming.hears_of(shard) && !self.node.router.is_cut_off(shard)
+    }
+
+    /// Also for the caller who wants to know: shards of which this poll would not have heard lately.
     fn note_unheard(&mut self, arming: &Arming<'_>) {
-        self.reached |= arming.has_heard();
+        self.note_heard(arming);
         if !self.request.explain {
             return;
         }
         for shard in self.groups.iter() {
-            if !arming.hears_of(*shard) || self.is_cut_off_here(*shard) {
+            if !self.hears_of(arming, *shard) {
                 self.received.asked.retain(|(asked, _)| asked != shard);
                 self.received.asked.push((*shard, ShardAnswer::Unreachable));
             }
         }
-    }
-
-    /// Whether the shard is led here and no majority has said so lately, whatever it was when the poll
-    /// began. What receives reserve then stays reserved, and nobody hears of it.
-    fn is_cut_off_here(&self, shard: GroupId) -> bool {
-        let here = self.node.router.here(shard);
-        here.is_some_and(|it| it.leadership().here && !it.group().is_confirmed())
     }
 }
