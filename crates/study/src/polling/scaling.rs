@@ -13,7 +13,7 @@ use crate::section::{Section, Table, duration, number, percent};
 
 /// Of real workers when only messages are counted.
 const COUNTED: &str = "autoscale-live-count";
-/// Of each kind with real workers.
+/// Runs of real workers by each rule.
 const RUNS: usize = 3;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
@@ -101,14 +101,22 @@ fn seconds(value: f64) -> String {
     duration(1_000.0 * value)
 }
 
-/// A number of each run, on average.
+/// A number of each run, on average. None of them can be below zero.
 fn of<T>(runs: &[T], value: impl Fn(&T) -> f64) -> Estimate {
-    mean(&runs.iter().map(value).collect::<Vec<_>>())
+    let Estimate { value, low, high } = mean(&runs.iter().map(value).collect::<Vec<_>>());
+    Estimate { value, low: low.clamp(0.0, f64::INFINITY), high }
+}
+
+/// The same of something that is no more than everything.
+fn share_of<T>(runs: &[T], value: impl Fn(&T) -> f64) -> Estimate {
+    let Estimate { value, low, high } = of(runs, value);
+    Estimate { value, low, high: high.clamp(0.0, 1.0) }
 }
 
 /// With its interval.
 fn words(one: Estimate, say: impl Fn(f64) -> String) -> String {
-    if one.low.is_finite() {
+    // One run has no interval, and what is the same each time none worth telling.
+    if one.low < one.high {
         format!("{} ({} to {})", say(one.value), say(one.low), say(one.high))
     } else {
         say(one.value)
@@ -166,7 +174,7 @@ fn observed(runs: &[Seen]) -> String {
     let latency = |part| words(of(runs, |seen| seen.latency_s(part)), seconds);
     format!(
         "With real workers, driven by `flotilla autoscale`, {} of {} messages were lost, and {} were worked on more than once. Half of the messages \
-         took {}, 99 % at most {}, the slowest {}; {} are acceptable. At most {:.0} instances ran at once, {} were started beside the \
+         took {}, 99 % at most {}, the slowest of a run {}; {} are acceptable. At most {:.0} instances ran at once, {} were started beside the \
          first. From when one instance is not enough until the load falls, the backlog per instance was within half of its target, above \
          or below, {} of the time.{}",
         runs.iter().map(Seen::lost).sum::<u64>(),
@@ -178,7 +186,7 @@ fn observed(runs: &[Seen]) -> String {
         seconds(acceptable_s),
         most(&Seen::most_instances),
         words(of(runs, Seen::started), |started| format!("{started:.0}")),
-        words(of(runs, Seen::near), percent),
+        words(share_of(runs, Seen::near), percent),
         how_many(runs)
     )
 }
@@ -187,7 +195,10 @@ fn observed(runs: &[Seen]) -> String {
 fn how_many(runs: &[Seen]) -> String {
     match runs.len() {
         0 | 1 => " One run.".to_owned(),
-        several => format!(" Means of {several} runs, with Student's intervals."),
+        several => format!(
+            " What was lost or repeated is of all {several} runs, the most instances are those of any; all else are means of a run, with \
+             intervals (Student's)."
+        ),
     }
 }
 
@@ -205,13 +216,16 @@ fn counted(live: &Live) -> Option<String> {
     };
     Some(format!(
         "Scaled by the number of messages alone (which is to be what is right when it is busiest), the same workers under the same load were started \
-         {} times beside the first, ran for {} in all, and messages took {} on average, 99 % at most {}; {} of them more than {LATE} times \
+         {} times beside the first, ran for {} in a run, and messages took {} on average, 99 % at most {}; {} of them more than {LATE} times \
          what is acceptable. {} were lost.{}",
         both(&Seen::started, &|started| format!("{started:.0}")),
         both(&instance_s, &seconds),
         both(&Seen::mean_latency_s, &seconds),
         both(&|seen| seen.latency_s(0.99), &seconds),
-        both(&late, &percent),
+        {
+            let late = |runs: &[Seen]| words(share_of(runs, late), percent);
+            format!("{} instead of {}", late(&live.count), late(&live.backlog))
+        },
         live.count.iter().map(Seen::lost).sum::<u64>(),
         how_many(&live.count)
     ))
@@ -222,7 +236,7 @@ fn section(model: &Comparison, live: &Live, quick: bool) -> Section {
         " In a quick run it takes a third of the time, with half of the messages a second and half of the acceptable latency, and \
          once only."
     } else {
-        " Each runs several times, by turns; the chart shows the first run of each."
+        " Each runs several times, by turns; the second chart and its tables show the first run of each."
     };
     let (seen, other) = (live.backlog.first(), live.count.first());
     let mut tables = vec![model.seeds_table(), model.table(), live.table()];
@@ -301,7 +315,7 @@ mod tests {
         live.backlog[0].sent = 3;
         let section = section(&model, &live, false);
         assert!(section.findings[2].contains("3 of 3 messages were lost"));
-        assert!(section.findings[3].ends_with("Means of 3 runs, with Student's intervals."));
+        assert!(section.findings[3].contains("is of all 3 runs"));
         let table = section.tables.iter().find(|table| table.name == "autoscale-runs").unwrap();
         assert_eq!(
             (table.rows.len(), &table.rows[0][2], &table.rows[3][0][..]),

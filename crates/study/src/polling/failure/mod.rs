@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const BEFORE_S: f64 = 2.0;
 const LENGTH_S: f64 = 4.0;
 const AFTER_S: f64 = 6.0;
-/// A node that is cut off has noticed it after so long.
+/// A node that is cut off has noticed it after so long: a lease, another one in which it asks, and the polls that began
+/// before that.
 const NOTICED_S: f64 = 2.0;
 /// A message that was due so long before the fault may still have been under way.
 const UNDER_WAY_S: f64 = 0.5;
