@@ -3,28 +3,29 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flotilla_history::{Answer, Invariant};
+use flotilla_history::Answer;
+use serde::{Deserialize, Serialize};
 
 use crate::chaos::queues::Work;
 use crate::chaos::run::Judged;
 use crate::chaos::totals::Totals;
 
-/// One fault with so many nodes.
-#[derive(Clone, Debug, Default)]
-struct Cell {
+/// What came of one fault with so many nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
     totals: Totals,
     /// How often the fault was there.
     times: u64,
     /// Acknowledged, by kinds of work.
     acknowledged: [u64; Work::ALL.len()],
-    /// Rules that were broken, and how often that was shown; `None` for what is of no queue.
-    broken: BTreeMap<(Option<Work>, Invariant), u64>,
+    /// Rules that were broken, in words, and how often that was shown.
+    broken: BTreeMap<String, u64>,
     /// Why something is not known.
     doubts: Vec<String>,
     skipped: Option<Skipped>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Skipped {
     /// It makes no sense with so many nodes.
     Pointless(String),
@@ -47,40 +48,19 @@ impl Matrix {
         self.rows[place].1.entry(nodes).or_default()
     }
 
-    /// Adds a run of these faults.
-    pub fn add(&mut self, name: &str, nodes: u64, judged: &Judged) {
-        let cell = self.cell(name, nodes);
-        cell.totals.add(&judged.verdict);
-        // What is not the checker's to say is bad all the same.
-        let is_passed = judged.verdict.answer == Answer::Pass;
-        cell.totals.bad += u64::from(is_passed && !judged.is_good());
-        for (sum, count) in cell.acknowledged.iter_mut().zip(judged.acknowledged) {
-            *sum += count;
-        }
-        for finding in judged.verdict.findings() {
-            let work = finding.queue.as_deref().map(Work::of);
-            *cell.broken.entry((work, finding.invariant)).or_default() += 1;
-        }
-        let seen = judged.verdict.coverage.faults_by_name.values();
-        cell.times += seen.map(|seen| seen.times).sum::<u64>();
-        if judged.verdict.answer == Answer::Unknown {
-            cell.doubts.extend(judged.verdict.doubts.iter().cloned());
-        }
-        cell.doubts.extend(judged.unclear.iter().cloned());
-        cell.doubts.extend(judged.left.iter().cloned());
-        for (work, count) in Work::ALL.into_iter().zip(judged.acknowledged) {
-            if count == 0 {
-                cell.doubts.push(format!("nothing of {work} was acknowledged"));
-            }
-        }
+    /// Adds what came of these faults.
+    pub fn put(&mut self, name: &str, nodes: u64, cell: &Cell) {
+        self.cell(name, nodes).merge(cell);
     }
 
-    /// A run that came to no verdict.
-    pub fn broke(&mut self, name: &str, nodes: u64, why: &str) {
-        let cell = self.cell(name, nodes);
-        cell.totals.runs += 1;
-        cell.totals.bad += 1;
-        cell.doubts.push(why.to_owned());
+    /// Something will come of these faults: until then it is missing.
+    pub fn expect(&mut self, name: &str, nodes: u64) {
+        self.cell(name, nodes);
+    }
+
+    /// What was expected and did not come.
+    pub fn missing(&self) -> usize {
+        self.cells().filter(|cell| cell.is_missing()).count()
     }
 
     /// A fault that makes no sense with so many nodes.
@@ -93,9 +73,9 @@ impl Matrix {
         self.cell(name, nodes).skipped = Some(Skipped::Lacking(why.to_owned()));
     }
 
-    /// Whether every fault that was made broke nothing, and was seen to be there.
+    /// Whether every fault that was made broke nothing, and was seen to be there, and none is missing.
     pub fn is_green(&self) -> bool {
-        self.cells().all(Cell::is_green)
+        self.cells().all(|cell| cell.is_green() && !cell.is_missing())
     }
 
     /// What could not be made here.
@@ -122,6 +102,59 @@ impl Matrix {
 }
 
 impl Cell {
+    /// A run that came to a verdict.
+    pub fn judged(judged: &Judged) -> Self {
+        let mut cell = Self { acknowledged: judged.acknowledged, ..Self::default() };
+        cell.totals.add(&judged.verdict);
+        // What is not the checker's to say is bad all the same.
+        let is_passed = judged.verdict.answer == Answer::Pass;
+        cell.totals.bad += u64::from(is_passed && !judged.is_good());
+        for finding in judged.verdict.findings() {
+            let of = finding.queue.as_deref().map_or("no queue", |queue| Work::of(queue).name());
+            *cell.broken.entry(format!("{}, of {of}", finding.invariant)).or_default() += 1;
+        }
+        let seen = judged.verdict.coverage.faults_by_name.values();
+        cell.times = seen.map(|seen| seen.times).sum();
+        if judged.verdict.answer == Answer::Unknown {
+            cell.doubts.extend(judged.verdict.doubts.iter().cloned());
+        }
+        cell.doubts.extend(judged.unclear.iter().cloned());
+        cell.doubts.extend(judged.left.iter().cloned());
+        for (work, count) in Work::ALL.into_iter().zip(judged.acknowledged) {
+            if count == 0 {
+                cell.doubts.push(format!("nothing of {work} was acknowledged"));
+            }
+        }
+        cell
+    }
+
+    /// A run that came to none.
+    pub fn broke(why: &str) -> Self {
+        let totals = Totals { runs: 1, bad: 1, ..Totals::default() };
+        Self { totals, doubts: vec![why.to_owned()], ..Self::default() }
+    }
+
+    /// What its runs add up to.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.totals.merge(&other.totals);
+        self.times += other.times;
+        for (sum, count) in self.acknowledged.iter_mut().zip(other.acknowledged) {
+            *sum += count;
+        }
+        for (rule, times) in &other.broken {
+            *self.broken.entry(rule.clone()).or_default() += times;
+        }
+        self.doubts.extend(other.doubts.iter().cloned());
+    }
+
+    fn is_missing(&self) -> bool {
+        self.totals.runs == 0 && self.skipped.is_none()
+    }
+
     fn is_green(&self) -> bool {
         self.totals.bad == 0 && self.doubts.is_empty() && self.broken.is_empty()
     }
@@ -137,6 +170,9 @@ impl fmt::Display for Cell {
             Some(Skipped::Pointless(_)) => return f.write_str(&" - |".repeat(COLUMNS.len())),
             Some(Skipped::Lacking(_)) => {
                 return write!(f, " skipped |{}", " |".repeat(COLUMNS.len() - 1));
+            }
+            None if self.is_missing() => {
+                return write!(f, " missing |{}", " |".repeat(COLUMNS.len() - 1));
             }
             None => {}
         }
@@ -182,12 +218,7 @@ impl fmt::Display for Matrix {
             }
             writeln!(f)?;
             for (nodes, cell) in cells {
-                let sum = sums.entry(*nodes).or_default();
-                sum.totals.merge(&cell.totals);
-                sum.times += cell.times;
-                for (sum, count) in sum.acknowledged.iter_mut().zip(cell.acknowledged) {
-                    *sum += count;
-                }
+                sums.entry(*nodes).or_default().merge(cell);
             }
         }
         write!(f, "| **all** |")?;
@@ -210,9 +241,8 @@ impl Matrix {
             .flat_map(|(name, cells)| cells.iter().map(move |it| (name, it.0, it.1)))
         {
             let mut remark = |what: &str| writeln!(f, "\n{name}, {nodes} nodes: {what}");
-            for ((work, rule), times) in &cell.broken {
-                let of = work.map_or("no queue", Work::name);
-                remark(&format!("{rule} broken {times} times, of {of}"))?;
+            for (rule, times) in &cell.broken {
+                remark(&format!("{rule}: broken {times} times"))?;
             }
             cell.doubts.iter().try_for_each(|doubt| remark(doubt))?;
             match &cell.skipped {
@@ -237,7 +267,7 @@ mod tests {
         matrix.skip("slow-disk", 3, "no loop devices");
         assert!(matrix.is_green());
         assert_eq!(matrix.skipped(), ["slow-disk: no loop devices"]);
-        matrix.broke("pause", 5, "it panicked");
+        matrix.put("pause", 5, &Cell::broke("it panicked"));
         assert!(!matrix.is_green());
         let text = matrix.to_string();
         for said in
@@ -249,6 +279,20 @@ mod tests {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{text}");
+    }
+
+    #[test]
+    fn what_was_expected_and_did_not_come_is_missing() {
+        let mut matrix = Matrix::default();
+        matrix.expect("pause", 3);
+        matrix.expect("flap", 3);
+        assert_eq!((matrix.missing(), matrix.is_green()), (2, false));
+        let good = Cell { totals: Totals { runs: 1, ..Totals::default() }, ..Cell::default() };
+        matrix.put("pause", 3, &good);
+        assert_eq!((matrix.missing(), matrix.is_green()), (1, false));
+        assert!(matrix.to_string().contains("| flap | missing |"), "{matrix}");
+        matrix.put("flap", 3, &good);
+        assert!(matrix.is_green());
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod waiting;
 
 pub use crash::found;
 pub use faults::{FaultKind, Ground, Possible, Unavailable};
-pub use matrix::Matrix;
+pub use matrix::{Cell, Matrix};
 pub use probing::Deed;
 pub use queues::Work;
 pub use run::{Judged, Plan, run};

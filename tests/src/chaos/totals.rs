@@ -3,9 +3,10 @@
 use std::fmt;
 
 use flotilla_history::{Answer, Invariant, Verdict};
+use serde::{Deserialize, Serialize};
 
 /// What several verdicts say together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Verdicts.
     pub runs: u64,

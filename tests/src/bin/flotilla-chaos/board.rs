@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use flotilla_tests::Fleet;
-use flotilla_tests::chaos::{FaultKind, Ground, Judged, Matrix, Plan, Possible, Totals, run};
+use flotilla_tests::chaos::{Cell, FaultKind, Ground, Judged, Matrix, Plan, Possible, Totals, run};
 
+use crate::record::{Record, Row};
 use crate::settings::Settings;
 
 /// Threads of a run's clients.
@@ -16,12 +17,13 @@ pub(crate) struct Board {
     seed: u64,
     pub(crate) totals: Totals,
     pub(crate) matrix: Matrix,
+    record: Option<Record>,
 }
 
 impl Board {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, record: Option<Record>) -> Self {
         let (totals, matrix) = (Totals::default(), Matrix::default());
-        Self { begin: Instant::now(), seed: settings.seed, totals, matrix }
+        Self { begin: Instant::now(), seed: settings.seed, totals, matrix, record }
     }
 
     /// Whole minutes since the first run.
@@ -68,8 +70,7 @@ impl Board {
     }
 
     pub(crate) fn note(&mut self, name: &str, nodes: u64, plan: &Plan, judged: &Judged) {
-        self.totals.add(&judged.verdict);
-        self.matrix.add(name, nodes, judged);
+        self.put(name, nodes, plan.seed, Cell::judged(judged));
         if judged.is_good() {
             judged.forget();
         } else {
@@ -82,7 +83,23 @@ impl Board {
 
     pub(crate) fn broke(&mut self, name: &str, nodes: u64, plan: &Plan, why: &str) {
         println!("{name}, {nodes} nodes: {why}\nagain: {}", plan.replay(nodes as usize));
-        self.matrix.broke(name, nodes, why);
+        self.put(name, nodes, plan.seed, Cell::broke(why));
+    }
+
+    fn put(&mut self, name: &str, nodes: u64, seed: u64, cell: Cell) {
+        let row = Row { name: name.to_owned(), nodes, seed, cell };
+        if let Some(record) = &mut self.record
+            && let Err(error) = record.add(&row)
+        {
+            println!("{name}, {nodes} nodes: this run is not in the record: {error}");
+        }
+        self.recall(&row);
+    }
+
+    /// What an earlier command has recorded.
+    pub(crate) fn recall(&mut self, row: &Row) {
+        self.totals.merge(row.cell.totals());
+        self.matrix.put(&row.name, row.nodes, &row.cell);
     }
 }
 

@@ -1,16 +1,18 @@
 //! Runs chaos for as long as it is told; `scripts/chaos` says how. Exit code 1 when a run was bad,
 //! whose evidence is kept.
 //!
-//! Environment, each beginning with `FLOTILLA_CHAOS_`: `MINUTES` (10), `FAULTS` (all, by names with commas
+//! Environment, each beginning with `FLOTILLA_CHAOS_`: `MINUTES` (10; with `FULL` no bound), `FAULTS` (all, by names with commas
 //! between), `ON` (a ground for all of them), `SEED` (any), `NODES` (3; with `FULL` 3 and 5), `TIMES` (of
 //! each fault in a run, 3; of a measurement, 50), `HOLD_MS` (3000), `DENSE` (more clients, 0), `FULL` (each
 //! fault alone, then all together), `JOBS` (of `FULL` at a time, 1), `ALLOW_SKIPS` (a full run in which a
 //! fault cannot be made is good), `SLICE` (three faults by the seed), `FLOOR` (fewer acknowledged
-//! messages are bad), `MEASURE` (`failover`, `gray` or `overload` instead), `DIR` (where evidence is kept).
+//! messages are bad), `MEASURE` (`failover`, `gray` or `overload` instead), `DIR` (where evidence is kept),
+//! `RECORD` (a file in which `FULL` goes on), `COMMIT` (of the program, for that file).
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
 
 mod board;
+mod record;
 mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +27,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
 use board::{Board, alone};
+use record::{Record, Row};
 use settings::{Mode, Settings};
 
 /// A run of its own.
@@ -45,8 +48,8 @@ const LONG: [FaultKind; 5] = [
 /// Faults of a slice.
 const TAKEN: usize = 3;
 
-/// Each fault alone, in a cluster of its own; then all that go together.
-fn full(settings: &Settings, board: &mut Board) -> VecDeque<Job> {
+/// Each fault alone, in a cluster of its own; then all that go together. What is recorded is not made again, and counts.
+fn full(settings: &Settings, board: &mut Board, done: &[Row]) -> VecDeque<Job> {
     let mut jobs = VecDeque::new();
     for nodes in settings.nodes.clone() {
         let mut add = |board: &mut Board, name: &str, ground, faults: Vec<FaultKind>| {
@@ -77,19 +80,28 @@ fn full(settings: &Settings, board: &mut Board) -> VecDeque<Job> {
             }
         }
     }
+    // All of them have had their seeds by now, whatever is done.
+    for Job { name, nodes, .. } in &jobs {
+        board.matrix.expect(name, *nodes);
+    }
+    for row in done {
+        jobs.retain(|job| (&job.name, job.nodes) != (&row.name, row.nodes));
+        board.recall(row);
+    }
     jobs
 }
 
 const APART: &str = "network, kills and power cuts in turn, namespaces and disks of their own";
 
-/// So many at a time.
-async fn all(jobs: VecDeque<Job>, at_a_time: usize, board: Board) -> Board {
+/// So many at a time, until the time is over.
+async fn all(settings: &Settings, jobs: VecDeque<Job>, board: Board) -> Board {
+    let is_over = settings.is_over();
     let (jobs, board) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(board)));
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..at_a_time {
+    for _ in 0..settings.jobs.max(1) {
         let (jobs, board) = (jobs.clone(), board.clone());
         workers.spawn(async move {
-            loop {
+            while !is_over(board.lock().unwrap_or_else(PoisonError::into_inner).minutes()) {
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(Job { name, nodes, plan }) = job else { return };
                 let judged = alone(nodes, plan.clone()).await;
@@ -116,8 +128,8 @@ async fn again(settings: &Settings, board: &mut Board) {
             grounds.insert(ground, (None, possible));
         }
     }
-    let mut times = 0;
-    while times == 0 || board.minutes() < settings.minutes {
+    let (mut times, is_over) = (0, settings.is_over());
+    while times == 0 || !is_over(board.minutes()) {
         times += 1;
         for (ground, (fleet, faults)) in &mut grounds {
             let mut used = match fleet.take() {
@@ -158,36 +170,60 @@ fn slice(settings: &Settings, board: &mut Board) -> VecDeque<Job> {
     VecDeque::from([Job { name: names.join(", "), nodes, plan }])
 }
 
-async fn run_all(settings: &Settings) -> Result<bool, String> {
-    let mut board = Board::new(settings);
+async fn run_all(mut settings: Settings) -> Result<bool, String> {
+    if let Mode::Measure(what) = &settings.mode {
+        let (good, text) = measure::measure(what, settings.nodes[0], settings.kills).await?;
+        println!("{text}");
+        return Ok(good);
+    }
+    let (record, done) = match settings.record.clone() {
+        Some(path) => {
+            let (record, done) = Record::open(&path, &mut settings)?;
+            (Some(record), done)
+        }
+        None => (None, Vec::new()),
+    };
+    let mut board = Board::new(&settings, record);
     let board = match &settings.mode {
-        Mode::Measure(what) => {
-            let (good, text) = measure::measure(what, settings.nodes[0], settings.kills).await?;
-            println!("{text}");
-            return Ok(good);
-        }
-        Mode::Again => {
-            again(settings, &mut board).await;
-            board
-        }
         Mode::Full => {
-            let jobs = full(settings, &mut board);
-            all(jobs, settings.jobs.max(1), board).await
+            let jobs = full(&settings, &mut board, &done);
+            all(&settings, jobs, board).await
         }
         Mode::Slice => {
-            let jobs = slice(settings, &mut board);
-            all(jobs, 1, board).await
+            let jobs = slice(&settings, &mut board);
+            all(&settings, jobs, board).await
+        }
+        Mode::Again | Mode::Measure(_) => {
+            again(&settings, &mut board).await;
+            board
         }
     };
     println!("\n{}", board.matrix);
+    Ok(judge(&settings, &board))
+}
+
+/// Whether what was asked for was made, and broke nothing.
+fn judge(settings: &Settings, board: &Board) -> bool {
     let skipped = board.matrix.skipped();
     let mut good = board.matrix.is_green();
-    if matches!(settings.mode, Mode::Slice) {
+    let is_slice = matches!(settings.mode, Mode::Slice);
+    if is_slice {
         // Where everything has to be tested this ends the program.
         skipped.iter().for_each(|what| skip("faults", what));
     }
-    if matches!(settings.mode, Mode::Full) && !skipped.is_empty() && !settings.allow_skips {
+    let missing = board.matrix.missing();
+    if missing > 0 {
+        let how = if settings.record.is_some() { ": the same command goes on" } else { "" };
+        println!("\n{missing} runs are missing{how}");
+    }
+    let all_must_be =
+        matches!(settings.mode, Mode::Full) || (!is_slice && settings.faults.is_some());
+    if all_must_be && !skipped.is_empty() && !settings.allow_skips {
         println!("\n{} faults were skipped (--allow-skips accepts that)", skipped.len());
+        good = false;
+    }
+    if !is_slice && board.totals.runs == 0 {
+        println!("\nnothing was broken");
         good = false;
     }
     let acknowledged = board.totals.acknowledged;
@@ -195,13 +231,13 @@ async fn run_all(settings: &Settings) -> Result<bool, String> {
         println!("\nonly {acknowledged} messages were acknowledged, not {}", settings.floor);
         good = false;
     }
-    Ok(good)
+    good
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let outcome = match Settings::read() {
-        Ok(settings) => run_all(&settings).await,
+        Ok(settings) => run_all(settings).await,
         Err(error) => Err(error),
     };
     match outcome {

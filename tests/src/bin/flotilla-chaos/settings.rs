@@ -8,7 +8,8 @@ use flotilla_tests::chaos::{FaultKind, Ground};
 
 /// See the program's own documentation.
 pub(crate) struct Settings {
-    pub(crate) minutes: u64,
+    /// No run begins later; `None`: whatever it takes.
+    pub(crate) minutes: Option<u64>,
     pub(crate) seed: u64,
     /// `None`: all.
     pub(crate) faults: Option<Vec<FaultKind>>,
@@ -26,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) allow_skips: bool,
     pub(crate) mode: Mode,
     pub(crate) dir: PathBuf,
+    /// Where a full run is written down, and goes on.
+    pub(crate) record: Option<PathBuf>,
+    /// Of the program and of these tests.
+    pub(crate) commit: String,
 }
 
 /// What is to be done.
@@ -44,6 +49,7 @@ pub(crate) enum Mode {
 const TIMES: u64 = 3;
 const KILLS: u64 = 50;
 const HOLD_MS: u64 = 3_000;
+const MINUTES: u64 = 10;
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(format!("FLOTILLA_CHAOS_{name}")).ok().filter(|value| !value.is_empty())
@@ -82,8 +88,15 @@ impl Settings {
         if let Some(kind) = faults.iter().flatten().find(on) {
             return Err(format!("{kind} cannot be made there"));
         }
+        let record = setting("RECORD").map(PathBuf::from);
+        if record.is_some() && !matches!(mode, Mode::Full) {
+            return Err("only a full run is recorded".to_owned());
+        }
         Ok(Self {
-            minutes: number("MINUTES", 10)?,
+            minutes: match (&mode, setting("MINUTES")) {
+                (Mode::Full | Mode::Slice, None) => None,
+                _ => Some(number("MINUTES", MINUTES)?),
+            },
             seed: number("SEED", rand::random_range(0..u64::from(u32::MAX)))?,
             faults,
             ground,
@@ -98,7 +111,15 @@ impl Settings {
             mode,
             dir: setting("DIR")
                 .map_or_else(|| std::env::temp_dir().join("flotilla-chaos"), PathBuf::from),
+            record,
+            commit: setting("COMMIT").unwrap_or_else(|| "unknown".to_owned()),
         })
+    }
+
+    /// Whether, after so many minutes, no run begins any more.
+    pub(crate) fn is_over(&self) -> impl Fn(u64) -> bool + Copy + use<> {
+        let most = self.minutes;
+        move |minutes| most.is_some_and(|most| minutes >= most)
     }
 
     /// The faults that are wanted, by where they are to be made.
