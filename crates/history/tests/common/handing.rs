@@ -165,6 +165,7 @@ impl Service {
         }
         let seq = 1_000_000 + self.name();
         let (now, stamp) = (self.now, self.ms());
+        let keeps = self.strikes(Bug::LetterKeepsDedup, 50);
         let queue = self.queues.get_mut(target).unwrap();
         let fifo = queue.fifo;
         queue.messages.push(Msg {
@@ -174,7 +175,8 @@ impl Service {
             source: Some(source.to_owned()),
             sent_us: if fifo { now } else { letter.sent_us },
             sent_ms: if fifo { stamp } else { letter.sent_ms },
-            dedup: fifo.then(|| letter.id.clone()),
+            dedup: fifo
+                .then(|| letter.dedup.clone().filter(|_| keeps).unwrap_or(letter.id.clone())),
             ..letter
         });
     }
@@ -191,16 +193,29 @@ impl Service {
         }
         let restamped = message.count > 1 && self.strikes(Bug::Restamps, 50);
         let count = if self.strikes(Bug::HandleTwice, 40) { 1 } else { message.count };
+        let other = |it: &Option<String>| it.as_ref().map(|it| format!("other-{it}"));
+        let group = match self.strikes(Bug::OtherGroup, 20) {
+            true => other(&message.group),
+            false => message.group.clone(),
+        };
+        let dedup = match message.source.is_none() && self.strikes(Bug::OtherDedup, 20) {
+            true => other(&message.dedup),
+            false => message.dedup.clone(),
+        };
+        let message_id = match self.strikes(Bug::NewIds, 20) {
+            true => format!("00000000-0000-4000-8000-{:012x}", self.name()),
+            false => message.id.clone(),
+        };
         Delivered {
             content: Some(content),
-            message_id: message.id.clone(),
+            message_id,
             handle: format!("{name}|{}|{count}|{}", message.id, queue.life),
             wrong_digests,
             receive_count: Some(message.count),
             sent_ms: Some(if restamped { self.ms() + 5 } else { message.sent_ms }),
             first_received_ms: Some(message.first_ms),
-            group: message.group.clone(),
-            dedup: message.dedup.clone(),
+            group,
+            dedup,
             sequence: queue.fifo.then(|| message.seq.to_string()),
             source: message.source.clone(),
             shard: Some(message.seq as u32 % 3),

@@ -83,4 +83,12 @@ pub enum Bug {
     RefusedInTime,
     /// Short polls see all but one shard.
     ShardForgotten,
+    /// A message is stored in another queue than it was sent to.
+    Misplaces,
+    OtherGroup,
+    OtherDedup,
+    /// A dead letter of a FIFO queue keeps its deduplication id.
+    LetterKeepsDedup,
+    /// A message comes under another id now and then.
+    NewIds,
 }

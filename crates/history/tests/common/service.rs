@@ -281,7 +281,8 @@ impl Service {
         let lose = self.strikes(Bug::Loses, 20);
         let sent_ms = self.ms();
         let wrong = self.strikes(Bug::SendDigest, 20);
-        let queue = self.queues.get_mut(name).unwrap();
+        let misplaced = name == "orders" && self.strikes(Bug::Misplaces, 20);
+        let queue = self.queues.get_mut(if misplaced { "plain" } else { name }).unwrap();
         let own = entry.delay_ms.filter(|_| !fifo).map(|ms| ms * 1_000);
         let delay = own.unwrap_or(queue.delay_us);
         if let Some(dedup) = &entry.dedup {
