@@ -31,6 +31,7 @@ mod net;
 mod node;
 mod oracle;
 mod probes;
+mod record;
 mod run;
 mod seeds;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
-use flotilla_gateway::{Config, Gateway, Timeouts};
+use flotilla_gateway::{Capacity, Config, Gateway, Timeouts};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::clock::{SteadyClock, TimeSource};
@@ -124,6 +124,7 @@ impl Member {
             region: "us-east-1".to_owned(),
             public_url: Some("http://queues".to_owned()),
             timeouts: Timeouts::default(),
+            capacity: Capacity::default(),
         };
         let gateway = Gateway::new(config, node, &mut Registry::default());
         let (_stop, stopped) = watch::channel(false);

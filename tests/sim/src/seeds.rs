@@ -1,5 +1,6 @@
 //! Seeds in processes of their own, one after the other.
 
+use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::probes;
+use crate::record::Record;
 use crate::run::Outcome;
 use crate::totals::{Minimum, Totals};
 
@@ -48,6 +50,12 @@ pub(crate) struct Args {
     /// Fails when a rule, a kind of fault or a state that must be reached was not seen in any seed.
     #[arg(long)]
     everything: bool,
+    /// A file in which each seed is written down when it has ended: those that are in it count and do not run again.
+    #[arg(long, requires = "commit")]
+    record: Option<std::path::PathBuf>,
+    /// Of what is simulated: a record is of one only.
+    #[arg(long)]
+    commit: Option<String>,
 }
 
 /// Says what became of a seed: to people and, in one line, to the process that started this one.
@@ -163,8 +171,17 @@ pub(crate) fn many(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut seeds = args.also.as_deref().map(listed).transpose()?.unwrap_or_default();
     seeds.extend(args.seed..args.seed.saturating_add(args.seeds));
+    let mut totals = Totals::default();
+    let commit = args.commit.as_deref().unwrap_or_default();
+    let record = args.record.as_deref().map(|path| Record::open(path, commit)).transpose()?;
+    let record = record.map(|(record, before)| {
+        let done: HashSet<u64> = before.iter().map(|said| said.seed).collect();
+        seeds.retain(|seed| !done.contains(seed));
+        before.iter().for_each(|said| totals.add(said));
+        record
+    });
     let next = AtomicU64::new(0);
-    let totals = Mutex::new(Totals::default());
+    let totals = Mutex::new(totals);
     let stop = AtomicBool::new(false);
     let limit = args.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let work = || {
@@ -176,7 +193,11 @@ pub(crate) fn many(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
             if late || stop.load(Ordering::Relaxed) {
                 return;
             }
-            let said = match run_one(*seed, dir, None) {
+            let said = run_one(*seed, dir, None).and_then(|said| {
+                record.iter().try_for_each(|record| record.add(&said))?;
+                Ok(said)
+            });
+            let said = match said {
                 Ok(said) => said,
                 Err(error) => {
                     println!("seed {seed}: {error}");
