@@ -26,6 +26,29 @@ pub struct Config {
     pub public_url: Option<String>,
     /// How long callers may take.
     pub timeouts: Timeouts,
+    /// How much at a time.
+    pub capacity: Capacity,
+}
+
+/// What is in work at a time at most; more is refused at once. [`Default`] is what there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections of callers.
+    pub connections: usize,
+    /// Requests, waiting receives not counted.
+    pub requests: usize,
+    /// Bytes of request bodies in memory.
+    pub request_bytes: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_MAX,
+            requests: limits::REQUESTS_IN_WORK_MAX,
+            request_bytes: limits::REQUEST_BYTES_IN_WORK_MAX,
+        }
+    }
 }
 
 /// How long callers may take. [`Default`] is what they get.
@@ -83,16 +106,13 @@ impl<C: Cluster> Gateway<C> {
         if let Some(url) = &mut config.public_url {
             url.truncate(url.trim_end_matches('/').len());
         }
+        let Capacity { requests, request_bytes, .. } = config.capacity;
         Self {
             config,
             sealer: Sealer::new(&cluster.handle_key()),
             cluster,
             metrics: Metrics::new(registry),
-            bounds: Bounds::new(
-                limits::REQUESTS_IN_WORK_MAX,
-                limits::REQUEST_BYTES_IN_WORK_MAX,
-                registry,
-            ),
+            bounds: Bounds::new(requests, request_bytes, registry),
         }
     }
 }

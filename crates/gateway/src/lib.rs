@@ -39,5 +39,5 @@ mod shape;
 mod stall;
 mod urls;
 
-pub use gateway::{Config, Gateway, Timeouts};
+pub use gateway::{Capacity, Config, Gateway, Timeouts};
 pub use server::serve;

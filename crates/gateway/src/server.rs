@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use flotilla_cluster::api::Cluster;
 use flotilla_transport::Listener;
-use flotilla_types::limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,7 +42,8 @@ pub async fn serve<C: Cluster>(
     mut shutdown: watch::Receiver<bool>,
 ) {
     // A permit per connection: all permits back means no connection left.
-    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let connections_max = gateway.config.capacity.connections;
+    let connections = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -71,7 +71,7 @@ pub async fn serve<C: Cluster>(
         }
     }
     drop(listener);
-    let all = u32::try_from(limits::CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
     // The semaphore is never closed; an error would mean that there is nobody to wait for.
     let _ = connections.acquire_many(all).await;
 }

@@ -135,6 +135,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             region: args.region.clone(),
             public_url: None,
             timeouts: flotilla_gateway::Timeouts::default(),
+            capacity: flotilla_gateway::Capacity::default(),
         },
         listeners,
         threads: NonZeroUsize::MIN,

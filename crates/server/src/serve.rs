@@ -65,6 +65,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         region: config.region,
         public_url: config.public_url,
         timeouts: flotilla_gateway::Timeouts::default(),
+        capacity: flotilla_gateway::Capacity::default(),
     };
     Ok(NodePlan { node, gateway, listeners, threads: config.threads })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flotilla_gateway::{Config, Gateway, Timeouts, serve};
+use flotilla_gateway::{Capacity, Config, Gateway, Timeouts, serve};
 use flotilla_types::names::AccountId;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -139,6 +139,7 @@ impl Server {
             region: "us-east-1".into(),
             public_url: None,
             timeouts: Timeouts::default(),
+            capacity: Capacity::default(),
         };
         change(&mut config);
         let mut registry = Registry::default();

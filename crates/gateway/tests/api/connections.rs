@@ -177,3 +177,58 @@ async fn a_connection_that_brings_no_request_in_time_ends() {
     next.write(&post("ListQueues", "", "{}")).await;
     assert_eq!(next.read().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_connection_beyond_the_bound_is_told_so_and_ends() {
+    let server = Server::start_with(|config| config.capacity.connections = 1).await;
+    let mut first = Connection::open(&server.address).await;
+    let mut second = Connection::open(&server.address).await;
+    let answer = second.read().await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, ""));
+    assert_eq!(answer.headers["x-amzn-requestid"].len(), 36);
+    assert_eq!(answer.headers["x-flotilla-outcome"], "not-applied");
+    assert!(second.rest().await.is_empty());
+    first.write(&post("ListQueues", "", "{}")).await;
+    assert_eq!(first.read().await.status, 200);
+    drop(first);
+    // It takes a moment until the server knows. Who is taken hears nothing before it asks.
+    let mut next = Connection::open(&server.address).await;
+    while tokio::time::timeout(SOON, next.read()).await.is_ok() {
+        next = Connection::open(&server.address).await;
+    }
+    next.write(&post("ListQueues", "", "{}")).await;
+    assert_eq!(next.read().await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_bound_are_refused_at_once() {
+    let server = Server::start_with(|config| config.capacity.requests = 1).await;
+    let mut slow = Connection::open(&server.address).await;
+    let request = post("ListQueues", "", "{}");
+    let (begin, end) = request.split_at(request.len() - 1);
+    slow.write(begin).await;
+    // Until that one is in work.
+    let mut answer = server.raw(&request).await;
+    while answer.status == 200 {
+        answer = server.raw(&request).await;
+    }
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.headers["x-flotilla-outcome"], "not-applied");
+    slow.write(end).await;
+    assert_eq!(slow.read().await.status, 200);
+    assert_eq!(server.raw(&request).await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_bound_are_refused() {
+    let server = Server::start_with(|config| config.capacity.request_bytes = 100).await;
+    for (bytes, status) in [(100, 503), (50, 200)] {
+        let mut connection = Connection::open(&server.address).await;
+        let body = format!("{{}}{}", " ".repeat(bytes));
+        connection.write(&post("ListQueues", "", &body)).await;
+        let answer = connection.read().await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        let outcome = answer.headers.get("x-flotilla-outcome").map(String::as_str);
+        assert_eq!(outcome, (status == 503).then_some("not-applied"));
+    }
+}
