@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
 use super::stats::{Estimate, mean, quantile, quantile_between};
-use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
+use super::traffic::{self, Consumer, Outcome, Plan, Request, Seen, Style};
 use crate::section::{Section, Table, duration, number};
 
 const RATE: f64 = 20.0;
@@ -26,9 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const BEFORE_S: f64 = 2.0;
 const LENGTH_S: f64 = 4.0;
 const AFTER_S: f64 = 6.0;
-/// A node that is cut off has noticed it after so long: a lease, another one in which it asks, and the polls that began
-/// before that.
-const NOTICED_S: f64 = 2.0;
+/// A node that is cut off has noticed it after so long: a lease, and another one in which it asks.
+const NOTICED_S: f64 = 1.0;
 /// A message that was due so long before the fault may still have been under way.
 const UNDER_WAY_S: f64 = 0.5;
 /// From its leader's last word a follower waits for so long before it stands for election, at most:
@@ -226,12 +225,16 @@ impl Run {
         })
     }
 
-    /// Whether the victim says "empty" when it must know that it hears nobody; before that a sample may just
-    /// have missed the message.
+    /// Whether the victim says "empty" to polls that begin when it must know that it hears nobody, and end before it
+    /// is joined again. One that began before may have heard of a shard, and waited for another one.
     fn says_empty_blindly(&self) -> bool {
-        let (from, to) = self.span;
-        let of_victim = self.lines.iter().filter(|line| line.role.victim);
-        of_victim.map(|line| line.seen.empties_in_vain(from + NOTICED_S..to)).sum::<usize>() > 0
+        let blind = self.span.0 + NOTICED_S..self.span.1;
+        let of_victim = self.lines.iter().filter(|line| line.role.victim).map(|line| &line.seen);
+        of_victim.into_iter().any(|seen| {
+            let during =
+                |one: &&Request| blind.contains(&one.begin_s) && blind.contains(&one.end_s);
+            seen.requests.iter().filter(during).any(|one| seen.is_in_vain(one))
+        })
     }
 
     fn errors(&self, role: Role) -> f64 {
@@ -454,7 +457,7 @@ fn section(stories: &[Story]) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::polling::traffic::{Delivery, Request};
+    use crate::polling::traffic::Delivery;
 
     fn run(slowest_ms: f64) -> Run {
         let seen = Seen {
@@ -486,6 +489,12 @@ mod tests {
     fn a_node_that_says_empty_while_it_cannot_know_is_named() {
         let story = Story { fault: Fault::Partition, runs: vec![run(1.0), run(1.0)] };
         assert!(story.emptiness().contains("must not take that for an empty queue"));
+        let mut before = run(1.0);
+        for line in &mut before.lines {
+            (line.seen.requests[0].begin_s, line.seen.requests[0].end_s) = (2.5, 4.5);
+        }
+        let before = Story { fault: Fault::Partition, runs: vec![before] };
+        assert!(before.emptiness().contains("does not say \"empty\""), "{}", before.emptiness());
         let kill = Story { fault: Fault::Kill, runs: vec![run(1.0)] };
         assert!(!kill.emptiness().contains("must not"));
     }
