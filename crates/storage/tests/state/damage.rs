@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use flotilla_queue::store::Read as _;
 use flotilla_storage::state::StateDb;
@@ -10,25 +11,32 @@ use flotilla_types::ids::Seq;
 use crate::state_model::Model;
 use crate::{GROUP, open, run, small};
 
+/// A store with something on the disk, and what that is.
+fn filled(dir: &Path) -> (StateDb, Model) {
+    let (db, mut model) = (open(dir), Model::default());
+    run(&db.group(GROUP).unwrap(), &mut model, 300);
+    db.flush().unwrap();
+    (db, model)
+}
+
+/// The first data block of every file; footers and indexes stay readable.
+fn flip_tables(dir: &Path) {
+    let tables: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in tables.iter().filter(|path| path.extension().is_some_and(|ext| ext == "sst")) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[64] ^= 0x40;
+        fs::write(path, bytes).unwrap();
+    }
+}
+
 #[test]
 fn damaged_files_surface_as_invalid_data() {
     let dir = tempfile::tempdir().unwrap();
-    let mut model = Model::default();
-    let db = open(dir.path());
-    run(&db.group(GROUP).unwrap(), &mut model, 300);
-    db.flush().unwrap();
+    let (db, model) = filled(dir.path());
     db.compact();
     drop(db);
     let mut found = None;
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|ext| ext == "sst") {
-            let mut bytes = fs::read(&path).unwrap();
-            // The first data block of every file; footers and indexes stay readable.
-            bytes[64] ^= 0x40;
-            fs::write(&path, bytes).unwrap();
-        }
-    }
+    flip_tables(dir.path());
     let damage = |err: std::io::Error| assert_eq!(err.kind(), ErrorKind::InvalidData, "{err}");
     match StateDb::open(dir.path(), small()) {
         Err(err) => found = Some(err),
@@ -53,17 +61,9 @@ fn damaged_files_surface_as_invalid_data() {
 fn damage_that_was_met_is_put_aside_at_the_next_start() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("state");
-    let mut model = Model::default();
-    let db = open(&dir);
-    run(&db.group(GROUP).unwrap(), &mut model, 300);
-    db.flush().unwrap();
+    let (db, _) = filled(&dir);
     db.compact();
-    let tables: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    for path in tables.iter().filter(|path| path.extension().is_some_and(|ext| ext == "sst")) {
-        let mut bytes = fs::read(path).unwrap();
-        bytes[64] ^= 0x40;
-        fs::write(path, bytes).unwrap();
-    }
+    flip_tables(&dir);
     drop(db);
     // What the footers say is right: nothing is noticed before somebody reads.
     let (db, found) = StateDb::open_or_replace(&dir, &small()).unwrap();
@@ -94,11 +94,7 @@ fn a_missing_file_of_the_store_is_damage() {
     for ending in ["sst", ""] {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("state");
-        let mut model = Model::default();
-        let db = open(&dir);
-        run(&db.group(GROUP).unwrap(), &mut model, 300);
-        db.flush().unwrap();
-        drop(db);
+        drop(filled(&dir));
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();

@@ -207,25 +207,18 @@ fn counted(live: &Live) -> Option<String> {
     if live.count.is_empty() {
         return None;
     }
-    let both = |value: &dyn Fn(&Seen) -> f64, say: &dyn Fn(f64) -> String| {
-        format!(
-            "{} instead of {}",
-            words(of(&live.count, value), say),
-            words(of(&live.backlog, value), say)
-        )
+    let both = |of: &dyn Fn(&[Seen]) -> Estimate, say: &dyn Fn(f64) -> String| {
+        format!("{} instead of {}", words(of(&live.count), say), words(of(&live.backlog), say))
     };
     Some(format!(
         "Scaled by the number of messages alone (which is to be what is right when it is busiest), the same workers under the same load were started \
          {} times beside the first, ran for {} in a run, and messages took {} on average, 99 % at most {}; {} of them more than {LATE} times \
          what is acceptable. {} were lost.{}",
-        both(&Seen::started, &|started| format!("{started:.0}")),
-        both(&instance_s, &seconds),
-        both(&Seen::mean_latency_s, &seconds),
-        both(&|seen| seen.latency_s(0.99), &seconds),
-        {
-            let late = |runs: &[Seen]| words(share_of(runs, late), percent);
-            format!("{} instead of {}", late(&live.count), late(&live.backlog))
-        },
+        both(&|runs| of(runs, Seen::started), &|started| format!("{started:.0}")),
+        both(&|runs| of(runs, instance_s), &seconds),
+        both(&|runs| of(runs, Seen::mean_latency_s), &seconds),
+        both(&|runs| of(runs, |seen| seen.latency_s(0.99)), &seconds),
+        both(&|runs| share_of(runs, late), &percent),
         live.count.iter().map(Seen::lost).sum::<u64>(),
         how_many(&live.count)
     ))
