@@ -167,15 +167,20 @@ const COLUMNS: [&str; 8] =
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.skipped {
-            Some(Skipped::Pointless(_)) => return f.write_str(&" - |".repeat(COLUMNS.len())),
+            Some(Skipped::Pointless(_)) => f.write_str(&" - |".repeat(COLUMNS.len())),
             Some(Skipped::Lacking(_)) => {
-                return write!(f, " skipped |{}", " |".repeat(COLUMNS.len() - 1));
+                write!(f, " skipped |{}", " |".repeat(COLUMNS.len() - 1))
             }
             None if self.is_missing() => {
-                return write!(f, " missing |{}", " |".repeat(COLUMNS.len() - 1));
+                write!(f, " missing |{}", " |".repeat(COLUMNS.len() - 1))
             }
-            None => {}
+            None => self.counts(f),
         }
+    }
+}
+
+impl Cell {
+    fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { runs, acknowledged, lost, early, disordered, after_delete, other, .. } =
             &self.totals;
         let red = if self.is_green() { "" } else { "**RED** " };
@@ -222,7 +227,7 @@ impl fmt::Display for Matrix {
             }
         }
         write!(f, "| **all** |")?;
-        widths.iter().try_for_each(|nodes| write!(f, "{}", sums[nodes]))?;
+        widths.iter().try_for_each(|nodes| sums[nodes].counts(f))?;
         writeln!(f, "\n")?;
         let sum = |work: usize| sums.values().map(|cell| cell.acknowledged[work]).sum::<u64>();
         let works: Vec<String> = (Work::ALL.into_iter().enumerate())
