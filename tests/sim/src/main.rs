@@ -24,6 +24,9 @@ mod growth;
 #[allow(dead_code, unreachable_pub, reason = "it is a part of a library there")]
 #[path = "../../src/http.rs"]
 mod http;
+#[allow(unreachable_pub, reason = "it is a part of a library there")]
+#[path = "../../src/journal.rs"]
+mod journal;
 mod knobs;
 mod machine;
 mod nemesis;

@@ -1,17 +1,16 @@
 //! A night of seeds in pieces: what each came to is in a file, and the same command goes on there.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::journal::Journal;
 use crate::seeds::Said;
 
 /// The first line says of which commit it is, each other one what a seed came to.
-pub(crate) struct Record(Mutex<File>);
+pub(crate) struct Record(Mutex<Journal>);
 
 impl Record {
     /// Begins a record or goes on with one; also what it has.
@@ -19,25 +18,16 @@ impl Record {
     /// # Errors
     /// When it is of another commit, or cannot be read or written.
     pub(crate) fn open(path: &Path, commit: &str) -> anyhow::Result<(Self, Vec<Said>)> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).open(path);
-        let mut file = file.with_context(|| path.display().to_string())?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        // A line that was being written when the program was killed is of a seed that runs again.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        text.truncate(whole);
-        file.set_len(whole as u64)?;
-        let record = Self(Mutex::new(file));
-        let mut lines = text.lines();
-        let Some(first) = lines.next() else {
+        let (journal, lines) = Journal::open(path).with_context(|| path.display().to_string())?;
+        let record = Self(Mutex::new(journal));
+        let Some((first, said)) = lines.split_first() else {
             record.write(&json!({ "commit": commit }))?;
             return Ok((record, Vec::new()));
         };
         let before: Value = serde_json::from_str(first)?;
         let is_same = before["commit"] == commit;
         ensure!(is_same, "{} is of commit {}, not of {commit}", path.display(), before["commit"]);
-        let said = lines.map(|line| {
+        let said = said.iter().map(|line| {
             let summary: Value = serde_json::from_str(line)?;
             let seed = summary["seed"].as_u64().context("a line without a seed")?;
             Ok(Said { seed, good: summary["good"] == true, text: String::new(), summary })
@@ -57,14 +47,14 @@ impl Record {
     }
 
     fn write(&self, line: &Value) -> anyhow::Result<()> {
-        let mut file = self.0.lock();
-        file.write_all(format!("{line}\n").as_bytes())?;
-        Ok(file.sync_data()?)
+        Ok(self.0.lock().add(&line.to_string())?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -79,7 +69,8 @@ mod tests {
         record.add(&said(5, true)).unwrap();
         record.add(&Said { summary: Value::Null, ..said(6, false) }).unwrap();
         record.add(&said(7, false)).unwrap();
-        record.0.lock().write_all(b"{\"seed\":8,\"go").unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"seed\":8,\"go").unwrap();
         let (record, before) = Record::open(&path, "a").unwrap();
         let seen: Vec<_> = before.iter().map(|said| (said.seed, said.good)).collect();
         assert_eq!(seen, [(5, true), (7, false)]);

@@ -14,6 +14,8 @@ const WORKERS: usize = 2;
 /// See the module.
 pub(crate) struct Board {
     begin: Instant,
+    /// After so many minutes no run begins any more; `None`: whatever it takes.
+    minutes_max: Option<u64>,
     seed: u64,
     pub(crate) totals: Totals,
     pub(crate) matrix: Matrix,
@@ -23,12 +25,14 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new(settings: &Settings, record: Option<Record>) -> Self {
         let (totals, matrix) = (Totals::default(), Matrix::default());
-        Self { begin: Instant::now(), seed: settings.seed, totals, matrix, record }
+        let (minutes_max, seed) = (settings.minutes, settings.seed);
+        Self { begin: Instant::now(), minutes_max, seed, totals, matrix, record }
     }
 
-    /// Whole minutes since the first run.
-    pub(crate) fn minutes(&self) -> u64 {
-        self.begin.elapsed().as_secs() / 60
+    /// Whether no run begins any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let minutes = self.begin.elapsed().as_secs() / 60;
+        self.minutes_max.is_some_and(|most| minutes >= most)
     }
 
     /// The next run has the next seed.

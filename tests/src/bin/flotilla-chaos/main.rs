@@ -94,14 +94,13 @@ fn full(settings: &Settings, board: &mut Board, done: &[Row]) -> VecDeque<Job> {
 const APART: &str = "network, kills and power cuts in turn, namespaces and disks of their own";
 
 /// So many at a time, until the time is over.
-async fn all(settings: &Settings, jobs: VecDeque<Job>, board: Board) -> Board {
-    let is_over = settings.is_over();
+async fn all(jobs: VecDeque<Job>, at_a_time: usize, board: Board) -> Board {
     let (jobs, board) = (Arc::new(Mutex::new(jobs)), Arc::new(Mutex::new(board)));
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..settings.jobs.max(1) {
+    for _ in 0..at_a_time {
         let (jobs, board) = (jobs.clone(), board.clone());
         workers.spawn(async move {
-            while !is_over(board.lock().unwrap_or_else(PoisonError::into_inner).minutes()) {
+            while !board.lock().unwrap_or_else(PoisonError::into_inner).is_over() {
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(Job { name, nodes, plan }) = job else { return };
                 let judged = alone(nodes, plan.clone()).await;
@@ -128,8 +127,8 @@ async fn again(settings: &Settings, board: &mut Board) {
             grounds.insert(ground, (None, possible));
         }
     }
-    let (mut times, is_over) = (0, settings.is_over());
-    while times == 0 || !is_over(board.minutes()) {
+    let mut times = 0;
+    while times == 0 || !board.is_over() {
         times += 1;
         for (ground, (fleet, faults)) in &mut grounds {
             let mut used = match fleet.take() {
@@ -187,11 +186,11 @@ async fn run_all(mut settings: Settings) -> Result<bool, String> {
     let board = match &settings.mode {
         Mode::Full => {
             let jobs = full(&settings, &mut board, &done);
-            all(&settings, jobs, board).await
+            all(jobs, settings.jobs.max(1), board).await
         }
         Mode::Slice => {
             let jobs = slice(&settings, &mut board);
-            all(&settings, jobs, board).await
+            all(jobs, 1, board).await
         }
         Mode::Again | Mode::Measure(_) => {
             again(&settings, &mut board).await;

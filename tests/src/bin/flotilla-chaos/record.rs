@@ -1,9 +1,9 @@
 //! A full run takes hours: what has come of it is in a file, and the same command goes on there.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::Path;
 
+use flotilla_tests::Journal;
 use flotilla_tests::chaos::Cell;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// See the module.
-pub(crate) struct Record(File);
+pub(crate) struct Record(Journal);
 
 impl Record {
     /// Begins a record, or goes on with one: with its seed, whatever was asked for. Also what it has.
@@ -41,18 +41,10 @@ impl Record {
     /// When it is of another commit or of other settings, or cannot be read or written.
     pub(crate) fn open(path: &Path, settings: &mut Settings) -> Result<(Self, Vec<Row>), String> {
         let wrong = |error: io::Error| format!("{}: {error}", path.display());
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path);
-        let file = file.as_mut().map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(wrong)?;
-        // A line that was being written when the program was killed is of a run that is made again.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        text.truncate(whole);
-        file.set_len(whole as u64).map_err(wrong)?;
-        let mut record = Self(file.try_clone().map_err(wrong)?);
+        let (journal, lines) = Journal::open(path).map_err(wrong)?;
+        let mut record = Self(journal);
         let mut header = Header::of(settings);
-        let mut lines = text.lines();
-        let Some(first) = lines.next() else {
+        let Some((first, rows)) = lines.split_first() else {
             record.write(&header).map_err(wrong)?;
             return Ok((record, Vec::new()));
         };
@@ -63,7 +55,7 @@ impl Record {
             return Err(format!("{} is of {before:?}, and this is {header:?}", path.display()));
         }
         settings.seed = before.seed;
-        let rows: Result<Vec<Row>, _> = lines.map(serde_json::from_str).collect();
+        let rows: Result<Vec<Row>, _> = rows.iter().map(|row| serde_json::from_str(row)).collect();
         Ok((record, rows.map_err(unreadable)?))
     }
 
@@ -74,10 +66,7 @@ impl Record {
     }
 
     fn write(&mut self, what: &impl Serialize) -> io::Result<()> {
-        let mut line = serde_json::to_vec(what)?;
-        line.push(b'\n');
-        self.0.write_all(&line)?;
-        self.0.sync_data()
+        self.0.add(&serde_json::to_string(what)?)
     }
 }
 
@@ -99,6 +88,9 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+
     use super::*;
     use crate::settings::Mode;
 
@@ -120,7 +112,8 @@ mod tests {
             cell: Cell::broke("it panicked"),
         };
         record.add(&row("pause")).unwrap();
-        record.0.write_all(b"{\"name\":\"fl").unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"name\":\"fl").unwrap();
         let mut again = settings(9, "a");
         let (mut record, rows) = Record::open(&path, &mut again).unwrap();
         assert_eq!((again.seed, rows), (7, vec![row("pause")]));

@@ -116,12 +116,6 @@ impl Settings {
         })
     }
 
-    /// Whether, after so many minutes, no run begins any more.
-    pub(crate) fn is_over(&self) -> impl Fn(u64) -> bool + Copy + use<> {
-        let most = self.minutes;
-        move |minutes| most.is_some_and(|most| minutes >= most)
-    }
-
     /// The faults that are wanted, by where they are to be made.
     pub(crate) fn wanted(&self) -> Vec<(Ground, Vec<FaultKind>)> {
         let all = self.faults.clone().unwrap_or_else(|| FaultKind::ALL.to_vec());
