@@ -94,6 +94,9 @@ impl Scaler {
             return self.keep(Reason::Unknown);
         };
         let acceptable = self.policy.acceptable_backlog(mean_processing);
+        // What tracks the backlog of each running instance wants `running * (backlog / running) / acceptable`: how many
+        // run now cancels out. The tolerance is of those that are to run: that one has just crashed and is started
+        // again is no reason for another.
         let wanted = (backlog as f64 / acceptable).ceil();
         let target = acceptable * f64::from(self.instances);
         self.settle(now, wanted, backlog as f64 / target)

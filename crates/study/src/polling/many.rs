@@ -101,9 +101,10 @@ impl Ground<'_> {
         &self,
         queues: usize,
         pollers: Vec<Poller>,
-        rate_per_s: f64,
+        seen: &Seen,
         request_s: f64,
     ) -> Forecast {
+        let rate_per_s = seen.rate_per_s();
         if self.leaders.is_empty() || rate_per_s <= 0.0 {
             return Forecast::default();
         }
@@ -114,6 +115,7 @@ impl Ground<'_> {
             rate_per_s,
             pollers,
             request_s,
+            send_s: seen.send_s(),
             messages: self.context.pick(1_000, MODEL_MESSAGES),
             seed: self.context.seed,
         })
@@ -128,7 +130,7 @@ impl Ground<'_> {
             delay_s: style.delay(number, case.count).as_secs_f64(),
         };
         let pollers = (0..case.count).map(poller).collect();
-        self.world(1, pollers, case.seen.rate_per_s(), request_s)
+        self.world(1, pollers, &case.seen, request_s)
     }
 
     fn round(&self, case: &Case, request_s: f64) -> Forecast {
@@ -139,7 +141,7 @@ impl Ground<'_> {
             Some(1) => vec![poller(all, Style::Long { wait_s: TURN_WAIT_S })],
             _ => all.into_iter().map(|queue| poller(vec![queue], LONG)).collect(),
         };
-        self.world(case.count, pollers, case.seen.rate_per_s(), request_s)
+        self.world(case.count, pollers, &case.seen, request_s)
     }
 }
 

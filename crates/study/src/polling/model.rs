@@ -1,7 +1,7 @@
 //! What consumers would see if the servers did what they are said to do: messages that arrive by
 //! chance, polls, and the memory of each polled node, in simulated time.
 //!
-//! It has no queue in a server, no disk and no network: a request takes as long as it is told. So
+//! It has no queue in a server, no disk and no network: requests and sends take as long as it is told. So
 //! it says what follows from the rules of polling alone.
 
 use std::cmp::Ordering;
@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) pollers: Vec<Poller>,
     /// From a request to its answer.
     pub(super) request_s: f64,
+    /// From when a message is due until it is there.
+    pub(super) send_s: f64,
     pub(super) messages: usize,
     pub(super) seed: u64,
 }
@@ -48,7 +50,7 @@ pub(super) struct World {
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forecast {
-    /// From a message's arrival to the answer that brings it.
+    /// From when a message is due to the answer that brings it.
     pub(super) latencies_ms: Vec<f64>,
     empties: u64,
     hits: u64,
@@ -245,7 +247,7 @@ impl Running<'_> {
         let answer_s = now_s + self.world.request_s;
         for (shard, count) in &given {
             for sent_s in queue.shards[*shard].drain(..*count) {
-                self.forecast.latencies_ms.push(1_000.0 * (answer_s - sent_s));
+                self.forecast.latencies_ms.push(1_000.0 * (self.world.send_s + answer_s - sent_s));
             }
             queue.decks[node].note_left(*shard, queue.shards[*shard].len());
         }
@@ -286,6 +288,7 @@ mod tests {
             rate_per_s,
             pollers: vec![Poller { node: 1, queues: vec![0], style, delay_s: 0.0 }],
             request_s: 0.0,
+            send_s: 0.0,
             messages: 6_000,
             seed: 5,
         }
@@ -293,6 +296,14 @@ mod tests {
 
     fn short(ms: u64) -> Style {
         Style::Short { pause: Duration::from_millis(ms) }
+    }
+
+    #[test]
+    fn a_message_is_late_by_as_much_as_sending_it_takes() {
+        let world = world(short(100), 1.0, ASK_ALL);
+        let (soon, late) = (forecast(&world), forecast(&World { send_s: 0.01, ..world.clone() }));
+        assert!((late.mean_ms() - soon.mean_ms() - 10.0).abs() < 1e-6);
+        assert_eq!(late.empties_per_message(), soon.empties_per_message());
     }
 
     #[test]

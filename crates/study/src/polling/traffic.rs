@@ -134,6 +134,8 @@ pub(super) struct Seen {
     /// Those that ended while messages were sent.
     pub(super) requests: Vec<Request>,
     pub(super) delivered: Vec<Delivery>,
+    /// How long sends took that were acknowledged, seconds.
+    pub(super) sends_s: Vec<f64>,
     pub(super) send_errors: Vec<f64>,
     /// What a receive that failed said.
     pub(super) last_error: Option<String>,
@@ -211,6 +213,11 @@ impl Seen {
         quantile(&empty.map(|one| one.end_s - one.begin_s).collect::<Vec<_>>(), 0.5)
     }
 
+    /// From when a message is sent until it is there: half of the sends, seconds; none where nothing was sent.
+    pub(super) fn send_s(&self) -> f64 {
+        if self.sends_s.is_empty() { 0.0 } else { quantile(&self.sends_s, 0.5) }
+    }
+
     /// Whether an answer was empty although a message was there all the time: sent before the
     /// request began, and received after it had ended.
     pub(super) fn is_in_vain(&self, request: &Request) -> bool {
@@ -232,6 +239,7 @@ impl Seen {
         self.runs += other.runs;
         self.requests.extend(other.requests);
         self.delivered.extend(other.delivered);
+        self.sends_s.extend(other.sends_s);
         self.send_errors.extend(other.send_errors);
         self.last_error = self.last_error.take().or(other.last_error);
         self.acknowledged += other.acknowledged;
@@ -343,11 +351,14 @@ async fn send(run: Arc<Run>, mut api: Api, arrivals: Arc<Vec<Arrival>>, next: Ar
         let due = run.begin + *due;
         let late = due.elapsed() > TIMER;
         let at_s = if late { (due - run.begin).as_secs_f64() } else { run.now_s() };
+        let begin = Instant::now();
         let sent = api.send(queue, &format!("{number} {at_s:.6}")).await;
+        let took_s = begin.elapsed().as_secs_f64();
         let mut ledger = run.ledger();
         match sent {
             Ok(()) => {
                 ledger.acknowledged.insert(number);
+                ledger.seen.sends_s.push(took_s);
             }
             Err(_) => ledger.seen.send_errors.push(at_s),
         }

@@ -187,7 +187,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     };
     let times: Vec<f64> = cases.iter().map(time).collect();
     let cell = |((kind, rate_per_s, seen), request_s): ((Kind, f64, Seen), f64)| {
-        let model = model(context, (&leaders, k), &kind, seen.rate_per_s(), request_s);
+        let model = model(context, (&leaders, k), &kind, &seen, request_s);
         Cell { kind, rate_per_s, seen, model }
     };
     let all = cases.into_iter().zip(times).map(cell).collect();
@@ -200,9 +200,10 @@ fn model(
     context: &Context,
     (leaders, k): (&[usize], usize),
     kind: &Kind,
-    rate_per_s: f64,
+    seen: &Seen,
     request_s: f64,
 ) -> Forecast {
+    let rate_per_s = seen.rate_per_s();
     if leaders.is_empty() || rate_per_s <= 0.0 {
         return Forecast::default();
     }
@@ -217,6 +218,7 @@ fn model(
         rate_per_s,
         pollers: vec![poller],
         request_s,
+        send_s: seen.send_s(),
         messages: possible.clamp(MODEL_MESSAGES_MIN, context.pick(1_000, MODEL_MESSAGES)),
         seed: context.seed,
     })

@@ -138,7 +138,7 @@ pub(super) fn theory(cells: &Cells) -> Vec<String> {
              for each poll that misses): after an answer with messages the consumer polls again at once, and finds what it \
              had missed before. So the lines are a model's: {k} of {n} shards, the server's memory of whom it passed over \
              and of what went through it, nine of ten messages on shards of the sender's node, messages by chance at the rate \
-             at which they did come, and requests as long as measured. {}",
+             at which they did come, and requests and sends that take as long as measured. {}",
             agreement(cells)
         ),
     ]
