@@ -53,7 +53,7 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, strike: &Strike) -> Result
 /// Damages something and starts the node on it; whether it notices.
 async fn strike_once(nemesis: &mut Nemesis<'_>, strike: &Strike, id: u64) -> Result<bool, String> {
     let must_say = match strike.kind {
-        FaultKind::Rollback => rollback(nemesis, id).await.map(|()| true)?,
+        FaultKind::Rollback => rollback(nemesis, id).await?,
         FaultKind::LoseDisk => nemesis.fleet.lose_disk(id).map(|()| true)?,
         FaultKind::FlipLive => flip_live(nemesis, id).await.map(|()| true)?,
         kind => damage_at_rest(nemesis, id, kind).await?,
@@ -172,9 +172,11 @@ async fn flip_live(nemesis: &mut Nemesis<'_>, id: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The directory as it was a while ago, before the node acknowledged more, and voted.
-async fn rollback(nemesis: &mut Nemesis<'_>, id: u64) -> Result<(), String> {
+/// The directory as it was a while ago, before the node acknowledged more, and voted; or only its log, or only its
+/// state. Whether the node must notice: an older state is mended by the log, as long as that goes back so far.
+async fn rollback(nemesis: &mut Nemesis<'_>, id: u64) -> Result<bool, String> {
     let data = nemesis.fleet.data(id);
+    let part = *["", "log", "state"].choose(&mut nemesis.dice).expect("there are some");
     let copy = data.with_extension("old");
     // A picture of one moment, as a disk's own snapshot would be.
     nemesis.fleet.pause(id);
@@ -183,9 +185,20 @@ async fn rollback(nemesis: &mut Nemesis<'_>, id: u64) -> Result<(), String> {
     copied?;
     nemesis.hold_for_long().await;
     nemesis.fleet.kill9(id);
-    fs::remove_dir_all(&data).and_then(|()| fs::rename(&copy, &data)).map_err(|e| e.to_string())?;
+    put_back(&copy, &data, part).map_err(|error| error.to_string())?;
     // The next fault may take away what is not on the disk, and this was there for long.
-    tool("sync", &["--file-system", &data.to_string_lossy()]).map(|_| ())
+    tool("sync", &["--file-system", &data.to_string_lossy()])?;
+    Ok(part != "state")
+}
+
+fn put_back(copy: &Path, data: &Path, part: &str) -> std::io::Result<()> {
+    if part.is_empty() {
+        fs::remove_dir_all(data)?;
+        return fs::rename(copy, data);
+    }
+    fs::remove_dir_all(data.join(part))?;
+    fs::rename(copy.join(part), data.join(part))?;
+    fs::remove_dir_all(copy)
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, String> {

@@ -96,8 +96,7 @@ impl FaultKind {
         let anywhere = matches!(self, K::KillOne | K::KillMajority | K::KillAll | K::Pause)
             || matches!(self, K::PauseAll | K::Restart | K::Overload | K::RudeClients);
         let by_packets = matches!(self, K::Drop | K::DropOneWay | K::PacketLoss);
-        let by_silence = matches!(self, K::Partition | K::OneWay | K::Halves | K::Bridge)
-            || matches!(self, K::Ring | K::Flap);
+        let by_silence = self.is_by_silence();
         let of_power = matches!(self, K::PowerCutOne | K::PowerCutMinority | K::PowerCutAll)
             || self == K::PowerCutStaggered;
         let of_containers = matches!(self, K::StarveCpu | K::OutOfMemory | K::LoseDisk);
@@ -106,8 +105,16 @@ impl FaultKind {
                 Ground::Loopback | Ground::Machines => false,
                 Ground::Namespaces => anywhere || by_silence,
                 Ground::Apart => anywhere || by_silence || by_packets || of_power,
-                Ground::Compose => anywhere || by_packets || of_containers,
+                Ground::Compose => {
+                    anywhere || by_packets || by_silence || of_containers || self == K::PauseLong
+                }
             }
+    }
+
+    /// Nothing passes on some wires.
+    fn is_by_silence(self) -> bool {
+        use FaultKind as K;
+        matches!(self, K::Partition | K::OneWay | K::Halves | K::Bridge | K::Ring | K::Flap)
     }
 
     fn needs_wires(self) -> bool {
@@ -193,6 +200,8 @@ impl FaultKind {
     fn available_in_containers(self) -> Result<(), String> {
         match self {
             Self::Drop | Self::DropOneWay | Self::PacketLoss => Fleet::can_filter_containers(),
+            // There are no relays between containers: a wire is cut by losing all packets.
+            kind if kind.is_by_silence() => Fleet::can_filter_containers(),
             _ => Ok(()),
         }
     }
