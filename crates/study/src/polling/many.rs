@@ -97,13 +97,7 @@ struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    fn world(
-        &self,
-        queues: usize,
-        pollers: Vec<Poller>,
-        seen: &Seen,
-        request_s: f64,
-    ) -> Forecast {
+    fn world(&self, queues: usize, pollers: Vec<Poller>, seen: &Seen, request_s: f64) -> Forecast {
         let rate_per_s = seen.rate_per_s();
         if self.leaders.is_empty() || rate_per_s <= 0.0 {
             return Forecast::default();
