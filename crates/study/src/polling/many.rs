@@ -22,6 +22,9 @@ const TURN_WAIT_S: u32 = 1;
 const CROWD_RATE: f64 = 20.0;
 /// The same for the consumers of many queues.
 const ROUND_RATE: f64 = 4.0;
+/// How often everything is measured, from the first way to the last and again.
+const TURNS: u64 = 3;
+const TURNS_QUICK: u64 = 2;
 /// Of a model.
 const MODEL_MESSAGES: usize = 5_000;
 /// A request's time where none was measured.
@@ -55,27 +58,22 @@ impl Case {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     let cluster = context.cluster(&Shape::default()).await;
     let counts: &[usize] = context.pick(&[1, 16], &[1, 4, 16, 64]);
-    let mut crowds = Vec::new();
-    for (way, style) in CROWD.into_iter().zip([LONG, SHORT]) {
-        for count in counts.iter().copied() {
-            context.tell(&format!("{count} consumers, {way}"));
-            let queue = context.queue(&mut Api::new(cluster.node(0))).await?;
-            let consumer = |number| Consumer {
-                node: cluster.node(number).to_owned(),
-                queues: vec![queue.clone()],
-                style,
-                delay: style.delay(number, count),
-            };
-            let consumers = (0..count).map(consumer).collect();
-            let load = (CROWD_RATE, context.pick(5.0, 25.0));
-            let plan = plan(context, &cluster, vec![queue.clone()], consumers, load);
-            let seen = traffic::run(plan).await?;
-            crowds.push(Case { way, count, seen, model: Forecast::default() });
+    let queues: &[usize] = context.pick(&[1, 8], &[1, 4, 16, 64]);
+    let (mut crowds, mut rounds) = (Vec::new(), Vec::new());
+    for turn in 0..context.pick(TURNS_QUICK, TURNS) {
+        for (way, style) in CROWD.into_iter().zip([LONG, SHORT]) {
+            for count in counts.iter().copied() {
+                context.tell(&format!("turn {}: {count} consumers, {way}", turn + 1));
+                let seen = crowd(context, &cluster, style, count, turn).await?;
+                add(&mut crowds, way, count, seen);
+            }
+        }
+        context.tell("one consumer for many queues, all ways at once");
+        for (way, count, seen) in all_rounds(context, &cluster, queues, turn).await? {
+            add(&mut rounds, way, count, seen);
         }
     }
-    let counts: &[usize] = context.pick(&[1, 8], &[1, 4, 16, 64]);
-    context.tell("one consumer for many queues, all ways at once");
-    let mut rounds = rounds(context, &cluster, counts).await?;
+    rounds.sort_by_key(|case| (ROUND.iter().position(|way| *way == case.way), case.count));
     context.tell("the models of it");
     let ground = Ground { leaders: cluster.leaders().await, k: cluster.shape.sample, context };
     let short = crowds.iter().find(|case| case.way == CROWD[1]).map(|case| case.seen.request_s());
@@ -87,6 +85,33 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
         case.model = ground.round(case, request_s);
     }
     Ok(section(&crowds, &rounds))
+}
+
+/// Another run of the same case, or its first.
+fn add(cases: &mut Vec<Case>, way: &'static str, count: usize, seen: Seen) {
+    match cases.iter_mut().find(|case| case.way == way && case.count == count) {
+        Some(case) => case.seen.add(seen),
+        None => cases.push(Case { way, count, seen, model: Forecast::default() }),
+    }
+}
+
+async fn crowd(
+    context: &Context,
+    cluster: &Cluster,
+    style: Style,
+    count: usize,
+    turn: u64,
+) -> anyhow::Result<Seen> {
+    let queue = context.queue(&mut Api::new(cluster.node(0))).await?;
+    let consumer = |number| Consumer {
+        node: cluster.node(number).to_owned(),
+        queues: vec![queue.clone()],
+        style,
+        delay: style.delay(number, count),
+    };
+    let consumers = (0..count).map(consumer).collect();
+    let load = (CROWD_RATE, context.pick(3.0, 10.0));
+    traffic::run(plan(context, cluster, vec![queue.clone()], consumers, load, turn)).await
 }
 
 /// What models need to know.
@@ -145,9 +170,11 @@ fn plan(
     queues: Vec<String>,
     consumers: Vec<Consumer>,
     (rate_per_s, seconds): (f64, f64),
+    turn: u64,
 ) -> Plan {
+    let number = turn * 100_000 + (queues.len() * 100 + consumers.len()) as u64;
     Plan {
-        seed: context.seed.wrapping_mul(7_919) + (queues.len() * 100 + consumers.len()) as u64,
+        seed: context.seed.wrapping_mul(7_919) + number,
         queues,
         senders: cluster.nodes.clone(),
         rate_per_s,
@@ -159,11 +186,12 @@ fn plan(
     }
 }
 
-async fn rounds(
+async fn all_rounds(
     context: &Context,
     cluster: &Cluster,
     counts: &[usize],
-) -> anyhow::Result<Vec<Case>> {
+    turn: u64,
+) -> anyhow::Result<Vec<(&'static str, usize, Seen)>> {
     let mut runs = JoinSet::new();
     for count in counts.iter().copied() {
         for (number, way) in ROUND.into_iter().enumerate() {
@@ -183,17 +211,16 @@ async fn rounds(
                 1 => vec![consumer(&queues, Style::Long { wait_s: TURN_WAIT_S })],
                 _ => queues.chunks(1).map(|queue| consumer(queue, LONG)).collect(),
             };
-            let seconds = context.pick(8.0, 150.0);
-            let plan = plan(context, cluster, queues, consumers, (ROUND_RATE, seconds));
+            let load = (ROUND_RATE, context.pick(5.0, 50.0));
+            let plan = plan(context, cluster, queues, consumers, load, turn);
             runs.spawn(async move { (way, count, traffic::run(plan).await) });
         }
     }
     let mut cases = Vec::new();
     while let Some(ended) = runs.join_next().await {
         let (way, count, seen) = ended?;
-        cases.push(Case { way, count, seen: seen?, model: Forecast::default() });
+        cases.push((way, count, seen?));
     }
-    cases.sort_by_key(|case| (ROUND.iter().position(|way| *way == case.way), case.count));
     Ok(cases)
 }
 
@@ -293,7 +320,9 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
         method: format!(
             "Consumers of one queue are spread over the nodes, begin spread over a pause, and share {CROWD_RATE} messages per \
              second. A consumer of many queues takes them in turn, or has a long poll waiting at each; all its queues \
-             together get {ROUND_RATE} messages per second. Intervals are made of ten parts of each run."
+             together get {ROUND_RATE} messages per second. Everything is run {turns} times by turns, each time with new queues; \
+             intervals are made of these runs, each in parts.",
+            turns = crowds.first().map_or(0, |case| case.seen.runs)
         ),
         findings: findings(crowds, rounds),
         theory: vec![

@@ -21,10 +21,11 @@ pub(super) fn method(cells: &Cells) -> String {
         "Messages arrive by chance (Poisson), sent through all nodes in turn; one consumer polls one of the nodes, ten messages \
          at most, and deletes what it gets. After an answer with messages it polls again at once, after an empty one it \
          pauses (short) or polls again (long). One more way, \"{COLLECT}\", waits in long polls and pauses after an answer \
-         with fewer than ten messages, so that what comes meanwhile comes together. {:.0} s for each slow rate (four queues \
-         below one message per second). Intervals are made of ten parts of each run: Student's for rates and means, a \
+         with fewer than ten messages, so that what comes meanwhile comes together. Everything is run {} times by turns, each \
+         time with new queues and {:.0} s for each slow rate (four queues at once below one message per second). Intervals \
+         are made of these runs, each in parts where there are fewer than ten of them: Student's for rates and means, a \
          bootstrap for quantiles.",
-        cells.seconds
+        cells.turns, cells.seconds
     )
 }
 
@@ -204,12 +205,12 @@ mod tests {
     /// So many requests for each message, which take so long.
     fn cell(name: &str, requests: usize, ms: f64) -> Cell {
         let at = |message: u32| f64::from(message) / 100.0;
-        let request = |end_s| Request { begin_s: end_s, end_s, outcome: Outcome::Messages };
+        let request = |end_s| Request { run: 0, begin_s: end_s, end_s, outcome: Outcome::Messages };
         let seen = Seen {
             seconds: 20.0,
             runs: 1,
             requests: (0..1_000).flat_map(|i| vec![request(at(i)); requests]).collect(),
-            delivered: (0..1_000).map(|i| Delivery { due_s: at(i), ms }).collect(),
+            delivered: (0..1_000).map(|i| Delivery { run: 0, due_s: at(i), ms }).collect(),
             ..Seen::default()
         };
         let kind = kinds().into_iter().find(|kind| kind.name == name).unwrap();
@@ -224,7 +225,7 @@ mod tests {
             cell(SHORT_ONE, 2, 1_500.0),
             cell(SHORT_FIVE, 1, 9_000.0),
         ];
-        let cells = Cells { all, rates: vec![10.0], size: (8, 3), seconds: 20.0 };
+        let cells = Cells { all, rates: vec![10.0], size: (8, 3), seconds: 20.0, turns: 1 };
         let said = advice(&cells).remove(0);
         for words in [
             "within 0.1 s: long polls of 20 s (1.60",
@@ -237,8 +238,13 @@ mod tests {
 
     #[test]
     fn one_way_for_several_needs_is_said_once() {
-        let cells =
-            Cells { all: vec![cell(LONG, 1, 2.0)], rates: vec![10.0], size: (8, 3), seconds: 1.0 };
+        let cells = Cells {
+            all: vec![cell(LONG, 1, 2.0)],
+            rates: vec![10.0],
+            size: (8, 3),
+            seconds: 1.0,
+            turns: 1,
+        };
         assert!(advice(&cells)[0].contains("within 0.1 s or 2 s or 10 s: long polls of 20 s"));
     }
 }

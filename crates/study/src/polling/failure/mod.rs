@@ -463,11 +463,11 @@ mod tests {
         let seen = Seen {
             seconds: 12.0,
             runs: 1,
-            requests: vec![Request { begin_s: 4.5, end_s: 4.6, outcome: Outcome::Empty }],
+            requests: vec![Request { run: 0, begin_s: 4.5, end_s: 4.6, outcome: Outcome::Empty }],
             delivered: vec![
-                Delivery { due_s: 0.5, ms: 9_000.0 },
-                Delivery { due_s: 2.5, ms: 700.0 },
-                Delivery { due_s: 7.0, ms: slowest_ms },
+                Delivery { run: 0, due_s: 0.5, ms: 9_000.0 },
+                Delivery { run: 0, due_s: 2.5, ms: 700.0 },
+                Delivery { run: 0, due_s: 7.0, ms: slowest_ms },
             ],
             ..Seen::default()
         };

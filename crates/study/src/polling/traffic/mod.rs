@@ -2,8 +2,9 @@
 //!
 //! Every acknowledged message has to come, or the run is not sound.
 
+mod seen;
+
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::api::{Answer, Api, Ask};
-use super::stats::{Estimate, quantile, quantiles_of_blocks, ratio};
+pub(super) use seen::{Delivery, Outcome, Request, Seen};
 
 /// How a consumer polls.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,169 +91,6 @@ pub(super) struct Plan {
     /// How long after the last send messages may still come.
     pub(super) drain: Duration,
 }
-
-/// What came of a receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Messages,
-    Empty,
-    Error,
-}
-
-/// A receive. Times are seconds since the begin.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Request {
-    pub(super) begin_s: f64,
-    pub(super) end_s: f64,
-    pub(super) outcome: Outcome,
-}
-
-/// A message that came.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Delivery {
-    /// When it was due to be sent.
-    pub(super) due_s: f64,
-    pub(super) ms: f64,
-}
-
-impl Delivery {
-    pub(super) fn received_s(&self) -> f64 {
-        self.due_s + self.ms / 1_000.0
-    }
-}
-
-/// Parts of a run from which intervals are made.
-const BLOCKS: usize = 10;
-
-/// What was seen. Times are seconds since the begin.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// How long messages were sent.
-    pub(super) seconds: f64,
-    /// Runs that were added up.
-    pub(super) runs: u32,
-    /// Those that ended while messages were sent.
-    pub(super) requests: Vec<Request>,
-    pub(super) delivered: Vec<Delivery>,
-    /// How long sends took that were acknowledged, seconds.
-    pub(super) sends_s: Vec<f64>,
-    pub(super) send_errors: Vec<f64>,
-    /// What a receive that failed said.
-    pub(super) last_error: Option<String>,
-    pub(super) acknowledged: u64,
-    pub(super) duplicates: u64,
-    /// Acknowledged and not received.
-    pub(super) lost: u64,
-}
-
-impl Seen {
-    pub(super) fn count(&self, outcome: Outcome) -> usize {
-        self.requests.iter().filter(|request| request.outcome == outcome).count()
-    }
-
-    /// Messages per second and run.
-    pub(super) fn rate_per_s(&self) -> f64 {
-        self.delivered.len() as f64 / self.seconds / f64::from(self.runs)
-    }
-
-    fn block(&self, at_s: f64) -> usize {
-        ((at_s / self.seconds * BLOCKS as f64).max(0.0) as usize).min(BLOCKS - 1)
-    }
-
-    /// Requests of these outcomes for each message. Only messages that came while requests were
-    /// counted.
-    pub(super) fn per_message(&self, outcomes: &[Outcome]) -> Estimate {
-        let mut blocks = [(0.0, 0.0); BLOCKS];
-        for request in self.requests.iter().filter(|one| outcomes.contains(&one.outcome)) {
-            blocks[self.block(request.end_s)].0 += 1.0;
-        }
-        let in_time = |one: &&Delivery| (0.0..self.seconds).contains(&one.received_s());
-        for delivery in self.delivered.iter().filter(in_time) {
-            blocks[self.block(delivery.received_s())].1 += 1.0;
-        }
-        ratio(&blocks)
-    }
-
-    fn latency_blocks(&self) -> Vec<Vec<f64>> {
-        let mut blocks = vec![Vec::new(); BLOCKS];
-        for delivery in &self.delivered {
-            blocks[self.block(delivery.due_s)].push(delivery.ms);
-        }
-        blocks
-    }
-
-    /// The latency that these shares of all messages do not exceed; no number where there are too
-    /// few for it.
-    pub(super) fn latencies<const N: usize>(&self, shares: [f64; N]) -> [Estimate; N] {
-        let found = quantiles_of_blocks(&self.latency_blocks(), shares);
-        let enough = |share: f64| match share {
-            share if share > 0.99 => self.delivered.len() >= ENOUGH_FOR_999,
-            share if share > 0.9 => self.delivered.len() >= ENOUGH_FOR_99,
-            _ => true,
-        };
-        let mut shares = shares.into_iter();
-        found.map(|one| match shares.next() {
-            Some(share) if enough(share) => one,
-            _ => Estimate::UNKNOWN,
-        })
-    }
-
-    pub(super) fn mean_ms(&self) -> Estimate {
-        let sums: Vec<(f64, f64)> = self
-            .latency_blocks()
-            .iter()
-            .map(|block| (block.iter().sum(), block.len() as f64))
-            .collect();
-        ratio(&sums)
-    }
-
-    /// How long a request takes for which nothing is there, and which does not wait: half of them,
-    /// seconds.
-    pub(super) fn request_s(&self) -> f64 {
-        let empty = self.requests.iter().filter(|request| request.outcome == Outcome::Empty);
-        quantile(&empty.map(|one| one.end_s - one.begin_s).collect::<Vec<_>>(), 0.5)
-    }
-
-    /// From when a message is sent until it is there: half of the sends, seconds; none where nothing was sent.
-    pub(super) fn send_s(&self) -> f64 {
-        if self.sends_s.is_empty() { 0.0 } else { quantile(&self.sends_s, 0.5) }
-    }
-
-    /// Whether an answer was empty although a message was there all the time: sent before the
-    /// request began, and received after it had ended.
-    pub(super) fn is_in_vain(&self, request: &Request) -> bool {
-        let there = |message: &Delivery| {
-            message.due_s + SENT_S < request.begin_s && message.received_s() > request.end_s
-        };
-        request.outcome == Outcome::Empty && self.delivered.iter().any(there)
-    }
-
-    /// How many such answers came meanwhile.
-    pub(super) fn empties_in_vain(&self, during: Range<f64>) -> usize {
-        let meanwhile = self.requests.iter().filter(|one| during.contains(&one.end_s));
-        meanwhile.filter(|request| self.is_in_vain(request)).count()
-    }
-
-    /// Another run of the same kind.
-    pub(super) fn add(&mut self, other: Self) {
-        self.seconds = self.seconds.max(other.seconds);
-        self.runs += other.runs;
-        self.requests.extend(other.requests);
-        self.delivered.extend(other.delivered);
-        self.sends_s.extend(other.sends_s);
-        self.send_errors.extend(other.send_errors);
-        self.last_error = self.last_error.take().or(other.last_error);
-        self.acknowledged += other.acknowledged;
-        self.duplicates += other.duplicates;
-        self.lost += other.lost;
-    }
-}
-
-/// Of fewer messages, the share's upper limit would be the slowest of them.
-const ENOUGH_FOR_99: usize = 100;
-const ENOUGH_FOR_999: usize = 4_000;
-/// A message that was due so long ago was sent.
-const SENT_S: f64 = 0.05;
 
 /// What senders and consumers write to.
 #[derive(Default)]
@@ -388,7 +226,7 @@ async fn consume(run: Arc<Run>, consumer: Consumer, ask: Ask, patience: Duration
         {
             let mut ledger = run.ledger();
             if (0.0..run.seconds).contains(&now_s) {
-                ledger.seen.requests.push(Request { begin_s, end_s: now_s, outcome });
+                ledger.seen.requests.push(Request { run: 0, begin_s, end_s: now_s, outcome });
             }
             for letter in &letters {
                 note(&mut ledger, &letter.body, now_s);
@@ -412,7 +250,11 @@ fn note(ledger: &mut Ledger, body: &str, now_s: f64) {
     let Some((number, sent_s)) = body.split_once(' ') else { return };
     let (Ok(number), Ok(sent_s)) = (number.parse(), sent_s.parse::<f64>()) else { return };
     if ledger.received.insert(number) {
-        ledger.seen.delivered.push(Delivery { due_s: sent_s, ms: 1_000.0 * (now_s - sent_s) });
+        ledger.seen.delivered.push(Delivery {
+            run: 0,
+            due_s: sent_s,
+            ms: 1_000.0 * (now_s - sent_s),
+        });
     } else {
         ledger.seen.duplicates += 1;
     }
@@ -449,51 +291,8 @@ mod tests {
         note(&mut ledger, "7 1.5", 2.0);
         note(&mut ledger, "7 1.5", 3.0);
         note(&mut ledger, "else", 3.0);
-        assert_eq!(ledger.seen.delivered, [Delivery { due_s: 1.5, ms: 500.0 }]);
+        assert_eq!(ledger.seen.delivered, [Delivery { run: 0, due_s: 1.5, ms: 500.0 }]);
         assert_eq!((ledger.seen.duplicates, ledger.received.len()), (1, 1));
-    }
-
-    fn request(begin_s: f64, end_s: f64, outcome: Outcome) -> Request {
-        Request { begin_s, end_s, outcome }
-    }
-
-    #[test]
-    fn only_what_came_while_requests_were_counted_is_divided_by() {
-        let seen = Seen {
-            seconds: 10.0,
-            runs: 1,
-            requests: (0..10)
-                .map(|at| request(f64::from(at), f64::from(at) + 0.5, Outcome::Empty))
-                .collect(),
-            delivered: [(1.0, 100.0), (5.0, 100.0), (9.0, 5_000.0)]
-                .map(|(due_s, ms)| Delivery { due_s, ms })
-                .to_vec(),
-            ..Seen::default()
-        };
-        assert_eq!(seen.per_message(&[Outcome::Empty]).value, 5.0);
-        assert_eq!(seen.per_message(&[Outcome::Messages]).value, 0.0);
-        let [half, most] = seen.latencies([0.5, 0.99]);
-        assert_eq!(half.value, 100.0);
-        assert!(most.value.is_nan(), "three messages have no 99th percentile");
-        assert_eq!(seen.request_s(), 0.5);
-    }
-
-    #[test]
-    fn an_empty_answer_is_in_vain_while_a_message_is_there() {
-        let seen = Seen {
-            seconds: 10.0,
-            runs: 1,
-            requests: vec![
-                request(0.5, 0.9, Outcome::Empty),
-                request(1.2, 2.0, Outcome::Empty),
-                request(2.5, 3.5, Outcome::Empty),
-                request(2.5, 2.6, Outcome::Error),
-            ],
-            delivered: vec![Delivery { due_s: 1.0, ms: 2_000.0 }],
-            ..Seen::default()
-        };
-        assert_eq!(seen.empties_in_vain(0.0..10.0), 1);
-        assert_eq!(seen.empties_in_vain(3.0..10.0), 0);
     }
 
     #[test]
