@@ -102,6 +102,8 @@ const LOCAL_WEIGHT: f64 = 8.0;
 struct Slot {
     /// Shards asked since this one was.
     passed_over: u32,
+    /// When it was asked last.
+    asked_ms: u64,
     /// Messages it is thought to have.
     backlog: u32,
     /// When one more is thought to become visible there: a lease or delay of it ends.
@@ -120,6 +122,19 @@ impl Slot {
             known => BACKLOG_WEIGHT + known.min(BACKLOG_COUNTED_MAX),
         }
     }
+}
+
+/// How long shards are passed over by polls that begin with others, until they come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// While so many others are asked.
+    pub asks: usize,
+    /// The same for a shard that is known to have messages older than what others hand out.
+    pub asks_behind: usize,
+    /// Older by more than this.
+    pub behind_ms: u64,
+    /// For so long, however few others are asked.
+    pub wait_ms: u64,
 }
 
 /// One gateway's memory of one queue's shards.
@@ -204,16 +219,19 @@ impl Deck {
         shards
     }
 
-    /// The same; but those that are known to have messages more than `lag_ms` older than what others
-    /// have come to wait for `asks_behind` only.
-    pub fn neglected(&self, asks: usize, asks_behind: usize, lag_ms: u64) -> Vec<usize> {
+    /// The shards with which a poll had better begin, the longest waiting first.
+    pub fn neglected(&self, patience: &Patience, now_ms: u64) -> Vec<usize> {
         let front_ms = self.slots.iter().map(|slot| slot.reached_ms).max().unwrap_or_default();
         let is_neglected = |shard: &usize| {
             let slot = &self.slots[*shard];
-            let is_behind = slot.backlog > 0 && slot.reached_ms.saturating_add(lag_ms) < front_ms;
-            is_behind || slot.passed_over as usize >= asks
+            let passed_over = slot.passed_over as usize;
+            let behind_ms = front_ms.saturating_sub(slot.reached_ms);
+            let is_behind = slot.backlog > 0 && behind_ms > patience.behind_ms;
+            passed_over >= patience.asks
+                || (is_behind && passed_over >= patience.asks_behind)
+                || now_ms.saturating_sub(slot.asked_ms) >= patience.wait_ms
         };
-        let mut shards = self.passed_over(asks_behind.min(asks));
+        let mut shards = self.passed_over(0);
         shards.retain(is_neglected);
         shards
     }
@@ -223,13 +241,14 @@ impl Deck {
     }
 
     /// A poll is over; these shards were really asked.
-    pub fn asked(&mut self, shards: &[usize]) {
+    pub fn asked(&mut self, shards: &[usize], now_ms: u64) {
         for slot in &mut self.slots {
             slot.passed_over = slot.passed_over.saturating_add(shards.len() as u32);
         }
         for shard in shards {
             if let Some(slot) = self.slots.get_mut(*shard) {
                 slot.passed_over = 0;
+                slot.asked_ms = now_ms;
             }
         }
     }
@@ -367,7 +386,7 @@ mod tests {
                     for shard in &sample {
                         last_asked[*shard] = poll;
                     }
-                    deck.asked(&sample);
+                    deck.asked(&sample, 0);
                     for (shard, last) in last_asked.iter().enumerate() {
                         assert!(poll - last < bound, "n={n} k={k} shard={shard} poll={poll}");
                     }
@@ -387,7 +406,7 @@ mod tests {
         for poll in 1..=2_000 {
             let sample = deck.sample(3, Weights::Backlog, 0, |_| false, &mut rng);
             last_asked[sample[0]] = poll;
-            deck.asked(&sample[..1]);
+            deck.asked(&sample[..1], 0);
             assert!(last_asked.iter().all(|last| poll - last < Deck::passed_over_max(8, 1)));
         }
     }
@@ -415,7 +434,7 @@ mod tests {
                 room -= taken;
                 deck.note_backlog(shard, left[shard], 0);
             }
-            deck.asked(&asked);
+            deck.asked(&asked, 0);
         }
         polls
     }
@@ -479,9 +498,9 @@ mod tests {
     #[test]
     fn knows_who_was_passed_over_for_longest() {
         let mut deck = Deck::new(4);
-        deck.asked(&[3]);
-        deck.asked(&[0]);
-        deck.asked(&[3]);
+        deck.asked(&[3], 0);
+        deck.asked(&[0], 0);
+        deck.asked(&[3], 0);
         assert_eq!(deck.passed_over(1), [1, 2, 0]);
         assert_eq!(deck.passed_over(3), [1, 2]);
         assert_eq!(deck.passed_over(4), [0; 0]);
@@ -494,15 +513,31 @@ mod tests {
         deck.note_reached(0, 9_000);
         deck.note_reached(1, 8_999);
         deck.note_backlog(1, 4, 0);
-        deck.asked(&[0]);
-        assert_eq!(deck.neglected(9, 1, 1_000), [1], "nothing is known of 2, and 0 is in front");
-        assert_eq!(deck.neglected(9, 2, 1_000), [0; 0], "it was its turn a moment ago");
-        assert_eq!(deck.neglected(9, 1, 1_001), [0; 0]);
-        assert_eq!(deck.neglected(1, 1, 1_000), [1, 2]);
+        deck.asked(&[0], 0);
+        let patience = Patience { asks: 9, asks_behind: 1, behind_ms: 1_000, wait_ms: u64::MAX };
+        let neglected = |deck: &Deck, patience: Patience| deck.neglected(&patience, 0);
+        assert_eq!(neglected(&deck, patience), [1], "nothing is known of 2, and 0 is in front");
+        let later = Patience { asks_behind: 2, ..patience };
+        assert_eq!(neglected(&deck, later), [0; 0], "it was its turn a moment ago");
+        assert_eq!(neglected(&deck, Patience { behind_ms: 1_001, ..patience }), [0; 0]);
+        assert_eq!(neglected(&deck, Patience { asks: 1, ..patience }), [1, 2]);
         deck.note_sent(2, 1);
-        assert_eq!(deck.neglected(9, 1, 1_000), [1, 2]);
+        assert_eq!(neglected(&deck, patience), [1, 2]);
         deck.note_backlog(1, 0, 0);
-        assert_eq!(deck.neglected(9, 1, 1_000), [2]);
+        assert_eq!(neglected(&deck, patience), [2]);
+    }
+
+    /// Who polls seldom asks few others meanwhile, and would begin with the same ones for long.
+    #[test]
+    fn nobody_waits_for_long_because_polls_are_rare() {
+        let mut deck = Deck::new(3);
+        deck.asked(&[0], 1_000);
+        deck.asked(&[1], 1_100);
+        deck.asked(&[2], 1_150);
+        let patience = Patience { asks: 99, asks_behind: 99, behind_ms: 1_000, wait_ms: 200 };
+        assert_eq!(deck.neglected(&patience, 1_199), [0; 0]);
+        assert_eq!(deck.neglected(&patience, 1_200), [0]);
+        assert_eq!(deck.neglected(&patience, 2_000), [0, 1, 2], "the longest waiting first");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::time::Instant;
 
-use super::deck::{Deck, SampleSize, Weights};
+use super::deck::{Deck, Patience, SampleSize, Weights};
 use crate::api::{Queue, ReceiveError, ReceiveRequest, Received, Trouble};
 use crate::node::Node;
 use crate::room::Room;
@@ -27,14 +27,15 @@ use crate::{fifo, gathering, request};
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
 const DECKS_MAX: usize = 100_000;
 
-/// A long poll begins elsewhere than on its own node when a shard was passed over for so many
-/// rounds of all shards.
-const LONG_PATIENCE: usize = 16;
-/// And after so many when it is known to have messages that are older by so much than those that
-/// are handed out. Without it, consumers at one node only would serve the other nodes' shards less than
-/// senders fill them.
-const BEHIND_PATIENCE: usize = 4;
-const BEHIND_MS: u64 = 1_000;
+/// When a long poll begins elsewhere than on its own node: with shards that were passed over for so many rounds of
+/// all shards, or for fewer when what they are known to have is older than what is handed out (without it, consumers at one
+/// node only would serve the other nodes' shards less than senders fill them), or for so long. A consumer that polls
+/// seldom, because it works for long on what it gets, asks few: by rounds alone, others' messages would wait for dozens of its
+/// polls.
+fn patience(shards: usize) -> Patience {
+    Patience { asks: 16 * shards, asks_behind: 4 * shards, behind_ms: 1_000, wait_ms: 200 }
+}
+
 /// After so many polls that found enough on the shard where a FIFO queue lives, the next one begins
 /// with the other shards.
 const HOME_PATIENCE: usize = 16;
@@ -251,7 +252,8 @@ impl Poll<'_> {
         let asked = self.ask(&shards).await;
         let asked: Vec<usize> =
             drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
-        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked));
+        let now_ms = self.node.clock.now_ms();
+        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked, now_ms));
     }
 
     /// While some tenants are noisy: what the others have, before anything is taken of the noisy
@@ -313,9 +315,9 @@ impl Poll<'_> {
             others.rotate_left(turn);
             asked.append(&mut self.ask(&others).await);
         }
-        let n = self.groups.len();
+        let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
         let places: Vec<usize> = (0..n).filter(|n| asked.contains(&self.groups[*n])).collect();
-        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&places));
+        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&places, now_ms));
     }
 
     /// Shards other than the one where the queue lives that were passed over for too long.
@@ -330,12 +332,9 @@ impl Poll<'_> {
     /// always finds something here must not starve the other nodes' shards: those that were passed
     /// over for long come first.
     fn look_here_first(&self) -> Vec<usize> {
-        let n = self.groups.len();
-        let (asks, behind) = (LONG_PATIENCE * n, BEHIND_PATIENCE * n);
-        let mut order = self
-            .node
-            .decks
-            .with(self.spec.queue, n, |deck| deck.neglected(asks, behind, BEHIND_MS));
+        let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
+        let mut order =
+            self.node.decks.with(self.spec.queue, n, |deck| deck.neglected(&patience(n), now_ms));
         let led = self.node.router.led_here();
         let is_local = |shard: &usize| led.contains(&self.groups[*shard]);
         let mut local: Vec<usize> = (0..n).filter(is_local).collect();

@@ -1,6 +1,8 @@
 //! Long polls, and who wakes them.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest};
@@ -56,6 +58,30 @@ async fn who_has_no_replica_of_a_shard_receives_from_its_next_leader() {
         fleet.restart(NodeId(gone)).await;
         fleet.ready().await;
     }
+}
+
+/// Found by the study of polling: a consumer that worked for a second on what each long poll brought was given its
+/// own node's messages for ten polls, while older ones lay at other nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_polls_that_are_rare_ask_every_shard() {
+    let fleet = Fleet::start(3).await;
+    let created = queue(fleet.node(1), "rare", &[]).await;
+    for number in 0..60 {
+        let through = fleet.node(1 + number % 3);
+        through.send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let request = ReceiveRequest { max_messages: 1, wait_seconds: 20, ..short_poll() };
+    let mut asked = BTreeSet::new();
+    // Four shards: each poll asks one of them at least, and the one that waited longest first.
+    for _ in 0..8 {
+        fleet.clock.ahead_ms.fetch_add(200, Ordering::Relaxed);
+        let received = fleet.node(1).receive(&created, request).await.unwrap();
+        assert_eq!(received.messages.len(), 1);
+        asked.extend(received.asked.iter().map(|(shard, _)| *shard));
+        let receipts = received.messages.iter().map(|message| message.receipt).collect();
+        fleet.node(1).delete(&created, receipts).await;
+    }
+    assert_eq!(asked.len(), 4, "{asked:?}");
 }
 
 /// When a delay ends is known to the leader only. A FIFO queue lives on one shard; of eight some live

@@ -23,6 +23,8 @@ pub(super) struct Deck {
 #[derive(Clone, Copy, Default)]
 struct Slot {
     passed_over: usize,
+    /// Seconds.
+    asked_s: f64,
     known: u32,
 }
 
@@ -62,6 +64,12 @@ impl Deck {
         shards.iter().for_each(|shard| self.slots[*shard].passed_over = 0);
     }
 
+    /// The same, where time counts.
+    pub(super) fn asked_at(&mut self, shards: &[usize], now_s: f64) {
+        self.asked(shards);
+        shards.iter().for_each(|shard| self.slots[*shard].asked_s = now_s);
+    }
+
     /// Both.
     pub(super) fn poll(&mut self, k: usize) -> Vec<usize> {
         let shards = self.sample(k);
@@ -79,11 +87,12 @@ impl Deck {
         self.slots[shard].known += messages as u32;
     }
 
-    /// The shards since whose turn so many others were asked, the longest waiting first.
-    pub(super) fn passed_over(&self, asks: usize) -> Vec<usize> {
+    /// The shards since whose turn so many others were asked, or that were not asked since then; the longest waiting
+    /// first.
+    pub(super) fn neglected(&self, asks: usize, since_s: f64) -> Vec<usize> {
         let waited = |shard: &usize| self.slots[*shard].passed_over;
         let mut shards: Vec<usize> = (0..self.slots.len()).collect();
-        shards.retain(|shard| waited(shard) >= asks);
+        shards.retain(|shard| waited(shard) >= asks || self.slots[*shard].asked_s <= since_s);
         shards.sort_by_key(|shard| std::cmp::Reverse(waited(shard)));
         shards
     }

@@ -17,6 +17,8 @@ use super::traffic::Style;
 const MAX: usize = 10;
 /// A long poll begins with shards that were passed over for so many rounds of all shards.
 const LONG_PATIENCE: usize = 16;
+/// Or for so long.
+const LONG_PATIENCE_S: f64 = 0.2;
 
 /// Somebody who polls queues in turn.
 #[derive(Clone, Debug)]
@@ -212,7 +214,8 @@ impl Running<'_> {
                 let turn = self.rng.random_range(0..self.queues[number].decks.len());
                 let mut rounds = look_round(&self.world.leaders, node, turn);
                 let patience = LONG_PATIENCE * self.world.leaders.len();
-                let first = self.queues[number].decks[node].passed_over(patience);
+                let first =
+                    self.queues[number].decks[node].neglected(patience, now_s - LONG_PATIENCE_S);
                 if let Some(own) = rounds.first_mut() {
                     own.retain(|shard| !first.contains(shard));
                     own.splice(0..0, first);
@@ -252,7 +255,7 @@ impl Running<'_> {
             queue.decks[node].note_left(*shard, queue.shards[*shard].len());
         }
         let asked: Vec<usize> = given.iter().map(|(shard, _)| *shard).collect();
-        queue.decks[node].asked(&asked);
+        queue.decks[node].asked_at(&asked, now_s);
         let count = given.iter().map(|(_, count)| count).sum();
         if count > 0 {
             self.forecast.hits += 1;
@@ -347,6 +350,14 @@ mod tests {
         let expected = theory::long_empties(0.5, 1.0);
         assert!((seen.empties_per_message() / expected - 1.0).abs() < 0.05);
         assert_eq!(seen.mean_ms(), 0.0);
+    }
+
+    /// Others' messages do not wait until there are none here.
+    #[test]
+    fn who_collects_waits_for_little_more_than_a_pause() {
+        let pause = Duration::from_secs(1);
+        let seen = forecast(&world(Style::Collect { wait_s: 20, pause }, 5.0, 3));
+        assert!(seen.quantile_ms(0.99) < 2_500.0, "{}", seen.quantile_ms(0.99));
     }
 
     #[test]
