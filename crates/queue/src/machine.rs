@@ -367,7 +367,8 @@ fn reply_to_repeat<R: Read, W: Write>(
 ) -> io::Result<Reply> {
     Ok(match command {
         Command::Send(Send { queue, dedup: Some(key), .. }) => {
-            match apply::duplicate::find(ctx, *queue, *key)? {
+            let stored = queues.get(*queue).and_then(|state| state.row.originals);
+            match apply::duplicate::find(ctx, *queue, stored, *key)? {
                 Some(OriginalRow { seq, message_id, .. }) => {
                     Reply::Sent(Some(Accepted { seq, message_id }))
                 }

@@ -22,10 +22,12 @@ pub(crate) fn periods(now_ms: u64) -> impl Iterator<Item = u64> {
     [Some(now), now.checked_sub(1)].into_iter().flatten()
 }
 
-/// The message that counts under a key now, if there is one.
+/// The message that counts under a key now, if there is one. `stored` is the row of the queue that says in which
+/// periods there are any.
 pub(crate) fn find<R: Read, W: Write>(
     ctx: &Context<'_, R, W>,
     queue: QueueId,
+    stored: Option<(u64, u64)>,
     key: DedupKey,
 ) -> io::Result<Option<OriginalRow>> {
     let counts = |row: &OriginalRow| ctx.now_ms < row.sent_ms.saturating_add(DEDUP_INTERVAL_MS);
@@ -35,7 +37,9 @@ pub(crate) fn find<R: Read, W: Write>(
     if ctx.originals_cleared.contains(&queue) {
         return Ok(None);
     }
-    for period in periods(ctx.now_ms) {
+    let is_stored =
+        |period: &u64| stored.is_some_and(|(first, last)| (first..=last).contains(period));
+    for period in periods(ctx.now_ms).filter(is_stored) {
         if let Some(row) = ctx.read.original(queue, period, key)?.filter(counts) {
             return Ok(Some(row));
         }

@@ -21,7 +21,9 @@ pub(crate) fn apply<R: Read, W: Write>(
 ) -> io::Result<Reply> {
     let Send { queue, message_id, .. } = *command;
     for key in command.dedup.into_iter().chain(command.placing.dedup_before) {
-        if let Some(OriginalRow { seq, message_id, .. }) = duplicate::find(ctx, queue, key)? {
+        let stored = queues.get(queue).and_then(|state| state.row.originals);
+        let found = duplicate::find(ctx, queue, stored, key)?;
+        if let Some(OriginalRow { seq, message_id, .. }) = found {
             sometimes!(DuplicateFound);
             if planted!(DuplicateRenews)
                 && let Some(state) = queues.get_mut(queue)

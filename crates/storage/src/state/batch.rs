@@ -21,7 +21,7 @@ pub struct GroupBatch {
     shared: Arc<Shared>,
     space: KeySpace,
     writes: WriteBatch,
-    /// For the messages in memory.
+    /// For what is in memory.
     changes: Vec<Change>,
     /// Where queues' messages were removed all at once.
     cleared: Vec<(Table, KeyRange)>,
@@ -41,7 +41,7 @@ impl GroupBatch {
         self.space
     }
 
-    /// Writes it; what follows for messages in memory.
+    /// Writes it; what follows for what is in memory.
     pub(super) fn commit(self) -> io::Result<Vec<Change>> {
         self.shared.write(self.writes)?;
         if !self.cleared.is_empty() {
@@ -158,15 +158,18 @@ impl Write for GroupBatch {
         let key = self.space.message_group(queue, group.0.get());
         let value = values::encode_message_group(messages);
         self.put_meta(key, value);
+        self.changes.push(Change::Group(queue, group, Some(messages)));
     }
 
     fn remove_group(&mut self, queue: QueueId, group: GroupKey) {
         let key = self.space.message_group(queue, group.0.get());
         self.delete_meta(key);
+        self.changes.push(Change::Group(queue, group, None));
     }
 
     fn clear_groups(&mut self, queue: QueueId) {
         self.clear(Table::Meta, &self.space.message_groups(queue, None));
+        self.changes.push(Change::ClearGroups);
     }
 
     fn put_dedup(&mut self, session: u64, block: u64, row: &DedupRow) {

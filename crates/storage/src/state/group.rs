@@ -301,8 +301,15 @@ impl Read for GroupState {
     }
 
     fn group_messages(&self, queue: QueueId, group: GroupKey) -> io::Result<Option<u64>> {
+        // Held while the store is asked: what a commit says meanwhile must not be overwritten by what was there before.
+        let mut recent = self.current.recent.lock();
+        if let Some(known) = recent.tallies.get(queue, group) {
+            return Ok(known);
+        }
         let key = self.space().message_group(queue, group.0.get());
-        self.get(Table::Meta, &key, values::decode_message_group)
+        let stored = self.get(Table::Meta, &key, values::decode_message_group)?;
+        recent.tallies.note(queue, group, stored);
+        Ok(stored)
     }
 
     fn groups_after(

@@ -27,6 +27,7 @@ mod import;
 mod keys;
 mod options;
 mod recent;
+mod tallies;
 mod values;
 
 pub use batch::GroupBatch;

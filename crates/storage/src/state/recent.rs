@@ -1,4 +1,4 @@
-//! Messages in memory on their way from send to receive.
+//! Messages in memory on their way from send to receive, and beside them how many each group has.
 //!
 //! Every replica reads a message when it applies its receive, most of them a moment after the
 //! send; a lookup in the store then costs more than everything else about it. And who drains a
@@ -9,7 +9,9 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use flotilla_queue::store::Message;
-use flotilla_types::ids::{QueueId, Seq};
+use flotilla_types::ids::{GroupKey, QueueId, Seq};
+
+use super::tallies::Tallies;
 
 /// Content kept per group.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -30,6 +32,10 @@ pub(super) enum Change {
     Remove(QueueId, Seq),
     /// More than one by one.
     Clear,
+    /// A group of a FIFO queue has so many messages from now on; a row, or none.
+    Group(QueueId, GroupKey, Option<u64>),
+    /// The groups of a queue have none, all of them.
+    ClearGroups,
 }
 
 impl Change {
@@ -52,6 +58,7 @@ pub(super) struct Recent {
     order: VecDeque<Key>,
     content_bytes: usize,
     last_miss: Option<Key>,
+    pub(super) tallies: Tallies,
 }
 
 impl Recent {
@@ -90,7 +97,14 @@ impl Recent {
             match change {
                 Change::Put(queue, seq, message) => self.insert(queue, seq, message),
                 Change::Remove(queue, seq) => self.forget((queue, seq)),
-                Change::Clear => *self = Recent::default(),
+                Change::Clear => {
+                    let tallies = std::mem::take(&mut self.tallies);
+                    *self = Recent { tallies, ..Recent::default() };
+                }
+                Change::Group(queue, group, messages) => {
+                    self.tallies.note(queue, group, messages);
+                }
+                Change::ClearGroups => self.tallies = Tallies::default(),
             }
         }
     }
