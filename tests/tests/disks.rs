@@ -61,6 +61,7 @@ async fn nothing_is_lost_when_the_power_goes_or_a_disk_lies() {
         dense: 0,
         acknowledged_min: 0,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+        again: None,
     };
     let judged = run(&mut fleet, &plan).await;
     eprintln!("{}", judged.report);

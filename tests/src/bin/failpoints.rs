@@ -73,7 +73,13 @@ fn unseen(seen: &BTreeSet<&str>) -> Vec<Sight> {
     here.filter(|sight| !seen.contains(sight.name())).collect()
 }
 
-async fn crash_all(points: &[Point], deeds: &[FaultKind], seed: u64) -> Result<bool, String> {
+async fn crash_all(arguments: &[String], seed: u64) -> Result<bool, String> {
+    let points = &chosen(arguments, seed)?[..];
+    let deeds = &match arguments.first().map(String::as_str) {
+        None => deeds(DEEDS_OF_ALL, seed),
+        Some("--rotate") => deeds(DEEDS_OF_SOME, seed),
+        Some(_) => Vec::new(),
+    }[..];
     let seen = PathBuf::from(setting("FLOTILLA_PROBES_SEEN").ok_or("FLOTILLA_PROBES_SEEN?")?);
     let dir = setting("FLOTILLA_CHAOS_DIR")
         .map_or_else(|| std::env::temp_dir().join("flotilla-chaos"), PathBuf::from);
@@ -97,7 +103,10 @@ async fn crash_all(points: &[Point], deeds: &[FaultKind], seed: u64) -> Result<b
     }
     let (ground, dense) = (Ground::Loopback, 0);
     let acknowledged_min = 0;
-    let plan = Plan { seed, faults, ground, times, hold: HOLD, dense, acknowledged_min, dir };
+    let again =
+        Some(format!("FLOTILLA_CHAOS_SEED={seed} scripts/failpoints {}", arguments.join(" ")));
+    let plan =
+        Plan { seed, faults, ground, times, hold: HOLD, dense, acknowledged_min, dir, again };
     let judged = run(&mut fleet, &plan).await;
     let mut totals = Totals::default();
     totals.add(&judged.verdict);
@@ -120,7 +129,11 @@ async fn crash_all(points: &[Point], deeds: &[FaultKind], seed: u64) -> Result<b
     for sight in &unseen {
         println!("not seen: {}", sight.name());
     }
-    Ok(judged.is_good() && missing.is_empty() && unseen.is_empty())
+    let is_whole = missing.is_empty() && unseen.is_empty();
+    if judged.is_good() && !is_whole {
+        println!("again: {}", plan.replay(3));
+    }
+    Ok(judged.is_good() && is_whole)
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -128,16 +141,7 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seed = setting("FLOTILLA_CHAOS_SEED").and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::random_range(0..u64::from(u32::MAX)));
-    let deeds = match arguments.first().map(String::as_str) {
-        None => deeds(DEEDS_OF_ALL, seed),
-        Some("--rotate") => deeds(DEEDS_OF_SOME, seed),
-        Some(_) => Vec::new(),
-    };
-    let outcome = match chosen(&arguments, seed) {
-        Ok(points) => crash_all(&points, &deeds, seed).await,
-        Err(error) => Err(error),
-    };
-    match outcome {
+    match crash_all(&arguments, seed).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

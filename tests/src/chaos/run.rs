@@ -96,19 +96,15 @@ pub struct Plan {
     pub acknowledged_min: u64,
     /// Where the history is written.
     pub dir: PathBuf,
+    /// The command that does the same again, where it is not `scripts/chaos`.
+    pub again: Option<String>,
 }
 
 impl Plan {
     /// The command that does the same again, as far as it is chosen.
     pub fn replay(&self, nodes: usize) -> String {
-        let crash = |kind: &FaultKind| match kind {
-            FaultKind::Crash(point) => Some(point.name()),
-            _ => None,
-        };
-        let points: Vec<&str> = self.faults.iter().filter_map(crash).collect();
-        if !points.is_empty() {
-            let seed = self.seed;
-            return format!("FLOTILLA_CHAOS_SEED={seed} scripts/failpoints {}", points.join(" "));
+        if let Some(again) = &self.again {
+            return again.clone();
         }
         let names: Vec<&str> = self.faults.iter().map(|kind| kind.name()).collect();
         format!(

@@ -52,6 +52,7 @@ impl Board {
             dense: settings.dense,
             acknowledged_min: 0,
             dir: settings.dir.clone(),
+            again: None,
         }
     }
 
