@@ -129,10 +129,14 @@ pub(super) fn live(seen: &Seen, counted: Option<&Seen>) -> Figure {
         ),
         None => "Instances".to_owned(),
     };
+    // What is far above the target must not make what is near it look like nothing.
+    let mut backlog = Plot::over_time("Backlog per instance (messages)", 130.0, backlogs);
+    let values = backlog.layers.iter().flat_map(|layer| &layer.points).map(|point| point.y);
+    backlog.y = Axis::log("").range(1.0, 1.5 * values.fold(10.0, f64::max));
     let plots = vec![
         Plot::over_time("Messages sent (per second)", 60.0, vec![rate]),
         Plot::over_time(&started, 130.0, running),
-        Plot::over_time("Backlog per instance (messages)", 130.0, backlogs),
+        backlog,
         ages("Latency of the median message (seconds)", 0.5),
         ages("Latency of the slowest message (seconds)", 1.0),
     ];

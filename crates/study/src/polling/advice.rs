@@ -42,7 +42,8 @@ fn wait(sections: &[Section]) -> Option<String> {
     Some(format!(
         "{verdict}. At {rate} messages per second it took {long:.2} receive requests per message instead of {short:.1} with short polls \
          every second, and half of the messages came within {} instead of {}. A shorter wait buys nothing, because an answer \
-         is sent when a message comes, not when the wait is over. Where many messages come and may wait, a pause between polls is \
+         is sent when a message comes, not when the wait is over. (The default for a queue stays 0, as SQS has it: applications rely \
+         on what a queue without the attribute does.) Where many messages come and may wait, a pause between polls is \
          cheaper:",
         duration(long_ms),
         duration(short_ms)
@@ -90,10 +91,24 @@ fn sample(sections: &[Section]) -> Option<String> {
         "The default sample of 3 in 8 shards {verdict} for applications that are to be tested against what SQS does: a short poll misses a \
          lone message of another node in {} of all cases, all of ten messages are seen within {bound:.0} polls ({most:.0} at most were \
          needed), and 999 cost {three:.0} polls against {all:.0} with all shards asked. Who short-polls small queues and wants no misses \
-         sets `sample = \"all\"`: {} misses, for a question to every shard's leader per poll. Long polls \
-         ask all shards anyway.",
+         sets `sample = \"all\"`: {} misses{}. Long polls ask all shards anyway.",
         percent(miss),
-        percent(none)
+        percent(none),
+        cost_of_all(sections)
+            .unwrap_or_else(|| ", for a question to every shard's leader per poll".to_owned())
+    ))
+}
+
+/// What short polls of all shards cost more than those of a sample.
+fn cost_of_all(sections: &[Section]) -> Option<String> {
+    let of = |name| value(sections, "idle", name);
+    let nobody = of("nobody")?;
+    let (some, all) = (of("short 0.1 s")? - nobody, of("short 0.1 s, all")? - nobody);
+    let (some_ms, all_ms) = (of("poll ms")?, of("poll ms, all")?);
+    Some(format!(
+        ", for {:.2} times the processor time and {all_ms:.2} ms instead of {some_ms:.2} for each poll of an empty queue, on one machine; \
+         with nodes apart a poll that asks every leader waits for the slowest of them",
+        all / some
     ))
 }
 

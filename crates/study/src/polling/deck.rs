@@ -224,17 +224,17 @@ pub(super) fn emptied(case: Emptying<'_>, sender: usize) -> Vec<f64> {
     (0..LONG_RUNS).map(model).collect()
 }
 
-/// Messages in the first answer of a queue that was filled through all nodes in turn, the polled
-/// one last: for each of `maxima`, of a short poll and of a long one.
+/// Messages in a short poll's answer, the first one of a queue that was filled through all nodes in turn, the polled
+/// one last: for each of `maxima`.
 pub(super) fn yielded(
     leaders: &[usize],
     k: usize,
     (poller, nodes): (usize, usize),
     (draws, unit): (u32, usize),
     maxima: &[usize],
-) -> Vec<(f64, f64)> {
+) -> Vec<f64> {
     let n = leaders.len();
-    let mut sums = vec![(0.0, 0.0); maxima.len()];
+    let mut sums = vec![0.0; maxima.len()];
     for run in 0..LONG_RUNS {
         let mut rng = StdRng::seed_from_u64(run);
         let (mut deck, mut left) = (Deck::new(n, !run), vec![0; n]);
@@ -250,17 +250,11 @@ pub(super) fn yielded(
         let found = |order: &[usize], max| -> usize {
             taken(order, leaders, |shard| left[shard], max).iter().map(|(_, count)| count).sum()
         };
-        let long = look_round(leaders, poller, rng.random_range(0..nodes));
         for (sum, max) in sums.iter_mut().zip(maxima) {
-            sum.0 += found(&order, *max) as f64;
-            // Nobody is asked any more once one node's shards have given something.
-            let first = long.iter().map(|order| found(order, *max)).find(|count| *count > 0);
-            sum.1 += first.unwrap_or(0) as f64;
+            *sum += found(&order, *max) as f64;
         }
     }
-    sums.into_iter()
-        .map(|(short, long)| (short / LONG_RUNS as f64, long / LONG_RUNS as f64))
-        .collect()
+    sums.into_iter().map(|sum| sum / LONG_RUNS as f64).collect()
 }
 
 /// In which order a long poll looks at nodes' shards: its own first, then whichever answers first.
@@ -329,10 +323,8 @@ mod tests {
     fn an_answer_brings_what_is_near() {
         let leaders = leaders(&[3, 3, 2]);
         let of = |draws, max: usize| yielded(&leaders, 3, (2, 3), (draws, 1), &[max])[0];
-        let (short, long) = of(1, 10);
-        assert!((short - 0.375).abs() < 0.03 && long == 1.0, "{short} {long}");
-        let (short, long) = of(100, 10);
-        assert!(short > 9.9 && long > 9.9, "{short} {long}");
-        assert_eq!(of(10, 1).1, 1.0);
+        let lone = of(1, 10);
+        assert!((lone - 0.375).abs() < 0.03, "{lone}");
+        assert!(of(100, 10) > 9.9, "{}", of(100, 10));
     }
 }

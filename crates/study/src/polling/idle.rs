@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::api::{Api, Ask};
 use super::context::{Cluster, Context, Shape};
@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     requests_per_s: f64,
+    /// Of a request: its mean, which for long polls is the wait.
+    request_ms: f64,
     /// Of one processor; no number for somebody's cluster.
     server_cores: f64,
     client_cores: f64,
@@ -31,8 +33,16 @@ struct Window {
 struct Case {
     name: &'static str,
     style: Option<Style>,
+    /// At a cluster whose short polls ask every shard, and not a sample.
+    asks_all: bool,
     windows: Vec<Window>,
 }
+
+const NOBODY: &str = "nobody";
+const LONG: &str = "long, 20 s";
+const SHORT: &str = "short, every 1 s";
+const OFTEN: &str = "short, every 0.1 s";
+const OFTEN_ALL: &str = "the same, all shards";
 
 impl Case {
     fn of(&self, value: fn(&Window) -> f64) -> Estimate {
@@ -43,12 +53,24 @@ impl Case {
         self.of(|window| window.requests_per_s)
     }
 
+    /// No interval of a time reaches below nothing.
     fn server(&self) -> Estimate {
-        self.of(|window| window.server_cores)
+        self.of(|window| window.server_cores).map(|cores| cores.max(0.0))
     }
 
     fn client(&self) -> Estimate {
-        self.of(|window| window.client_cores)
+        self.of(|window| window.client_cores).map(|cores| cores.max(0.0))
+    }
+
+    fn request_ms(&self) -> Estimate {
+        self.of(|window| window.request_ms)
+    }
+
+    /// What the nodes take more than in the window without anybody that belongs to each, % of a core.
+    fn more(&self, nobody: &Self) -> Estimate {
+        let pairs = self.windows.iter().zip(&nobody.windows);
+        let more = pairs.map(|(one, other)| 100.0 * (one.server_cores - other.server_cores));
+        mean(&more.collect::<Vec<_>>())
     }
 
     fn expected_per_s(&self) -> f64 {
@@ -64,22 +86,32 @@ impl Case {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     let cluster = context.cluster(&Shape::default()).await;
+    let shards = Shape::default().shards;
+    // Somebody's cluster is as it is.
+    let all_asked = match context.has_own_clusters() {
+        true => Some(context.cluster(&Shape { sample: shards, ..Shape::default() }).await),
+        false => None,
+    };
     let short = |ms| Some(Style::Short { pause: Duration::from_millis(ms) });
     let kinds = [
-        ("nobody", None),
-        ("long, 20 s", Some(Style::Long { wait_s: 20 })),
-        ("short, every 1 s", short(1_000)),
-        ("short, every 0.1 s", short(100)),
+        (NOBODY, None),
+        (LONG, Some(Style::Long { wait_s: 20 })),
+        (SHORT, short(1_000)),
+        (OFTEN, short(100)),
+        (OFTEN_ALL, short(100)),
     ];
-    let case = |(name, style)| Case { name, style, windows: Vec::new() };
-    let mut cases = kinds.map(case);
+    let case =
+        |(name, style)| Case { name, style, asks_all: name == OFTEN_ALL, windows: Vec::new() };
+    let mut cases: Vec<Case> = kinds.into_iter().map(case).collect();
+    cases.retain(|case| !case.asks_all || all_asked.is_some());
     let (windows, length) = context.pick((2, 2), (5, 9));
     // In turn, so that a disturbance of the machine hits all alike.
     for window in 0..windows {
         for case in &mut cases {
             context.tell(&format!("{}, window {} of {windows}", case.name, window + 1));
             let length = Duration::from_secs(length);
-            case.windows.push(measure(context, &cluster, case.style, length).await?);
+            let cluster = all_asked.as_ref().filter(|_| case.asks_all).unwrap_or(&cluster);
+            case.windows.push(measure(context, cluster, case.style, length).await?);
         }
     }
     Ok(section(&cases))
@@ -106,7 +138,7 @@ async fn measure(
     length: Duration,
 ) -> anyhow::Result<Window> {
     let queue = context.queue(&mut Api::new(cluster.node(0))).await?;
-    let requests = Arc::new(AtomicU64::new(0));
+    let requests = Arc::new(Requests::default());
     let mut consumers = JoinSet::new();
     for number in 0..CONSUMERS {
         let Some(style) = style else { break };
@@ -116,9 +148,10 @@ async fn measure(
     }
     sleep(SETTLE).await;
     let meter = Meter::start(&cluster.pids())?;
-    let before = requests.load(Ordering::Relaxed);
+    let before = requests.so_far();
     sleep(length).await;
-    let count = requests.load(Ordering::Relaxed) - before;
+    let after = requests.so_far();
+    let (count, took_us) = (after.0 - before.0, after.1 - before.1);
     let usage = meter.stop()?;
     consumers.shutdown().await;
     // Somebody's to see, if it stays.
@@ -126,9 +159,29 @@ async fn measure(
     let seconds = usage.elapsed.as_secs_f64();
     Ok(Window {
         requests_per_s: count as f64 / seconds,
+        request_ms: took_us as f64 / 1_000.0 / count as f64,
         server_cores: usage.server_cpu_s.map_or(f64::NAN, |cpu_s| cpu_s / seconds),
         client_cores: usage.client_cpu_s / seconds,
     })
+}
+
+/// Those of all consumers.
+#[derive(Default)]
+struct Requests {
+    count: AtomicU64,
+    took_us: AtomicU64,
+}
+
+impl Requests {
+    fn note(&self, took: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.took_us.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// How many there were, and how long they took together, microseconds.
+    fn so_far(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.took_us.load(Ordering::Relaxed))
+    }
 }
 
 /// A consumer of an empty queue.
@@ -143,14 +196,15 @@ impl Idle {
     /// Consumers that were not started together are spread over a period: with short polls each
     /// begins later than the one before; with long ones the first wait of each is another one, so
     /// that it is so from the beginning.
-    async fn poll(self, requests: Arc<AtomicU64>) {
+    async fn poll(self, requests: Arc<Requests>) {
         let mut api = Api::new(&self.node);
         sleep(self.begin()).await;
         let mut ask = self.first();
         loop {
             // What fails is a request, too.
+            let begin = Instant::now();
             let _ = api.receive(&self.queue, ask).await;
-            requests.fetch_add(1, Ordering::Relaxed);
+            requests.note(begin.elapsed());
             ask = self.style.ask();
             let pause = self.style.pause_after(0);
             if !pause.is_zero() {
@@ -177,7 +231,9 @@ impl Idle {
 
 fn table(cases: &[Case]) -> Table {
     let mut header = vec!["consumers".to_owned(), "style".to_owned(), "windows".to_owned()];
-    for name in ["requests_per_s", "server_cores", "client_cores"] {
+    for name in
+        ["requests_per_s", "server_cores", "more_than_nobody_percent", "client_cores", "request_ms"]
+    {
         header.extend([name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
     }
     header.push("theory_requests_per_s".to_owned());
@@ -187,7 +243,9 @@ fn table(cases: &[Case]) -> Table {
         let count = if case.style.is_some() { CONSUMERS } else { 0 };
         let name = case.name.replace(',', ";");
         let mut row = vec![count.to_string(), name, case.windows.len().to_string()];
-        for one in [case.requests(), case.server(), case.client()] {
+        for one in
+            [case.requests(), case.server(), case.more(&cases[0]), case.client(), case.request_ms()]
+        {
             row.extend(one.cells());
         }
         row.push(number(case.expected_per_s()));
@@ -234,66 +292,100 @@ fn figure(cases: &[Case], title: String) -> Figure {
     )
 }
 
-fn section(cases: &[Case]) -> Section {
-    let of = |at: usize, value: fn(&Case) -> Estimate| {
-        cases.get(at).map_or(f64::NAN, |case| value(case).value)
-    };
-    let percent = |at, value: fn(&Case) -> Estimate| 100.0 * of(at, value);
-    let base = percent(0, Case::server);
+fn find<'a>(cases: &'a [Case], name: &str) -> Option<&'a Case> {
+    cases.iter().find(|case| case.name == name)
+}
+
+/// What is known of one kind.
+fn line(cases: &[Case], name: &str) -> String {
+    let Some(case) = find(cases, name) else { return "not measured".to_owned() };
+    let more = case.more(&cases[0]);
     // Nobody knows the processes of a cluster that somebody else started.
-    let title = if base.is_finite() {
+    let nodes = match more.value.is_finite() {
+        true => format!(
+            ", {:.1} % of a core at the nodes, which is {:.1} % more than without consumers ({:.1} to {:.1})",
+            100.0 * case.server().value,
+            more.value,
+            more.low,
+            more.high
+        ),
+        false => String::new(),
+    };
+    format!(
+        "{:.0} requests per second{nodes}, and {:.1} % of a core at the consumers themselves",
+        case.requests().value,
+        100.0 * case.client().value
+    )
+}
+
+/// What it costs to ask every shard and not a sample.
+fn all_shards(cases: &[Case]) -> Option<String> {
+    let (some, all) = (find(cases, OFTEN)?, find(cases, OFTEN_ALL)?);
+    let interval =
+        |one: Estimate| format!("{:.2} ms ({:.2} to {:.2})", one.value, one.low, one.high);
+    Some(format!(
+        "Short polls every 0.1 s that ask all shards and not a sample: {}. A poll takes {} instead of {}.",
+        line(cases, OFTEN_ALL),
+        interval(all.request_ms()),
+        interval(some.request_ms())
+    ))
+}
+
+fn title(cases: &[Case]) -> String {
+    let more =
+        |name| find(cases, name).map_or(f64::NAN, |case| case.more(&cases[0]).value.max(0.0));
+    let rate = |name| find(cases, name).map_or(f64::NAN, |case| case.requests().value);
+    if more(LONG).is_finite() {
         format!(
             "{CONSUMERS} idle consumers add {:.1} % of a core to the nodes in long polls, {:.0} % in short ones every 0.1 s",
-            (percent(1, Case::server) - base).max(0.0),
-            (percent(3, Case::server) - base).max(0.0)
+            more(LONG),
+            more(OFTEN)
         )
     } else {
         format!(
             "{CONSUMERS} idle consumers make {:.0} requests per second in long polls, {:.0} in short ones every 0.1 s",
-            of(1, Case::requests),
-            of(3, Case::requests)
+            rate(LONG),
+            rate(OFTEN)
         )
+    }
+}
+
+fn section(cases: &[Case]) -> Section {
+    let of = |name, value: fn(&Case) -> Estimate| {
+        find(cases, name).map_or(f64::NAN, |case| value(case).value)
     };
-    let line = |at| {
-        let nodes = match base.is_finite() {
-            true => format!(
-                ", {:.1} % of a core at the nodes ({:.1} % more than without consumers)",
-                percent(at, Case::server),
-                percent(at, Case::server) - base
-            ),
-            false => String::new(),
-        };
-        format!(
-            "{:.0} requests per second{nodes} and {:.1} % of a core at the consumers themselves",
-            of(at, Case::requests),
-            percent(at, Case::client)
-        )
-    };
+    let mut findings = vec![format!(
+        "Long polls of 20 s: {}. Short polls every second: {}. Every 0.1 s: {}.",
+        line(cases, LONG),
+        line(cases, SHORT),
+        line(cases, OFTEN)
+    )];
+    findings.extend(all_shards(cases));
     Section {
         name: "idle",
         question: "What does an idle consumer cost?".to_owned(),
         method: format!(
             "{CONSUMERS} consumers on one empty queue, spread over the nodes; requests and processor time, the \
-             kernel's part included, in {} windows for each kind, in turn. All consumers are one process on one thread.",
+             kernel's part included, in {} windows for each kind, in turn; what consumers add is the mean of the differences to the \
+             window without anybody just before. The last kind is at a cluster of its own whose short polls ask all shards. All \
+             consumers are one process on one thread.",
             cases.first().map_or(0, |case| case.windows.len())
         ),
-        findings: vec![format!(
-            "Long polls of 20 s: {}. Short polls every second: {}. Every 0.1 s: {}.",
-            line(1),
-            line(2),
-            line(3)
-        )],
+        findings,
         theory: vec![
             "Requests per second are consumers divided by the pause (or wait). A short poll's own time adds to its pause, so \
              that there are a little fewer."
                 .to_owned(),
         ],
-        figures: vec![("idle".to_owned(), figure(cases, title))],
+        figures: vec![("idle".to_owned(), figure(cases, title(cases)))],
         tables: vec![table(cases)],
         values: vec![
-            ("nobody", of(0, Case::server)),
-            ("long", of(1, Case::server)),
-            ("short 0.1 s", of(3, Case::server)),
+            ("nobody", of(NOBODY, Case::server)),
+            ("long", of(LONG, Case::server)),
+            ("short 0.1 s", of(OFTEN, Case::server)),
+            ("short 0.1 s, all", of(OFTEN_ALL, Case::server)),
+            ("poll ms", of(OFTEN, Case::request_ms)),
+            ("poll ms, all", of(OFTEN_ALL, Case::request_ms)),
         ],
         ..Section::default()
     }

@@ -266,7 +266,14 @@ fn section(model: &Comparison, live: &Live, quick: bool) -> Section {
                 .to_owned(),
         ],
         figures: std::iter::once((MODEL.to_owned(), model.figure()))
-            .chain(seen.map(|seen| (LIVE.to_owned(), seen.figure(other))))
+            .chain(seen.map(|seen| {
+                let mut figure = seen.figure(other);
+                if live.backlog.len() > 1 {
+                    let runs = live.backlog.len();
+                    figure.subtitle.push_str(&format!("; the first of {runs} runs by each rule"));
+                }
+                (LIVE.to_owned(), figure)
+            }))
             .collect(),
         tables,
         broken: live.all().filter(lost).map(say).collect(),

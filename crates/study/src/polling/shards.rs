@@ -90,7 +90,7 @@ async fn throughput(context: &Context, cluster: &Cluster) -> anyhow::Result<f64>
 
 fn table(cases: &[Case]) -> Table {
     let mut header = vec!["shards".to_owned()];
-    for name in ["idle_percent_of_core", "wake_p50_ms", "wake_p99_ms", "messages_per_s"] {
+    for name in ["idle_percent_of_core", "wake_p50_ms", "wake_p90_ms", "messages_per_s"] {
         header.extend([name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
     }
     header.push("lone_message_missed".to_owned());
@@ -98,7 +98,7 @@ fn table(cases: &[Case]) -> Table {
     let mut table = Table::new("shards", &header);
     for case in cases {
         let mut row = vec![case.shards.to_string()];
-        for one in [case.idle_percent(), case.wake(0.5), case.wake(0.99), case.rate()] {
+        for one in [case.idle_percent(), case.wake(0.5), case.wake(0.9), case.rate()] {
             row.extend(one.cells());
         }
         row.push(number(missed(case.shards)));
@@ -142,11 +142,12 @@ fn figure(cases: &[Case]) -> Figure {
                     Mark::DotsAndLine(Dot::Circle),
                     dots(&|case| case.wake(0.5)),
                 ),
+                // Of so few wake-ups nothing limits the 99th percentile.
                 Layer::new(
-                    "99 % within",
+                    "90 % within",
                     Colour::Orange,
                     Mark::DotsAndLine(Dot::Square),
-                    dots(&|case| case.wake(0.99)),
+                    dots(&|case| case.wake(0.9)),
                 ),
             ],
         ),
@@ -214,11 +215,11 @@ fn advice(cases: &[Case]) -> Vec<String> {
             false => "bring nothing here",
         }
     );
-    let fewer = faster.filter(|fastest| fastest.shards < DEFAULT);
+    let fewer = cases.iter().rfind(|case| case.shards < DEFAULT);
     std::iter::once(whole).chain(fewer.map(|fewer| fewer_do(default, fewer))).collect()
 }
 
-/// Why the default stays where fewer were faster.
+/// For whom fewer are enough, and why the default stays.
 fn fewer_do(default: &Case, fewer: &Case) -> String {
     let few = fewer.shards;
     let busiest = |shards: usize| 100.0 * shards.div_ceil(NODES) as f64 / shards as f64;
@@ -232,11 +233,20 @@ fn fewer_do(default: &Case, fewer: &Case) -> String {
         }
         false => String::new(),
     };
+    let ratio = fewer.rate().value / default.rate().value;
+    let through = match default.rate().high < fewer.rate().low {
+        true => format!("put {:.0} % more messages through with them", 100.0 * (ratio - 1.0)),
+        false => format!(
+            "put as many messages through with them ({ratio:.2} times, within the intervals)"
+        ),
+    };
     format!(
-        "Who keeps all nodes on one machine sets `shards = {few}`: nodes that share the processors put {:.0} % more messages through with \
-         them{rest}. Eight stay the default for nodes on machines of their own, because the number is fixed when a cluster is made: the \
-         busiest of three nodes leads {:.0} % of eight shards and {:.0} % of {few}, and five nodes have at least one each of eight.",
-        100.0 * (fewer.rate().value / default.rate().value - 1.0),
+        "Who keeps all nodes on one machine sets `shards = {few}`: nodes that share the processors {through}{rest}, and short polls \
+         with samples of three miss a lone message in {:.0} % of all cases instead of {:.0} %. Eight stay the default for nodes on machines \
+         of their own, because the number is fixed when a cluster is made: the busiest of three nodes leads {:.0} % of eight shards and \
+         {:.0} % of {few}, and five nodes have at least one each of eight. Machines of their own were not at hand here.",
+        100.0 * missed(few),
+        100.0 * missed(DEFAULT),
         busiest(DEFAULT),
         busiest(few)
     )
@@ -245,11 +255,11 @@ fn fewer_do(default: &Case, fewer: &Case) -> String {
 fn section(cases: &[Case]) -> Section {
     let line = |case: &Case| {
         format!(
-            "{} shards: {:.1} % of a core idle, wake-ups {} (p99 {}), {:.0} messages per second",
+            "{} shards: {:.1} % of a core idle, wake-ups {} (p90 {}), {:.0} messages per second",
             case.shards,
             case.idle_percent().value,
             duration(case.wake(0.5).value),
-            duration(case.wake(0.99).value),
+            duration(case.wake(0.9).value),
             case.rate().value
         )
     };
@@ -304,11 +314,18 @@ mod tests {
     }
 
     #[test]
+    fn where_fewer_are_as_fast_they_are_still_named() {
+        let advice = advice(&[case(4, 100.5), case(8, 100.0)]);
+        assert!(advice[1].contains("put as many messages through"), "{advice:?}");
+    }
+
+    #[test]
     fn where_fewer_are_faster_it_is_said_for_whom() {
         let advice = advice(&[case(4, 120.0), case(8, 100.0)]);
         assert!(advice[0].ends_with("with three nodes they bring nothing here."), "{advice:?}");
         assert!(advice[1].contains("`shards = 4`"), "{advice:?}");
         assert!(advice[1].contains("put 20 % more messages through"), "{advice:?}");
+        assert!(advice[1].contains("in 25 % of all cases instead of 62 %"), "{advice:?}");
         assert!(advice[1].contains("38 % of eight shards and 50 % of 4,"), "{advice:?}");
     }
 }

@@ -85,7 +85,8 @@ pub(super) fn dollars(cells: &Cells) -> Figure {
 const BESIDE: f64 = 0.17;
 
 pub(super) fn latency(cells: &Cells) -> Figure {
-    let plots = cells.rates.iter().map(|rate| panel(cells, *rate));
+    let y = latency_axis(cells);
+    let plots = cells.rates.iter().map(|rate| panel(cells, *rate, y.clone()));
     let half = |name| duration(cells.of(name, cells.slow(), |cell| cell.latency_ms(0.5)));
     Figure::new(
         format!(
@@ -102,7 +103,28 @@ pub(super) fn latency(cells: &Cells) -> Figure {
     .height(230.0)
 }
 
-fn panel(cells: &Cells, rate: f64) -> Plot {
+/// For all panels: whatever is in one of them is inside.
+fn latency_axis(cells: &Cells) -> Axis {
+    let (mut least, mut most) = (1.0_f64, 1_000.0_f64);
+    for cell in &cells.all {
+        let [half, slow, slowest] = cell.seen.latencies([0.5, 0.99, 0.999]);
+        let mean = cell.seen.mean_ms();
+        let measured =
+            [half, slow, slowest, mean].into_iter().flat_map(|one| [one.value, one.low, one.high]);
+        let all = measured.chain([cell.expected_mean_ms()]);
+        for ms in all.filter(|ms| ms.is_finite() && *ms > 0.0) {
+            (least, most) = (least.min(ms), most.max(ms));
+        }
+    }
+    Axis::log("send to receive (ms)").range(0.7 * least, 1.5 * most).ticks_at(
+        &[0.1, 1., 10., 100., 1_000., 10_000., 100_000.]
+            .into_iter()
+            .filter(|tick| (0.7 * least..=1.5 * most).contains(tick))
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn panel(cells: &Cells, rate: f64, y: Axis) -> Plot {
     let find = |kind: &Kind| cells.find(kind.name, rate);
     let dots = |beside: f64, value: &dyn Fn(&Cell) -> Estimate| -> Vec<Point> {
         let at =
@@ -133,9 +155,7 @@ fn panel(cells: &Cells, rate: f64) -> Plot {
             "short polls with a pause of …   |   long polls of …",
             kinds.map(|kind| kind.tick),
         ),
-        Axis::log("send to receive (ms)")
-            .range(0.7, 60_000.0)
-            .ticks_at(&[1., 10., 100., 1_000., 10_000.]),
+        y,
         layers,
     )
 }

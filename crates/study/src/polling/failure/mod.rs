@@ -33,6 +33,8 @@ const UNDER_WAY_S: f64 = 0.5;
 /// From its leader's last word a follower waits for so long before it stands for election, at most:
 /// servers' own.
 const ELECTION_MS: f64 = 700.0;
+/// A link is asked after a second of silence, and is dead when it does not answer for another one: servers' own.
+const LINK_DEAD_S: f64 = 2.0;
 
 /// What happens to the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -437,13 +439,21 @@ fn section(stories: &[Story]) -> Section {
             "Shards whose leader is gone need a new one. A follower that hears nothing for 0.5 to 0.7 s stands for election, so \
              {ELECTION_MS} ms and a vote after the leader's last word there is another; until then messages on such shards wait, \
              whoever polls, and sends to them take as long. Survivors send nine of ten messages to shards of their own, so few \
-             messages meet that gap. A message that was handed out in an answer that got lost comes again after its visibility \
+             messages meet that gap. A node that is killed closes its connections; one that is cut off says nothing, and what others \
+             had asked it, or sent through it, waits until its link is found dead, which takes {LINK_DEAD_S} s: so long the slowest \
+             message may take then. A message that was handed out in an answer that got lost comes again after its visibility \
              timeout ({VISIBILITY_S} s here), so a short one is worth having where nodes may fail. What a client of the failed \
              node sees depends on the client: with a second endpoint it would go on like the others."
         )],
         figures: stories
             .iter()
-            .map(|story| (story.fault.file().to_owned(), draw::figure(story)))
+            .flat_map(|story| {
+                let file = story.fault.file();
+                [
+                    (file.to_owned(), draw::figure(story)),
+                    (format!("{file}-answers"), draw::answers_figure(story)),
+                ]
+            })
             .collect(),
         tables: std::iter::once(summary(stories)).chain(stories.iter().map(runs)).collect(),
         broken: (lost > 0)
