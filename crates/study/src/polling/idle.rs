@@ -38,6 +38,15 @@ struct Case {
     windows: Vec<Window>,
 }
 
+/// Below the charts; names are too long for it.
+const TICKS: [(&str, &str); 5] = [
+    (NOBODY, "nobody"),
+    (LONG, "long"),
+    (SHORT, "1 s"),
+    (OFTEN, "0.1 s"),
+    (OFTEN_ALL, "0.1 s, all"),
+];
+const TICKS_ARE: &str = "long polls of 20 s | short polls every …";
 const NOBODY: &str = "nobody";
 const LONG: &str = "long, 20 s";
 const SHORT: &str = "short, every 1 s";
@@ -47,6 +56,10 @@ const OFTEN_ALL: &str = "the same, all shards";
 impl Case {
     fn of(&self, value: fn(&Window) -> f64) -> Estimate {
         mean(&self.windows.iter().map(value).collect::<Vec<_>>())
+    }
+
+    fn tick(&self) -> &'static str {
+        TICKS.iter().find(|(name, _)| *name == self.name).map_or(self.name, |(_, tick)| tick)
     }
 
     fn requests(&self) -> Estimate {
@@ -264,7 +277,7 @@ fn figure(cases: &[Case], title: String) -> Figure {
     ];
     let mut plots = vec![Plot::new(
         "Requests",
-        Axis::names("", busy().map(|case| case.name)),
+        Axis::names(TICKS_ARE, busy().map(Case::tick)),
         Axis::log("requests per second").range(5.0, 4_000.0),
         requests,
     )];
@@ -278,15 +291,15 @@ fn figure(cases: &[Case], title: String) -> Figure {
     let known = cases.iter().any(|case| case.server().value.is_finite());
     plots.push(Plot::new(
         "Processor time",
-        Axis::names("", cases.iter().map(|case| case.name)),
+        Axis::names(TICKS_ARE, cases.iter().map(Case::tick)),
         Axis::linear("of one core (%)"),
         if known { vec![server, client] } else { vec![client] },
     ));
     Figure::new(
         title,
         format!(
-            "{CONSUMERS} consumers on one empty queue, spread over the nodes; 'nobody': the idle cluster; bars: 95 % \
-             confidence"
+            "{CONSUMERS} consumers on one empty queue, spread over the nodes; 'nobody': the idle cluster; 'all': short polls that ask \
+             all shards and not a sample; bars: 95 % confidence"
         ),
         plots,
     )

@@ -31,7 +31,7 @@ struct Case {
 
 impl Case {
     fn idle_percent(&self) -> Estimate {
-        mean(&self.idle_cores).map(|cores| 100.0 * cores)
+        mean(&self.idle_cores).map(|cores| 100.0 * cores.max(0.0))
     }
 
     fn rate(&self) -> Estimate {

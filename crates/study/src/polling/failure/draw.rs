@@ -203,7 +203,7 @@ pub(super) fn answers_figure(story: &Story) -> Figure {
     let failures = [false, true].map(|victim| rates(story, "Failed receives", victim, &failed));
     let [long, short, long_victim, short_victim] = Role::ALL.map(|role| story.errors(role).value);
     let title = format!(
-        "{}: at the victim {short_victim:.0} receives of a short poller fail and {long_victim:.1} of a long one, at another node {:.1}",
+        "{}: at the victim {short_victim:.1} receives of a short poller fail and {long_victim:.1} of a long one, at another node {:.1}",
         what(story),
         long + short
     );
