@@ -367,8 +367,7 @@ fn reply_to_repeat<R: Read, W: Write>(
 ) -> io::Result<Reply> {
     Ok(match command {
         Command::Send(Send { queue, dedup: Some(key), .. }) => {
-            let stored = queues.get(*queue).and_then(|state| state.row.originals);
-            match apply::duplicate::find(ctx, *queue, stored, *key)? {
+            match apply::duplicate::find(queues, ctx, *queue, *key)? {
                 Some(OriginalRow { seq, message_id, .. }) => {
                     Reply::Sent(Some(Accepted { seq, message_id }))
                 }

@@ -10,6 +10,7 @@ use flotilla_types::limits::DEDUP_INTERVAL_MS;
 
 use crate::apply::Context;
 use crate::queue_state::QueueState;
+use crate::queues::Queues;
 use crate::store::{OriginalRow, Read, Write};
 
 fn period(now_ms: u64) -> u64 {
@@ -22,12 +23,11 @@ pub(crate) fn periods(now_ms: u64) -> impl Iterator<Item = u64> {
     [Some(now), now.checked_sub(1)].into_iter().flatten()
 }
 
-/// The message that counts under a key now, if there is one. `stored` is the row of the queue that says in which
-/// periods there are any.
+/// The message that counts under a key now, if there is one.
 pub(crate) fn find<R: Read, W: Write>(
+    queues: &Queues,
     ctx: &Context<'_, R, W>,
     queue: QueueId,
-    stored: Option<(u64, u64)>,
     key: DedupKey,
 ) -> io::Result<Option<OriginalRow>> {
     let counts = |row: &OriginalRow| ctx.now_ms < row.sent_ms.saturating_add(DEDUP_INTERVAL_MS);
@@ -37,6 +37,8 @@ pub(crate) fn find<R: Read, W: Write>(
     if ctx.originals_cleared.contains(&queue) {
         return Ok(None);
     }
+    // In other periods the queue has none.
+    let stored = queues.get(queue).and_then(|state| state.row.originals);
     let is_stored =
         |period: &u64| stored.is_some_and(|(first, last)| (first..=last).contains(period));
     for period in periods(ctx.now_ms).filter(is_stored) {

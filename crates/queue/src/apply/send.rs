@@ -21,8 +21,7 @@ pub(crate) fn apply<R: Read, W: Write>(
 ) -> io::Result<Reply> {
     let Send { queue, message_id, .. } = *command;
     for key in command.dedup.into_iter().chain(command.placing.dedup_before) {
-        let stored = queues.get(queue).and_then(|state| state.row.originals);
-        let found = duplicate::find(ctx, queue, stored, key)?;
+        let found = duplicate::find(queues, ctx, queue, key)?;
         if let Some(OriginalRow { seq, message_id, .. }) = found {
             sometimes!(DuplicateFound);
             if planted!(DuplicateRenews)
