@@ -212,10 +212,12 @@ impl Deck {
 
     /// The shards since whose turn at least `asks` others were asked, the longest waiting first.
     pub fn passed_over(&self, asks: usize) -> Vec<usize> {
-        let waited = |shard: &usize| self.slots[*shard].passed_over;
-        let mut shards: Vec<usize> = (0..self.slots.len()).collect();
-        shards.retain(|shard| waited(shard) as usize >= asks);
-        shards.sort_by_key(|shard| std::cmp::Reverse(waited(shard)));
+        self.longest_waiting(|shard| self.slots[*shard].passed_over as usize >= asks)
+    }
+
+    fn longest_waiting(&self, is_meant: impl Fn(&usize) -> bool) -> Vec<usize> {
+        let mut shards: Vec<usize> = (0..self.slots.len()).filter(is_meant).collect();
+        shards.sort_by_key(|shard| std::cmp::Reverse(self.slots[*shard].passed_over));
         shards
     }
 
@@ -231,9 +233,7 @@ impl Deck {
                 || (is_behind && passed_over >= patience.asks_behind)
                 || now_ms.saturating_sub(slot.asked_ms) >= patience.wait_ms
         };
-        let mut shards = self.passed_over(0);
-        shards.retain(is_neglected);
-        shards
+        self.longest_waiting(is_neglected)
     }
 
     fn patience(&self) -> u32 {
