@@ -19,7 +19,6 @@ async fn a_cluster_that_runs_can_be_studied() {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    // One round of all sample sizes needs clusters of those.
     assert!(said.contains("misses: ") && said.contains("wake: "), "{said}");
     let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
     assert!(page.contains("It needs clusters of its own"), "nobody's node is to be killed");
