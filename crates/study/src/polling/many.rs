@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::model::{Forecast, Poller, World, forecast};
+use super::model::{FAR, Forecast, Poller, World, forecast};
 use super::stats::Estimate;
 use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
@@ -380,8 +380,6 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
 }
 
 const COUNTS: [f64; 5] = [1.0, 4.0, 8.0, 16.0, 64.0];
-/// A measurement that is so many times the model's has to be explained.
-const FAR: f64 = 1.5;
 /// On charts of logarithms, what is nothing.
 const NOTHING: f64 = 0.001;
 

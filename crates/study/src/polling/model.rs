@@ -13,6 +13,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::deck::{Deck, look_round, place, taken};
 use super::traffic::Style;
 
+/// A measurement that is so many times a model's, or so little of it, has to be explained.
+pub(super) const FAR: f64 = 1.5;
 /// Messages of an answer.
 const MAX: usize = 10;
 /// A long poll begins with shards that were passed over for so many rounds of all shards.

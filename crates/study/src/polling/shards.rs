@@ -38,6 +38,11 @@ impl Case {
         mean(&self.messages_per_s)
     }
 
+    /// Beyond the intervals.
+    fn is_faster_than(&self, other: &Self) -> bool {
+        other.rate().high < self.rate().low
+    }
+
     fn wake(&self, share: f64) -> Estimate {
         quantile_between(&self.wake_ms, share)
     }
@@ -187,7 +192,7 @@ fn advice(cases: &[Case]) -> Vec<String> {
     let Some(default) = cases.iter().find(|case| case.shards == DEFAULT) else { return Vec::new() };
     let Some(largest) = cases.last() else { return Vec::new() };
     // Within the intervals it is no difference.
-    let is_faster = |case: &&Case| default.rate().high < case.rate().low;
+    let is_faster = |case: &&Case| case.is_faster_than(default);
     let by_rate = |one: &&Case, other: &&Case| one.rate().value.total_cmp(&other.rate().value);
     let faster = cases.iter().filter(is_faster).max_by(by_rate);
     let verdict = match faster {
@@ -234,7 +239,7 @@ fn fewer_do(default: &Case, fewer: &Case) -> String {
         false => String::new(),
     };
     let ratio = fewer.rate().value / default.rate().value;
-    let through = match default.rate().high < fewer.rate().low {
+    let through = match fewer.is_faster_than(default) {
         true => format!("put {:.0} % more messages through with them", 100.0 * (ratio - 1.0)),
         false => format!(
             "put as many messages through with them ({ratio:.2} times, within the intervals)"

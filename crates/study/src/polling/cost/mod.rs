@@ -157,9 +157,9 @@ impl Cells {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     let rates: &[f64] = context.pick(&[1.0, 10.0], &[0.2, 1.0, 10.0, 100.0]);
     let cluster = context.cluster(&Shape::default()).await;
-    let seconds = context.pick(7.5, 140.0);
+    let (seconds, turns) = (context.pick(7.5, 140.0), context.pick(TURNS_QUICK, TURNS));
     let mut cases: Vec<(Kind, f64, Seen)> = Vec::new();
-    for turn in 0..context.pick(TURNS_QUICK, TURNS) {
+    for turn in 0..turns {
         for (number, (cells, seconds)) in sittings(context, rates, seconds).into_iter().enumerate()
         {
             context.tell(&format!("turn {}, sitting {}", turn + 1, number + 1));
@@ -193,7 +193,6 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     };
     let all = cases.into_iter().zip(times).map(cell).collect();
     let size = (cluster.shape.shards, k);
-    let turns = context.pick(TURNS_QUICK, TURNS);
     Ok(section(&Cells { all, rates: rates.to_vec(), size, seconds, turns }))
 }
 

@@ -5,6 +5,7 @@ use super::{
     SHORT_TENTH, kinds,
 };
 use crate::plot::number as tick;
+use crate::polling::model::FAR;
 use crate::polling::traffic::Style;
 use crate::section::duration;
 
@@ -108,9 +109,6 @@ fn pauses(cells: &Cells) -> String {
         most(SHORT_ONE)
     )
 }
-
-/// A measurement that is so many times the model's, or so little of it, has to be explained.
-const FAR: f64 = 1.5;
 
 /// The model's mean, as a multiple of which the measured one is.
 fn agreement(cells: &Cells) -> String {
