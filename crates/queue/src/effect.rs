@@ -12,6 +12,8 @@ pub enum Effect {
         queue: QueueId,
         /// Its place.
         seq: Seq,
+        /// The stamp of the batch: unix time, milliseconds.
+        at_ms: u64,
         /// Of its group.
         group: Option<GroupKey>,
     },

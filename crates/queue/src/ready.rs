@@ -39,6 +39,16 @@ pub struct Wanted {
     pub quiet_only: bool,
     /// Not for a consumer: what was received too often comes with the rest that was received.
     pub to_move: bool,
+    /// What was received so often becomes a dead letter instead of being handed out.
+    pub receives_max: Option<u32>,
+}
+
+impl Wanted {
+    /// Whether a message that was received so often leaves the queue, if it is found. One that had
+    /// failed elsewhere before it came here may be taken for one that does, a few times too often.
+    fn moves(&self, receives: u32) -> bool {
+        self.to_move || self.receives_max.is_some_and(|max| receives >= max)
+    }
 }
 
 /// What a queue's noisy tenants have in a shard, see [`ReadyWindow::noise`].
@@ -109,8 +119,8 @@ impl Window {
 
     fn observe(&mut self, effect: &Effect) {
         match (self, *effect) {
-            (Window::Standard(window), Effect::Arrived { seq, group, .. }) => {
-                window.arrived(seq, group);
+            (Window::Standard(window), Effect::Arrived { seq, at_ms, group, .. }) => {
+                window.arrived(seq, at_ms, group);
             }
             (Window::Standard(window), Effect::VisibleAt { seq, at_ms, .. }) => {
                 window.hidden((at_ms, seq));
@@ -146,9 +156,11 @@ impl ReadyWindow {
 
     /// Reserves up to `max` messages that can be received at `now_ms` (or at the shard's clock, if
     /// that is later): first those that were received or delayed before, the earliest due first,
-    /// then the never-received ones in order of arrival, then those that were received too often
-    /// (`RECEIVES_TO_BACK`); those of noisy tenants only when there are no others. Of a FIFO queue: of each group that is free the oldest ones, in order. Reads the
-    /// store only when the machine counts more never-received messages than the window knows.
+    /// then the never-received ones in order of arrival; one that was received too often
+    /// (`RECEIVES_TO_BACK`) is among these, as if it had arrived when it came back. Those of noisy
+    /// tenants only when there are no others. Of a FIFO queue: of each group that is free the oldest
+    /// ones, in order. Reads the store only when the machine counts more never-received messages
+    /// than the window knows.
     ///
     /// # Errors
     /// When the store fails.

@@ -219,7 +219,8 @@ impl World {
                 bytes_max,
             } => {
                 let now_ms = self.now_ms + ahead_ms;
-                let (candidates, fresh_from) = self.reserve(queue, max, now_ms);
+                let receives_max = redrive.map(|(_, receives_max)| receives_max);
+                let (candidates, fresh_from) = self.reserve(queue, max, now_ms, receives_max);
                 self.propose(Receive {
                     queue: QueueId(queue),
                     candidates,
@@ -341,9 +342,15 @@ impl World {
         }
     }
 
-    fn reserve(&mut self, queue: u64, max: usize, now_ms: u64) -> (Vec<Seq>, Seq) {
-        let found = self.rig.reserve(QueueId(queue), max, now_ms);
-        let mut free = self.model.available(QueueId(queue), now_ms);
+    fn reserve(
+        &mut self,
+        queue: u64,
+        max: usize,
+        now_ms: u64,
+        receives_max: Option<u32>,
+    ) -> (Vec<Seq>, Seq) {
+        let found = self.rig.reserve_as(QueueId(queue), max, now_ms, receives_max);
+        let mut free = self.model.available(QueueId(queue), now_ms, receives_max);
         free.retain(|seq| !self.reserved.contains(&(queue, *seq)));
         free.truncate(max);
         assert_eq!(found.seqs, free, "queue {queue} at {now_ms}");
@@ -421,7 +428,7 @@ impl World {
         self.now_ms += 100_000_000;
         for queue in 0..QUEUES {
             while self.model.counts(QueueId(queue), self.now_ms).visible > 0 {
-                let (candidates, fresh_from) = self.reserve(queue, 10, self.now_ms);
+                let (candidates, fresh_from) = self.reserve(queue, 10, self.now_ms, None);
                 self.propose(Receive {
                     queue: QueueId(queue),
                     candidates,

@@ -33,7 +33,12 @@ fn the_receive_after_the_last_allowed_one_moves_and_hands_out_nothing() {
     // Its lease being over is not enough: only a receive moves.
     assert_eq!(rig.machine.counts(DEAD, 9_000), QueueCounts::default());
     assert_eq!(rig.receive(3_000, Q, 10, 0), []);
-    assert!(rig.effects.contains(&Effect::Arrived { queue: DEAD, seq: Seq(1), group: None }));
+    assert!(rig.effects.contains(&Effect::Arrived {
+        queue: DEAD,
+        seq: Seq(1),
+        at_ms: 3_000,
+        group: None
+    }));
     assert_eq!(rig.machine.counts(Q, 0), QueueCounts::default());
 
     rig.redrive = None;

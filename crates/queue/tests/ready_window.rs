@@ -5,8 +5,9 @@ mod common;
 use std::cell::Cell;
 use std::io;
 
+use bytes::Bytes;
 use common::{Rig, change, delete, receive, send, seqs, wanted};
-use flotilla_queue::command::Command;
+use flotilla_queue::command::{Command, Redrive};
 use flotilla_queue::effect::Effect;
 use flotilla_queue::ready::{ReadyWindow, Wanted};
 use flotilla_queue::store::{
@@ -151,7 +152,10 @@ fn an_empty_or_caught_up_queue_is_answered_from_memory() {
         assert!(found.seqs.is_empty());
         assert_eq!(store.scans.get(), 0);
         rig.run(1_000, vec![send(Q, 1, 0)]);
-        assert_eq!(rig.effects, [Effect::Arrived { queue: Q, seq: Seq(number), group: None }]);
+        assert_eq!(
+            rig.effects,
+            [Effect::Arrived { queue: Q, seq: Seq(number), at_ms: 1_000, group: None }]
+        );
         let store = Counting::new(&rig.store);
         let found = rig.window.reserve(&rig.machine, &store, Q, wanted(10, 1_000)).unwrap();
         assert_eq!((found.seqs.clone(), found.fresh_from), (vec![Seq(number)], Seq(number)));
@@ -213,31 +217,34 @@ fn messages_that_came_back_once_go_before_fresh_ones_earliest_due_first() {
 }
 
 #[test]
-fn a_message_that_was_received_three_times_goes_to_the_back() {
+fn a_message_that_was_received_three_times_goes_behind_what_is_there() {
     let mut rig = rig_with(2, 0);
     for received in 1..=3 {
         assert_eq!(seqs(&rig.receive(1_000 + received, Q, 1, 0)), [0], "receive {received}");
     }
     assert_eq!(seqs(&rig.receive(1_010, Q, 1, 100)), [1]);
     rig.run(1_020, vec![send(Q, 1, 0), send(Q, 1, 50)]);
-    assert_eq!(rig.reserve(Q, 2, 1_020).seqs, [Seq(2), Seq(0)], "the last one is delayed");
-    rig.settle(Q, &[Seq(2), Seq(0)]);
-    // What came back once, what is due, what is fresh, and then what failed too often.
-    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, [Seq(3), Seq(1), Seq(2), Seq(0)]);
+    rig.one(1_020, receive(Q, &[0], 10));
+    rig.one(1_040, send(Q, 1, 0));
+    assert_eq!(rig.reserve(Q, 3, 1_040).seqs, [Seq(2), Seq(0), Seq(4)], "one is delayed");
+    rig.settle(Q, &[Seq(2), Seq(0), Seq(4)]);
+    // What is due, what came back once, what was there when the failing one came back, that, and what
+    // arrived since.
+    let order = [Seq(3), Seq(1), Seq(2), Seq(0), Seq(4)];
+    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, order);
     assert!(rig.reserve(Q, 10, 1_200).seqs.is_empty());
     // Whoever leads next sees the same.
     rig.window = ReadyWindow::new();
-    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, [Seq(3), Seq(1), Seq(2), Seq(0)]);
+    assert_eq!(rig.reserve(Q, 10, 1_200).seqs, order);
 }
 
 /// A move task ends when it finds nothing that was there at its start.
 #[test]
 fn who_moves_messages_finds_those_that_were_received_too_often_before_fresh_ones() {
-    let mut rig = rig_with(1, 0);
+    let mut rig = rig_with(2, 0);
     for received in 1..=3 {
         assert_eq!(seqs(&rig.receive(1_000 + received, Q, 1, 0)), [0]);
     }
-    rig.run(1_010, vec![send(Q, 1, 0)]);
     let to_move = Wanted { to_move: true, ..wanted(1, 1_010) };
     let mut first = |wanted| {
         let found = rig.window.reserve(&rig.machine, &rig.store, Q, wanted).unwrap().seqs;
@@ -265,7 +272,41 @@ fn failing_messages_do_not_starve_fresh_ones() {
             }
         }
     }
-    assert_eq!((delivered, rig.machine.counts(Q, now_ms).visible), (100, FAILING));
+    // The last one may still have its turn after those that came back before it was sent.
+    assert!(delivered >= 99, "{delivered}");
+    assert_eq!(rig.machine.counts(Q, now_ms).visible, FAILING + 100 - delivered);
+}
+
+/// Producers outrun consumers here, so that there is always something fresh.
+#[test]
+fn failing_messages_are_tried_again_while_more_comes_than_is_received() {
+    let mut rig = rig_with(2, 0);
+    let (mut now_ms, mut tries) = (1_000, 0);
+    for _ in 0..100 {
+        now_ms += 10;
+        rig.run(now_ms, vec![send(Q, 1, 0), send(Q, 1, 0)]);
+        let found = rig.receive(now_ms, Q, 1, 0);
+        tries += found.iter().filter(|lease| lease.seq == Seq(0)).count();
+        for lease in found.iter().filter(|lease| lease.seq != Seq(0)) {
+            rig.one(now_ms, delete(Q, lease.seq.0, lease.receive_count));
+        }
+    }
+    assert!((5..20).contains(&tries), "{tries}");
+}
+
+#[test]
+fn what_failed_for_the_last_time_becomes_a_dead_letter_before_anything_fresh() {
+    let mut rig = rig_with(1, 0);
+    let redrive = Redrive { target: QueueId(8), receives_max: 4, source: Bytes::new() };
+    rig.redrive = Some(redrive);
+    for received in 1..=4 {
+        assert_eq!(seqs(&rig.receive(1_000 + received, Q, 1, 0)), [0], "receive {received}");
+    }
+    // Came back later than this one arrived, and does not wait for it all the same.
+    rig.run(1_004, vec![send(Q, 1, 0)]);
+    assert!(rig.receive(1_010, Q, 1, 0).is_empty());
+    assert_eq!(rig.machine.counts(QueueId(8), 1_010).visible, 1);
+    assert_eq!(seqs(&rig.receive(1_010, Q, 1, 0)), [1]);
 }
 
 #[test]

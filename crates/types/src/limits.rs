@@ -82,8 +82,8 @@ pub const ENTRY_BYTES_MAX: usize = 2 * 1_048_576;
 pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Sequence numbers held ready for receives, per queue and shard, on the leader.
 pub const READY_WINDOW_MAX: usize = 4_096;
-/// A message of a standard queue that was received so often without being deleted goes out after
-/// those that were not.
+/// A message of a standard queue that was received so often without being deleted does not go before
+/// those that were not, when it comes back, but after those that were there by then.
 pub const RECEIVES_TO_BACK: u32 = 3;
 /// Never-received messages of a FIFO queue that the leader looks at, per queue and shard. As in SQS:
 /// groups whose messages all lie further back wait until this many are fewer.

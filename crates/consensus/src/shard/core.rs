@@ -142,7 +142,8 @@ impl Core {
         }
         loop {
             let ReceiveSpec { max, quiet_only, to_move, .. } = *spec;
-            let wanted = Wanted { max, now_ms, quiet_only, to_move };
+            let receives_max = spec.redrive.as_ref().map(|redrive| redrive.receives_max);
+            let wanted = Wanted { max, now_ms, quiet_only, to_move, receives_max };
             let reservation = leading.window.reserve(machine, state, spec.queue, wanted)?;
             if !reservation.seqs.is_empty() {
                 let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);

@@ -79,7 +79,8 @@ pub(crate) fn store<'q, R: Read, W: Write>(
         };
         ctx.hide(queue, state, seq, row);
     } else {
-        ctx.effects.push(Effect::Arrived { queue, seq, group: message.group });
+        let (at_ms, group) = (ctx.now_ms, message.group);
+        ctx.effects.push(Effect::Arrived { queue, seq, at_ms, group });
     }
     group::changed(ctx, queue, state, message.group, 1);
     state.row.messages += 1;

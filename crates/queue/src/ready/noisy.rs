@@ -7,6 +7,9 @@ use flotilla_types::ids::{GroupKey, Seq};
 use crate::queue_state::DueKey;
 use crate::tenants::Tenants;
 
+/// Fresh messages, and since when (unix time in milliseconds) each can be received.
+pub(super) type Fresh = BTreeMap<Seq, u64>;
+
 /// Who is noisy, and their messages that can be received and are not reserved.
 #[derive(Debug, Default)]
 pub(super) struct NoisyTenants {
@@ -18,10 +21,10 @@ pub(super) struct NoisyTenants {
 /// What is held back of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub(super) fresh: BTreeSet<Seq>,
+    pub(super) fresh: Fresh,
     /// May also hold keys that are no longer true.
     pub(super) due: BTreeSet<DueKey>,
-    /// Received too often to go before the fresh ones; otherwise the same.
+    /// Received too often to go before all fresh ones; otherwise the same.
     pub(super) last: BTreeSet<DueKey>,
 }
 
@@ -33,6 +36,18 @@ impl Held {
 
 fn is_due(keys: &BTreeSet<DueKey>, now_ms: u64) -> bool {
     keys.first().is_some_and(|key| key.0 <= now_ms)
+}
+
+/// The first of those that were received too often, if it is its turn: it has waited for longer than
+/// the first fresh message has, or there is none.
+pub(super) fn take_last(last: &mut BTreeSet<DueKey>, fresh: &Fresh, now_ms: u64) -> Option<DueKey> {
+    let fresh_since_ms = fresh.first_key_value().map(|(_, since_ms)| *since_ms);
+    let key = *last.first()?;
+    if key.0 <= now_ms && fresh_since_ms.is_none_or(|since_ms| key.0 < since_ms) {
+        last.pop_first()
+    } else {
+        None
+    }
 }
 
 fn take(keys: &mut BTreeSet<DueKey>, now_ms: u64) -> Option<DueKey> {
@@ -85,29 +100,31 @@ impl NoisyTenants {
         take(&mut self.tenants.get_mut(&group)?.due, now_ms)
     }
 
+    /// See [`take_last`].
     pub(super) fn take_last(&mut self, group: GroupKey, now_ms: u64) -> Option<DueKey> {
-        take(&mut self.tenants.get_mut(&group)?.last, now_ms)
+        let held = self.tenants.get_mut(&group)?;
+        take_last(&mut held.last, &held.fresh, now_ms)
     }
 
-    pub(super) fn take_fresh(&mut self, group: GroupKey) -> Option<Seq> {
-        let seq = self.tenants.get_mut(&group)?.fresh.pop_first()?;
+    pub(super) fn take_fresh(&mut self, group: GroupKey) -> Option<(Seq, u64)> {
+        let taken = self.tenants.get_mut(&group)?.fresh.pop_first()?;
         self.fresh_count -= 1;
-        Some(seq)
+        Some(taken)
     }
 
     /// Of a noisy tenant.
-    pub(super) fn hold_fresh(&mut self, group: GroupKey, seq: Seq) {
+    pub(super) fn hold_fresh(&mut self, group: GroupKey, seq: Seq, since_ms: u64) {
         if let Some(held) = self.tenants.get_mut(&group)
-            && held.fresh.insert(seq)
+            && held.fresh.insert(seq, since_ms).is_none()
         {
             self.fresh_count += 1;
         }
     }
 
     /// Holds a fresh message back if its tenant is noisy; says whether it is.
-    pub(super) fn hold(&mut self, group: Option<GroupKey>, seq: Seq) -> bool {
+    pub(super) fn hold(&mut self, group: Option<GroupKey>, seq: Seq, since_ms: u64) -> bool {
         let Some(group) = group.filter(|group| self.contains(*group)) else { return false };
-        self.hold_fresh(group, seq);
+        self.hold_fresh(group, seq, since_ms);
         true
     }
 
@@ -139,7 +156,7 @@ impl NoisyTenants {
 
     pub(super) fn forget_fresh(&mut self, group: GroupKey, seq: Seq) {
         if let Some(held) = self.tenants.get_mut(&group)
-            && held.fresh.remove(&seq)
+            && held.fresh.remove(&seq).is_some()
         {
             self.fresh_count -= 1;
         }
@@ -150,7 +167,7 @@ impl NoisyTenants {
     }
 
     pub(super) fn first_fresh(&self) -> Option<&Seq> {
-        self.tenants.values().filter_map(|held| held.fresh.first()).min()
+        self.tenants.values().filter_map(|held| held.fresh.keys().next()).min()
     }
 
     /// About as many messages are held that can be received.

@@ -6,7 +6,7 @@ use std::io;
 use flotilla_types::ids::{GroupKey, QueueId, Seq};
 use flotilla_types::limits::{READY_WINDOW_MAX, RECEIVES_TO_BACK};
 
-use super::noisy::NoisyTenants;
+use super::noisy::{Fresh, NoisyTenants, take_last};
 use super::{FIRST_SCAN, Noise, Reservation, SCANNED_MAX, Wanted};
 use crate::hash::{IdMap, IdSet};
 use crate::machine::Machine;
@@ -17,9 +17,9 @@ use crate::store::{Hidden, Read};
 #[derive(Debug)]
 pub(super) struct QueueWindow {
     /// Fresh, free and not of a noisy tenant. All of them are fresh for the machine too.
-    fresh: BTreeSet<Seq>,
+    fresh: Fresh,
     /// Reserved and still fresh: a part of `reserved`.
-    reserved_fresh: BTreeSet<Seq>,
+    reserved_fresh: Fresh,
     reserved: IdSet<Seq>,
     /// The groups of the known fresh messages that have one.
     groups: IdMap<Seq, GroupKey>,
@@ -38,9 +38,12 @@ pub(super) struct QueueWindow {
     /// Every free message with a due time at or before the cursor, unless `last` or `noisy` has it.
     /// May also hold keys that are no longer true, or of reserved messages.
     passed: BTreeSet<DueKey>,
-    /// Those of them that were received too often to go before fresh messages: enough of them
-    /// would starve all others. May hold as much that is not true.
+    /// Those of them that were received too often to go before all fresh messages: enough of them
+    /// would starve all others. They have their turn as if they had arrived when they came back, so
+    /// that nor do they starve. May hold as much that is not true.
     last: BTreeSet<DueKey>,
+    /// As asked for when `last` was put aside.
+    receives_max: Option<u32>,
 }
 
 fn is_true(state: &QueueState, key: DueKey) -> bool {
@@ -50,8 +53,8 @@ fn is_true(state: &QueueState, key: DueKey) -> bool {
 impl QueueWindow {
     pub(super) fn new(state: &QueueState) -> QueueWindow {
         QueueWindow {
-            fresh: BTreeSet::new(),
-            reserved_fresh: BTreeSet::new(),
+            fresh: Fresh::new(),
+            reserved_fresh: Fresh::new(),
             reserved: IdSet::default(),
             groups: IdMap::default(),
             noisy: NoisyTenants::default(),
@@ -63,6 +66,7 @@ impl QueueWindow {
             cursor: None,
             passed: BTreeSet::new(),
             last: BTreeSet::new(),
+            receives_max: None,
         }
     }
 
@@ -78,14 +82,15 @@ impl QueueWindow {
         queue: QueueId,
         wanted: Wanted,
     ) -> io::Result<Reservation> {
-        let Wanted { max, now_ms, .. } = wanted;
+        let max = wanted.max;
         let mut seqs = Vec::new();
-        if wanted.to_move {
+        if wanted.to_move || wanted.receives_max != self.receives_max {
+            // Looked at again: it may leave the queue now.
             self.passed.append(&mut self.last);
+            self.receives_max = wanted.receives_max;
         }
         let mut unfinished = self.take_due(state, wanted, &mut seqs);
-        unfinished |= self.take_fresh(machine, state, read, queue, max, &mut seqs)?;
-        self.take_last(state, now_ms, max, &mut seqs);
+        unfinished |= self.take_fresh(machine, state, read, queue, wanted, &mut seqs)?;
         // Without noisy tenants there may still be what was skipped of earlier ones.
         if seqs.len() < max && (!wanted.quiet_only || self.noisy.is_empty()) {
             unfinished |= self.take_noisy(state, read, queue, wanted, &mut seqs)?;
@@ -106,8 +111,10 @@ impl QueueWindow {
         }
         let Self { fresh, groups, noisy, .. } = self;
         for (&seq, &group) in groups.iter() {
-            if entered.contains(&group) && fresh.remove(&seq) {
-                noisy.hold_fresh(group, seq);
+            if entered.contains(&group)
+                && let Some(since_ms) = fresh.remove(&seq)
+            {
+                noisy.hold_fresh(group, seq, since_ms);
             }
         }
     }
@@ -121,7 +128,7 @@ impl QueueWindow {
     /// Takes from the order of due times; what others go before is put aside. Returns whether the
     /// walk stopped at its bound.
     fn take_due(&mut self, state: &QueueState, wanted: Wanted, seqs: &mut Vec<Seq>) -> bool {
-        let Wanted { max, now_ms, to_move, .. } = wanted;
+        let Wanted { max, now_ms, .. } = wanted;
         let mut looked = 0;
         while seqs.len() < max
             && let Some(&key) = self.passed.first()
@@ -135,7 +142,7 @@ impl QueueWindow {
             let Some(row) = state.hidden(key.1).filter(|row| row.visible_at_ms == key.0) else {
                 continue;
             };
-            if !self.put_aside(row, key, to_move) && self.reserved.insert(key.1) {
+            if !self.put_aside(row, key, wanted) && self.reserved.insert(key.1) {
                 seqs.push(key.1);
             }
         }
@@ -148,7 +155,7 @@ impl QueueWindow {
             }
             looked += 1;
             self.cursor = Some(key);
-            if state.hidden(key.1).is_some_and(|row| self.put_aside(row, key, to_move)) {
+            if state.hidden(key.1).is_some_and(|row| self.put_aside(row, key, wanted)) {
                 continue;
             }
             // One that is reserved already is looked at again when it is settled.
@@ -163,9 +170,9 @@ impl QueueWindow {
     }
 
     /// Puts a message that is due aside if it goes out after fresh ones: because its tenant is
-    /// noisy, or because it was received too often.
-    fn put_aside(&mut self, row: &Hidden, key: DueKey, to_move: bool) -> bool {
-        let to_back = row.receive_count >= RECEIVES_TO_BACK && !to_move;
+    /// noisy, or because it was received too often. What leaves the queue keeps nobody waiting.
+    fn put_aside(&mut self, row: &Hidden, key: DueKey, wanted: Wanted) -> bool {
+        let to_back = row.receive_count >= RECEIVES_TO_BACK && !wanted.moves(row.receive_count);
         if self.noisy.hold_due(row.group, key, to_back) {
             return true;
         }
@@ -175,19 +182,11 @@ impl QueueWindow {
         to_back
     }
 
-    /// What was received too often, when there is nothing fresh.
+    /// What was received too often and has waited for longer than what is fresh.
     fn take_last(&mut self, state: &QueueState, now_ms: u64, max: usize, seqs: &mut Vec<Seq>) {
-        // While there is always something fresh, keys of what was deleted meanwhile would stay.
-        let held = self.last.len() + self.noisy.due_count();
-        if held > 2 * state.hidden_count() + READY_WINDOW_MAX {
-            self.last.retain(|key| is_true(state, *key));
-            self.noisy.retain_due(|key| is_true(state, key));
-        }
         while seqs.len() < max
-            && let Some(&key) = self.last.first()
-            && key.0 <= now_ms
+            && let Some(key) = take_last(&mut self.last, &self.fresh, now_ms)
         {
-            self.last.pop_first();
             let Some(row) = state.hidden(key.1).filter(|row| row.visible_at_ms == key.0) else {
                 continue;
             };
@@ -197,16 +196,48 @@ impl QueueWindow {
         }
     }
 
-    /// Returns whether the scan stopped at its bound.
+    /// While there is always something that goes first, keys of what was deleted meanwhile would stay.
+    fn drop_untrue(&mut self, state: &QueueState) {
+        let held = self.last.len() + self.noisy.due_count();
+        if held > 2 * state.hidden_count() + READY_WINDOW_MAX {
+            self.last.retain(|key| is_true(state, *key));
+            self.noisy.retain_due(|key| is_true(state, key));
+        }
+    }
+
+    /// What is known to be fresh, and what has its turn in between; what has its turn behind all of it only
+    /// if it is not looked for more.
+    fn take_known(
+        &mut self,
+        state: &QueueState,
+        wanted: Wanted,
+        is_last_look: bool,
+        seqs: &mut Vec<Seq>,
+    ) {
+        let Wanted { max, now_ms, .. } = wanted;
+        while seqs.len() < max && (is_last_look || !self.fresh.is_empty()) {
+            self.take_last(state, now_ms, max, seqs);
+            if seqs.len() >= max {
+                return;
+            }
+            let Some((seq, since_ms)) = self.fresh.pop_first() else { return };
+            self.reserve_fresh(seq, since_ms);
+            seqs.push(seq);
+        }
+    }
+
+    /// What is fresh in order of arrival, and what was received too often in its turn. Returns whether the
+    /// scan stopped at its bound.
     fn take_fresh(
         &mut self,
         machine: &Machine,
         state: &QueueState,
         read: &impl Read,
         queue: QueueId,
-        max: usize,
+        wanted: Wanted,
         seqs: &mut Vec<Seq>,
     ) -> io::Result<bool> {
+        self.drop_untrue(state);
         // While there is something else to hand out, the search for quiet tenants' messages may
         // take its time.
         let scanned_max = if self.noisy.is_empty() { SCANNED_MAX } else { READY_WINDOW_MAX };
@@ -216,13 +247,9 @@ impl QueueWindow {
                 (self.caught_up, self.scan_from) = (true, machine.next_seq());
                 (self.skipped_from, self.skipped) = (None, 0);
             }
-            while seqs.len() < max
-                && let Some(seq) = self.fresh.pop_first()
-            {
-                self.reserve_fresh(seq);
-                seqs.push(seq);
-            }
-            if seqs.len() >= max || self.caught_up {
+            let is_last_look = self.caught_up || scanned >= scanned_max;
+            self.take_known(state, wanted, is_last_look, seqs);
+            if seqs.len() >= wanted.max || self.caught_up {
                 return Ok(false);
             }
             if scanned >= scanned_max {
@@ -236,6 +263,7 @@ impl QueueWindow {
                     "the store shows less than the machine counts"
                 );
                 (self.caught_up, self.scan_from) = (true, machine.next_seq());
+                self.take_known(state, wanted, true, seqs);
                 return Ok(false);
             }
         }
@@ -259,12 +287,7 @@ impl QueueWindow {
                 }
                 refilled = true;
                 self.refill(state, read, queue)?;
-                while seqs.len() < wanted.max
-                    && let Some(seq) = self.fresh.pop_first()
-                {
-                    self.reserve_fresh(seq);
-                    seqs.push(seq);
-                }
+                self.take_known(state, wanted, true, seqs);
                 continue;
             };
             while seqs.len() < wanted.max
@@ -274,25 +297,24 @@ impl QueueWindow {
                     seqs.push(key.1);
                 }
             }
-            while seqs.len() < wanted.max
-                && let Some(seq) = self.noisy.take_fresh(group)
-            {
-                self.reserve_fresh(seq);
-                seqs.push(seq);
-            }
-            while seqs.len() < wanted.max
-                && let Some(key) = self.noisy.take_last(group, wanted.now_ms)
-            {
-                if is_true(state, key) && self.reserved.insert(key.1) {
-                    seqs.push(key.1);
+            while seqs.len() < wanted.max {
+                if let Some(key) = self.noisy.take_last(group, wanted.now_ms) {
+                    if is_true(state, key) && self.reserved.insert(key.1) {
+                        seqs.push(key.1);
+                    }
+                } else if let Some((seq, since_ms)) = self.noisy.take_fresh(group) {
+                    self.reserve_fresh(seq, since_ms);
+                    seqs.push(seq);
+                } else {
+                    break;
                 }
             }
         }
         Ok(false)
     }
 
-    fn reserve_fresh(&mut self, seq: Seq) {
-        self.reserved_fresh.insert(seq);
+    fn reserve_fresh(&mut self, seq: Seq, since_ms: u64) {
+        self.reserved_fresh.insert(seq, since_ms);
         self.reserved.insert(seq);
     }
 
@@ -304,7 +326,7 @@ impl QueueWindow {
             self.scan_from = head.seq.next();
             // A reserved message lies behind the scan's place and is not seen here again.
             if !head.delayed && state.hidden(head.seq).is_none() {
-                self.came_across(head.seq, head.group);
+                self.came_across(head.seq, head.entered_ms, head.group);
             }
         }
         self.scan_limit = (2 * self.scan_limit).min(READY_WINDOW_MAX);
@@ -318,11 +340,11 @@ impl QueueWindow {
         let mut more = None;
         for head in heads.iter().take_while(|head| head.seq < self.scan_from) {
             more = Some(head.seq.next());
-            let known = self.reserved.contains(&head.seq) || self.fresh.contains(&head.seq);
+            let known = self.reserved.contains(&head.seq) || self.fresh.contains_key(&head.seq);
             if !known && !head.delayed && state.hidden(head.seq).is_none() {
                 self.skipped = self.skipped.saturating_sub(1);
-                if !self.noisy.hold(head.group, head.seq) {
-                    self.fresh.insert(head.seq);
+                if !self.noisy.hold(head.group, head.seq, head.entered_ms) {
+                    self.fresh.insert(head.seq, head.entered_ms);
                 }
                 self.groups.extend(head.group.map(|group| (head.seq, group)));
             }
@@ -335,16 +357,16 @@ impl QueueWindow {
     }
 
     /// A fresh message at the scan's place or beyond all known ones.
-    fn came_across(&mut self, seq: Seq, group: Option<GroupKey>) {
+    fn came_across(&mut self, seq: Seq, since_ms: u64, group: Option<GroupKey>) {
         if let Some(group) = group.filter(|group| self.noisy.contains(*group)) {
             if self.skipped_from.is_some() || self.noisy.fresh_count() >= READY_WINDOW_MAX {
                 self.skipped_from.get_or_insert(seq);
                 self.skipped += 1;
                 return;
             }
-            self.noisy.hold_fresh(group, seq);
+            self.noisy.hold_fresh(group, seq, since_ms);
         } else {
-            self.fresh.insert(seq);
+            self.fresh.insert(seq, since_ms);
         }
         self.groups.extend(group.map(|group| (seq, group)));
     }
@@ -356,30 +378,30 @@ impl QueueWindow {
 
     /// What is reserved counts as never received until its receive is applied.
     fn fresh_from(&self) -> Seq {
-        let first = [self.fresh.first(), self.reserved_fresh.first(), self.noisy.first_fresh()];
-        let first = first.into_iter().chain([self.skipped_from.as_ref()]);
-        first.flatten().copied().fold(self.scan_from, Seq::min)
+        let known = [self.fresh.keys().next(), self.reserved_fresh.keys().next()];
+        let others = [self.noisy.first_fresh(), self.skipped_from.as_ref()];
+        known.into_iter().chain(others).flatten().copied().fold(self.scan_from, Seq::min)
     }
 
     pub(super) fn settle(&mut self, state: &QueueState, seq: Seq) {
         if !self.reserved.remove(&seq) {
             return;
         }
-        if self.reserved_fresh.remove(&seq) {
-            if !self.noisy.hold(self.groups.get(&seq).copied(), seq) {
-                self.fresh.insert(seq);
+        if let Some(since_ms) = self.reserved_fresh.remove(&seq) {
+            if !self.noisy.hold(self.groups.get(&seq).copied(), seq, since_ms) {
+                self.fresh.insert(seq, since_ms);
             }
         } else if let Some(row) = state.hidden(seq) {
             self.pass((row.visible_at_ms, seq));
         }
     }
 
-    pub(super) fn arrived(&mut self, seq: Seq, group: Option<GroupKey>) {
+    pub(super) fn arrived(&mut self, seq: Seq, at_ms: u64, group: Option<GroupKey>) {
         if !self.caught_up {
             return;
         }
         if self.fresh.len() < READY_WINDOW_MAX {
-            self.came_across(seq, group);
+            self.came_across(seq, at_ms, group);
             self.scan_from = seq.next();
         } else {
             self.caught_up = false;
@@ -399,7 +421,7 @@ impl QueueWindow {
         {
             self.noisy.forget_fresh(group, seq);
         }
-        if !self.fresh.remove(&seq) {
+        if self.fresh.remove(&seq).is_none() {
             self.reserved_fresh.remove(&seq);
         }
     }
@@ -421,9 +443,10 @@ impl QueueWindow {
         }
         let quiet = |group: Option<GroupKey>| group.is_none_or(|it| !self.noisy.contains(it));
         let hidden = state.all_hidden().filter(|(_, row)| quiet(row.group)).map(|(seq, _)| seq);
-        let reserved = self.reserved_fresh.iter().copied();
+        let reserved = self.reserved_fresh.keys().copied();
         let reserved = reserved.filter(|seq| quiet(self.groups.get(seq).copied()));
-        let oldest = self.fresh.first().copied().into_iter().chain(reserved).chain(hidden).min();
+        let oldest =
+            self.fresh.keys().next().copied().into_iter().chain(reserved).chain(hidden).min();
         let tenants = state.tenants();
         let sum = |of: &dyn Fn(GroupKey) -> u64| self.noisy.groups().map(of).sum();
         Some(Noise {
@@ -456,11 +479,17 @@ mod tests {
                 group: None,
             };
             state.hide(seq, row);
-            let wanted = Wanted { max: 1, now_ms: at_ms, quiet_only: false, to_move: false };
+            let wanted = Wanted {
+                max: 1,
+                now_ms: at_ms,
+                quiet_only: false,
+                to_move: false,
+                receives_max: None,
+            };
             assert!(!window.take_due(&state, wanted, &mut seqs));
             // Deleted with the handle of its last receive, before it is its turn.
             state.unhide(seq);
-            window.take_last(&state, at_ms, 0, &mut seqs);
+            window.drop_untrue(&state);
             assert!(window.last.len() <= READY_WINDOW_MAX + 2);
         }
         assert!(seqs.is_empty());

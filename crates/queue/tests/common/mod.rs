@@ -74,7 +74,19 @@ impl Rig {
     }
 
     pub fn reserve(&mut self, queue: QueueId, max: usize, now_ms: u64) -> Reservation {
-        self.window.reserve(&self.machine, &self.store, queue, wanted(max, now_ms)).unwrap()
+        self.reserve_as(queue, max, now_ms, None)
+    }
+
+    /// For a queue whose messages become dead letters after so many receives.
+    pub fn reserve_as(
+        &mut self,
+        queue: QueueId,
+        max: usize,
+        now_ms: u64,
+        receives_max: Option<u32>,
+    ) -> Reservation {
+        let wanted = Wanted { receives_max, ..wanted(max, now_ms) };
+        self.window.reserve(&self.machine, &self.store, queue, wanted).unwrap()
     }
 
     pub fn settle(&mut self, queue: QueueId, seqs: &[Seq]) {
@@ -89,7 +101,8 @@ impl Rig {
         max: usize,
         visibility_ms: u64,
     ) -> Vec<Lease> {
-        let reservation = self.reserve(queue, max, now_ms);
+        let receives_max = self.redrive.as_ref().map(|redrive| redrive.receives_max);
+        let reservation = self.reserve_as(queue, max, now_ms, receives_max);
         let command = Command::Receive(Receive {
             queue,
             candidates: reservation.seqs.clone(),
@@ -107,7 +120,7 @@ impl Rig {
 }
 
 pub fn wanted(max: usize, now_ms: u64) -> Wanted {
-    Wanted { max, now_ms, quiet_only: false, to_move: false }
+    Wanted { max, now_ms, quiet_only: false, to_move: false, receives_max: None }
 }
 
 pub fn leases(reply: Reply) -> Vec<Lease> {

@@ -79,21 +79,24 @@ impl Model {
     }
 
     /// What a receive may hand out: those received or delayed before by their time, then the
-    /// never-received ones, then those that were received three times.
-    pub fn available(&self, queue: QueueId, now_ms: u64) -> Vec<Seq> {
+    /// never-received ones by their arrival, and among these those that were received three times, unless
+    /// they leave the queue because they were received so often.
+    pub fn available(&self, queue: QueueId, now_ms: u64, receives_max: Option<u32>) -> Vec<Seq> {
         let now_ms = now_ms.max(self.clock_ms);
         let mut found: Vec<_> = self
             .entries
             .iter()
             .filter(|entry| entry.queue == queue && entry.visible_at_ms <= now_ms)
             .map(|entry| match (entry.is_fresh(), entry.receive_count) {
-                (true, _) => (1, 0, entry.seq),
-                (false, 0..3) => (0, entry.visible_at_ms, entry.seq),
-                (false, 3..) => (2, entry.visible_at_ms, entry.seq),
+                (true, _) => (1, entry.visible_at_ms, 0, entry.seq),
+                (false, 3..) if receives_max.is_none_or(|max| entry.receive_count < max) => {
+                    (1, entry.visible_at_ms, 1, entry.seq)
+                }
+                (false, _) => (0, entry.visible_at_ms, 0, entry.seq),
             })
             .collect();
         found.sort_unstable();
-        found.into_iter().map(|(_, _, seq)| seq).collect()
+        found.into_iter().map(|(.., seq)| seq).collect()
     }
 
     /// `Ok(true)` for new, `Ok(false)` for applied before, `Err` for too old to know.
