@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_consensus::group::Group;
 use flotilla_consensus::shard::ShardError;
 use flotilla_transport::{CallError, Lane};
 use flotilla_types::ids::{CommandId, GroupId, NodeId, QueueId, TaskId};
@@ -30,6 +31,12 @@ impl Node {
     /// Whether this node may decide for the catalog now.
     pub(crate) fn leads_catalog(&self) -> bool {
         self.catalog_group.get().is_some_and(|group| group.leadership().borrow().here)
+    }
+
+    /// The term in which this node may decide for the catalog now, if it may.
+    pub(crate) fn catalog_term_here(&self) -> Option<u64> {
+        let leadership = *self.catalog_group.get()?.leadership().borrow();
+        leadership.here.then_some(leadership.term)
     }
 
     /// For a catalog command of this node.
@@ -200,24 +207,44 @@ impl Node {
     /// be asked for that for [`CATCH_UP`].
     pub(crate) async fn catch_up(&self) {
         let Some(group) = self.catalog_group.get() else { return };
-        let ask = async {
-            loop {
-                let found = match self.catalog_leader() {
-                    Some(leader) if leader != self.id => self.position_at(leader).await,
-                    Some(_) => self.catalog_position_here().await.ok(),
-                    None => None,
-                };
-                match found {
-                    Some(applied) => return applied,
-                    None => leadership_changed(Some(group)).await,
-                }
-            }
-        };
-        let Ok(applied) = tokio::time::timeout(CATCH_UP, ask).await else {
+        let Ok(applied) = tokio::time::timeout(CATCH_UP, self.decided(group)).await else {
             let leader = self.catalog_leader();
             tracing::warn!(?leader, "serving without knowing whether the queues are up to date");
             return;
         };
+        self.hold(group, applied).await;
+    }
+
+    /// Until the local replica of the catalog holds what was decided before this was called: what is then read
+    /// here is what every other node would say.
+    pub(crate) async fn see_all(&self) -> Result<(), Trouble> {
+        let unavailable = Trouble::Unavailable { maybe_applied: false };
+        let Some(group) = self.catalog_group.get() else { return Err(unavailable) };
+        let seen = async { self.hold(group, self.decided(group).await).await };
+        tokio::time::timeout(PATIENCE, seen).await.map_err(|_| {
+            let (request_id, leader) = (request::current(), self.catalog_leader());
+            tracing::warn!(%request_id, ?leader, "what was decided was not seen in time");
+            unavailable
+        })
+    }
+
+    /// How far the catalog is, as its leader says.
+    async fn decided(&self, group: &Group) -> u64 {
+        loop {
+            let found = match self.catalog_leader() {
+                Some(leader) if leader != self.id => self.position_at(leader).await,
+                Some(_) => self.catalog_position_here().await.ok(),
+                None => None,
+            };
+            match found {
+                Some(applied) => return applied,
+                None => leadership_changed(Some(group)).await,
+            }
+        }
+    }
+
+    /// Until the local replica is that far.
+    async fn hold(&self, group: &Group, applied: u64) {
         let mut versions = self.catalog.versions();
         while group.position().1 < applied {
             // Entries without a command, and snapshots, make no version.

@@ -5,7 +5,8 @@
 //! tried, it is moved once. So do the dead letters of a FIFO queue that go back to where they were
 //! given up. Those whose group lives on another shard in the queue where they go are received, sent
 //! under a key made of their place, and deleted; if that is repeated within the deduplication interval,
-//! the second send finds the first.
+//! the second send finds the first. Whoever may have left one of them half moved, or takes over from a
+//! node that may have, does not call the task completed before that one was looked at again.
 
 mod pace;
 mod step;
@@ -22,12 +23,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::pace::Pace;
-use self::step::Step;
-use crate::api::{MoveFailure, MoveStatus};
+use self::step::{HIDDEN_MS, Progress, Step};
+use crate::api::{Cluster as _, MoveFailure, MoveStatus};
 use crate::catalog::Command;
 use crate::catalog::tasks::{MoveReport, Task};
 use crate::node::Node;
-use crate::router::LOOK_AGAIN;
+use crate::router::{CALL_TIMEOUT, LOOK_AGAIN};
 
 pub(crate) use self::step::serve_move;
 
@@ -36,21 +37,30 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two reports of how far a task is.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// How long a message stays hidden that was received to be moved, at most: what was asked for may have
+/// happened as late as this.
+const DOUBT: Duration = Duration::from_millis(HIDDEN_MS + 2 * CALL_TIMEOUT.as_millis() as u64);
+
 /// Starts what is to be done here, until the node ends.
 pub(crate) async fn run(node: Arc<Node>) {
     let in_work: Arc<Mutex<HashSet<TaskId>>> = Arc::default();
     let mut versions = node.catalog.versions();
+    let mut looked_in_term = None;
     loop {
+        let term = node.catalog_term_here();
+        // Those that come up while this node leads began here; all others may have been begun.
+        let taken_over = looked_in_term != term;
         for task in node.catalog.active_tasks() {
             let id = task.shown.id;
-            if node.leads_catalog() && in_work.lock().insert(id) {
+            if term.is_some() && in_work.lock().insert(id) {
                 let (node, in_work) = (node.clone(), in_work.clone());
                 tokio::spawn(async move {
-                    carry_out(&node, id, task.shown.moved).await;
+                    carry_out(&node, id, task.shown.moved, taken_over).await;
                     in_work.lock().remove(&id);
                 });
             }
         }
+        looked_in_term = term;
         tokio::select! {
             _ = tokio::time::timeout(LOOK, versions.changed()) => {}
             () = node.stopped() => return,
@@ -59,12 +69,13 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Works on a task until it has ended, or is somebody else's.
-async fn carry_out(node: &Node, id: TaskId, moved_before: u64) {
+async fn carry_out(node: &Node, id: TaskId, moved_before: u64, taken_over: bool) {
     let mut known: HashMap<Bytes, QueueId> = HashMap::new();
     let mut pace: Option<Pace> = None;
     let mut moved = moved_before;
     let mut reported = Instant::now();
     let mut turn = 0;
+    let mut doubt_until = taken_over.then(|| Instant::now() + DOUBT);
     while let Some(task) = node.catalog.task(id) {
         if !node.leads_catalog() || node.stopping() {
             return;
@@ -78,10 +89,21 @@ async fn carry_out(node: &Node, id: TaskId, moved_before: u64) {
         let pace = pace.get_or_insert_with(|| Pace::new(task.shown.rate));
         let allowed = pace.wait().await;
         turn += 1;
-        match step::step(node, &task, turn, allowed, moved, &mut known).await {
+        let Progress { step, in_doubt } =
+            step::step(node, &task, turn, allowed, moved, &mut known).await;
+        if in_doubt {
+            doubt_until = Some(Instant::now() + DOUBT);
+        }
+        match step {
             Step::Moved(count) => {
                 pace.spend(count);
                 moved += count;
+            }
+            Step::Done
+                if doubt_until.is_some_and(|until| Instant::now() < until)
+                    && may_hide(node, &task).await =>
+            {
+                sleep(LOOK).await;
             }
             Step::Done => return report(node, id, moved, Some(Ok(()))).await,
             Step::Failed(failure, count) => {
@@ -94,6 +116,14 @@ async fn carry_out(node: &Node, id: TaskId, moved_before: u64) {
             reported = Instant::now();
         }
     }
+}
+
+/// Whether the task's queue may have messages that are hidden because they were to be moved: only those
+/// of FIFO queues ever are. Consumers' are taken for such, too.
+async fn may_hide(node: &Node, task: &Task) -> bool {
+    let Some(queue) = node.catalog.queue_by_id(task.source) else { return false };
+    let is_fifo = queue.attributes.fifo.is_some();
+    is_fifo && node.counts(&queue).await.map_or(true, |counts| counts.in_flight > 0)
 }
 
 /// Whether the task ends before everything is moved.

@@ -480,6 +480,7 @@ impl Cluster for Node {
     }
 
     async fn move_tasks(&self, source: &Queue, limit: usize) -> Result<Vec<MoveTask>, Trouble> {
+        self.see_all().await?;
         Ok(self.catalog.tasks_of(source.id, limit))
     }
 

@@ -28,7 +28,7 @@ use crate::polling::claim::{claim_at, claim_here};
 use crate::router::{CALL_TIMEOUT, Router};
 
 /// How long a message of a FIFO queue is hidden while it is moved.
-const HIDDEN_MS: u64 = 60_000;
+pub(super) const HIDDEN_MS: u64 = 60_000;
 
 /// What one step of a task came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +43,13 @@ pub(super) enum Step {
     Trouble,
 }
 
+/// A step, and whether a message may be hidden now that was not moved, or not all the way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) step: Step,
+    pub(super) in_doubt: bool,
+}
+
 /// Moves up to `allowed` messages. `turn` says with which shard to begin.
 pub(super) async fn step(
     node: &Node,
@@ -51,39 +58,17 @@ pub(super) async fn step(
     allowed: usize,
     moved_before: u64,
     known: &mut HashMap<Bytes, QueueId>,
-) -> Step {
-    let Some(source) = node.catalog.queue_by_id(task.source) else { return Step::Done };
-    let groups = node.router.groups();
+) -> Progress {
+    let Some(source) = node.catalog.queue_by_id(task.source) else {
+        return Progress { step: Step::Done, in_doubt: false };
+    };
     // The permission may have been withdrawn since they were looked up.
     known.retain(|name, _| {
         queue_name(name).is_some_and(|name| source.attributes.allows_source_named(&name))
     });
-    let mut work = Work { node, task, source: &source, known };
-    let is_fifo = source.attributes.fifo.is_some();
-    let (mut moved, mut trouble) = (0, false);
-    for at in 0..groups.len() {
-        let shard = groups[(turn + at) % groups.len()];
-        let left = allowed - moved as usize;
-        let outcome = if is_fifo {
-            let to_move = task.shown.to_move.saturating_sub(moved_before + moved);
-            work.in_order(shard, left, to_move as usize).await
-        } else {
-            work.inside(shard, left).await.map(|inside| inside.moved)
-        };
-        match outcome {
-            Ok(count) => moved += count,
-            Err(Stop::Trouble) => trouble = true,
-            Err(Stop::Failed(failure, count)) => return Step::Failed(failure, moved + count),
-        }
-        if moved as usize >= allowed {
-            break;
-        }
-    }
-    match (moved, trouble) {
-        (0, false) => Step::Done,
-        (0, true) => Step::Trouble,
-        (moved, _) => Step::Moved(moved),
-    }
+    let mut work = Work { node, task, source: &source, known, in_doubt: false };
+    let step = work.step(turn, allowed, moved_before).await;
+    Progress { step, in_doubt: work.in_doubt }
 }
 
 enum Stop {
@@ -105,9 +90,40 @@ struct Work<'a> {
     source: &'a Arc<Queue>,
     /// Where messages came from, by name.
     known: &'a mut HashMap<Bytes, QueueId>,
+    /// See [`Progress`].
+    in_doubt: bool,
 }
 
 impl Work<'_> {
+    async fn step(&mut self, turn: usize, allowed: usize, moved_before: u64) -> Step {
+        let groups = self.node.router.groups();
+        let is_fifo = self.source.attributes.fifo.is_some();
+        let (mut moved, mut trouble) = (0, false);
+        for at in 0..groups.len() {
+            let shard = groups[(turn + at) % groups.len()];
+            let left = allowed - moved as usize;
+            let outcome = if is_fifo {
+                let to_move = self.task.shown.to_move.saturating_sub(moved_before + moved);
+                self.in_order(shard, left, to_move as usize).await
+            } else {
+                self.inside(shard, left).await.map(|inside| inside.moved)
+            };
+            match outcome {
+                Ok(count) => moved += count,
+                Err(Stop::Trouble) => trouble = true,
+                Err(Stop::Failed(failure, count)) => return Step::Failed(failure, moved + count),
+            }
+            if moved as usize >= allowed {
+                break;
+            }
+        }
+        match (moved, trouble) {
+            (0, false) => Step::Done,
+            (0, true) => Step::Trouble,
+            (moved, _) => Step::Moved(moved),
+        }
+    }
+
     /// The queue of a name that messages carry.
     async fn resolve(&self, name: Option<Bytes>, moved: u64) -> Result<Arc<Queue>, Stop> {
         let name = name.and_then(|name| queue_name(&name));
@@ -223,6 +239,8 @@ impl Work<'_> {
             leader => claim_at(router, leader, &[shard], spec).await,
         };
         let leases = claimed.into_iter().next().and_then(|claimed| claimed.leases.ok());
+        // Until all of them are through: whatever ends this keeps the rest hidden for a while.
+        let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
         let mut moved = 0;
         for lease in leases.ok_or(Stop::Trouble)? {
             let target = match self.task.destination {
@@ -231,11 +249,12 @@ impl Work<'_> {
             };
             match self.pass_on(shard, lease, &target).await {
                 Ok(()) => moved += 1,
-                // The rest stays hidden for a while, and comes again.
-                Err(_) if moved > 0 => break,
+                // The rest comes again.
+                Err(_) if moved > 0 => return Ok(moved),
                 Err(stop) => return Err(stop),
             }
         }
+        self.in_doubt = was_in_doubt;
         Ok(moved)
     }
 
