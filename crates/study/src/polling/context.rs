@@ -1,7 +1,6 @@
 //! What experiments share: clusters, names, seeds, and somebody to tell how far they are.
 
 use std::future::Future;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::api::{Api, Ask};
 use super::deck;
+use super::progress::{Plan, Progress};
 
 /// What a cluster is like. The default is the server's.
 #[derive(Clone, Debug)]
@@ -198,58 +198,14 @@ impl Context {
         self.progress.tell(what);
     }
 
-    /// A new experiment begins.
-    pub(super) fn begin(&mut self, number: usize, count: usize, name: &str) {
-        self.progress.begin(number, count, name);
+    /// A new experiment begins, this one of the plan.
+    pub(super) fn begin(&mut self, plan: &Plan, index: usize) {
+        self.progress.begin(plan, index);
     }
 
     /// The line of progress is not needed any more.
     pub(super) fn end(&self) {
         self.progress.clear();
-    }
-}
-
-/// One line on standard error, if a person may read it; else a line for each experiment.
-#[derive(Debug)]
-struct Progress {
-    live: bool,
-    begin: std::time::Instant,
-    head: String,
-}
-
-/// Of a terminal that is not asked.
-const LINE_CHARS: usize = 78;
-
-impl Progress {
-    fn new() -> Self {
-        let live = io::stderr().is_terminal();
-        Self { live, begin: std::time::Instant::now(), head: String::new() }
-    }
-
-    fn begin(&mut self, number: usize, count: usize, name: &str) {
-        let bar: String = (0..count).map(|i| if i < number { '#' } else { '.' }).collect();
-        self.head = format!("[{bar}] {name}");
-        if self.live {
-            self.tell("");
-        } else {
-            let seconds = self.begin.elapsed().as_secs();
-            // Nothing is lost if nobody can read it.
-            let _ = writeln!(io::stderr(), "{} ({seconds} s)", self.head);
-        }
-    }
-
-    fn tell(&self, what: &str) {
-        if self.live {
-            let mut line = format!("{} {what}", self.head);
-            line.truncate(line.char_indices().nth(LINE_CHARS).map_or(line.len(), |(at, _)| at));
-            let _ = write!(io::stderr(), "\r{line:LINE_CHARS$}");
-        }
-    }
-
-    fn clear(&self) {
-        if self.live {
-            let _ = writeln!(io::stderr(), "\r{:LINE_CHARS$}", "");
-        }
     }
 }
 

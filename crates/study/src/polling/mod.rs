@@ -19,6 +19,7 @@ mod idle;
 mod many;
 mod misses;
 mod model;
+mod progress;
 mod report;
 mod scaling;
 mod shards;
@@ -32,6 +33,7 @@ mod yields;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use flotilla_client::Endpoint;
@@ -97,6 +99,26 @@ impl Experiment {
         }
     }
 
+    /// How long it takes on two cores, in a full and in a quick run; how long others are likely to take is
+    /// told from that.
+    fn usual(self, quick: bool) -> Duration {
+        let (full_s, quick_s) = match self {
+            Self::Misses => (120, 12),
+            Self::Depth => (240, 20),
+            Self::Weights => (180, 15),
+            Self::Coverage => (180, 15),
+            Self::Yield => (120, 10),
+            Self::Cost => (600, 30),
+            Self::Wake => (180, 15),
+            Self::Idle => (240, 20),
+            Self::Shards => (240, 20),
+            Self::Many => (300, 25),
+            Self::Failure => (240, 30),
+            Self::Scaling => (120, 15),
+        };
+        Duration::from_secs(if quick { quick_s } else { full_s })
+    }
+
     /// Why it cannot be done.
     fn why_not(self, context: &Context) -> Option<&'static str> {
         use Experiment::{Coverage, Depth, Failure, Misses, Shards, Weights, Yield};
@@ -142,8 +164,13 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
     let mut context = Context::new(args.quick, args.seed, args.endpoint.clone(), args.out.clone());
     context.learn_shape().await?;
     let mut sections = Vec::new();
+    let plan = wanted.iter().map(|one| {
+        let possible = one.why_not(&context).is_none();
+        (one.name(), if possible { one.usual(args.quick) } else { Duration::ZERO })
+    });
+    let plan = plan.collect();
     for (index, experiment) in wanted.iter().enumerate() {
-        context.begin(index + 1, wanted.len(), experiment.name());
+        context.begin(&plan, index);
         let section = match experiment.why_not(&context) {
             Some(why) => {
                 let skipped = Some(why.to_owned());
