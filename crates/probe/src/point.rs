@@ -75,7 +75,7 @@ points! {
         "The log needs another segment";
     LogMark "log-mark" true Load
         "The log notes how far it is synced";
-    LogVotes "log-votes" true Load
+    LogVotes "log-votes" true Election
         "The votes are about to be written beside the log";
     LogPurge "log-purge" false Load
         "The log is told that the beginning of a group's log is not needed";
