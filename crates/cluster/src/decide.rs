@@ -28,11 +28,6 @@ impl Node {
         self.catalog_group.get().and_then(|group| group.leadership().borrow().leader)
     }
 
-    /// Whether this node may decide for the catalog now.
-    pub(crate) fn leads_catalog(&self) -> bool {
-        self.catalog_group.get().is_some_and(|group| group.leadership().borrow().here)
-    }
-
     /// The term in which this node may decide for the catalog now, if it may.
     pub(crate) fn catalog_term_here(&self) -> Option<u64> {
         let leadership = *self.catalog_group.get()?.leadership().borrow();
@@ -215,8 +210,7 @@ impl Node {
         self.hold(group, applied).await;
     }
 
-    /// Until the local replica of the catalog holds what was decided before this was called: what is then read
-    /// here is what every other node would say.
+    /// Until the local replica of the catalog holds what was decided before this was called.
     pub(crate) async fn see_all(&self) -> Result<(), Trouble> {
         let unavailable = Trouble::Unavailable { maybe_applied: false };
         let Some(group) = self.catalog_group.get() else { return Err(unavailable) };

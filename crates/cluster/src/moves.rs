@@ -5,9 +5,11 @@
 //! tried, it is moved once. So do the dead letters of a FIFO queue that go back to where they were
 //! given up. Those whose group lives on another shard in the queue where they go are received, sent
 //! under a key made of their place, and deleted; if that is repeated within the deduplication interval,
-//! the second send finds the first. Whoever may have left one of them half moved, or takes over from a
-//! node that may have, does not call the task completed before that one was looked at again.
+//! the second send finds the first. One of them may be half moved, in both queues and hidden in the old one,
+//! when its node is killed or cut off: see [`doubt`]. Whoever cancels the task within that minute, or deletes
+//! a queue of it, leaves it so.
 
+mod doubt;
 mod pace;
 mod step;
 
@@ -22,13 +24,14 @@ use flotilla_types::limits::MOVE_TASK_HOURS_MAX;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use self::doubt::Doubt;
 use self::pace::Pace;
-use self::step::{HIDDEN_MS, Progress, Step};
+use self::step::{Limits, Progress, Step};
 use crate::api::{Cluster as _, MoveFailure, MoveStatus};
 use crate::catalog::Command;
 use crate::catalog::tasks::{MoveReport, Task};
 use crate::node::Node;
-use crate::router::{CALL_TIMEOUT, LOOK_AGAIN};
+use crate::router::LOOK_AGAIN;
 
 pub(crate) use self::step::serve_move;
 
@@ -37,30 +40,30 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two reports of how far a task is.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// How long a message stays hidden that was received to be moved, at most: what was asked for may have
-/// happened as late as this.
-const DOUBT: Duration = Duration::from_millis(HIDDEN_MS + 2 * CALL_TIMEOUT.as_millis() as u64);
+/// A task, and the term in which this node decides for the catalog.
+type Work = (TaskId, u64);
 
 /// Starts what is to be done here, until the node ends.
 pub(crate) async fn run(node: Arc<Node>) {
-    let in_work: Arc<Mutex<HashSet<TaskId>>> = Arc::default();
+    let in_work: Arc<Mutex<HashSet<Work>>> = Arc::default();
     let mut versions = node.catalog.versions();
-    let mut looked_in_term = None;
+    let mut looked_in = None;
     loop {
         let term = node.catalog_term_here();
-        // Those that come up while this node leads began here; all others may have been begun.
-        let taken_over = looked_in_term != term;
+        // What comes up between two looks in one term was begun by nobody else.
+        let taken_over = looked_in != term;
+        looked_in = term;
         for task in node.catalog.active_tasks() {
-            let id = task.shown.id;
-            if term.is_some() && in_work.lock().insert(id) {
+            let Some(term) = term else { break };
+            let work = (task.shown.id, term);
+            if in_work.lock().insert(work) {
                 let (node, in_work) = (node.clone(), in_work.clone());
                 tokio::spawn(async move {
-                    carry_out(&node, id, task.shown.moved, taken_over).await;
-                    in_work.lock().remove(&id);
+                    carry_out(&node, work, task.shown.moved, taken_over).await;
+                    in_work.lock().remove(&work);
                 });
             }
         }
-        looked_in_term = term;
         tokio::select! {
             _ = tokio::time::timeout(LOOK, versions.changed()) => {}
             () = node.stopped() => return,
@@ -69,17 +72,20 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Works on a task until it has ended, or is somebody else's.
-async fn carry_out(node: &Node, id: TaskId, moved_before: u64, taken_over: bool) {
+async fn carry_out(node: &Node, (id, term): Work, moved_before: u64, taken_over: bool) {
+    let is_ours = || node.catalog_term_here() == Some(term) && !node.stopping();
     let mut known: HashMap<Bytes, QueueId> = HashMap::new();
     let mut pace: Option<Pace> = None;
-    let mut moved = moved_before;
-    let mut reported = Instant::now();
+    let (mut moved, mut reported) = (moved_before, moved_before);
+    let mut reported_at = Instant::now();
     let mut turn = 0;
-    let mut doubt_until = taken_over.then(|| Instant::now() + DOUBT);
-    while let Some(task) = node.catalog.task(id) {
-        if !node.leads_catalog() || node.stopping() {
-            return;
-        }
+    let mut doubt = Doubt::default();
+    if taken_over {
+        doubt.arises(Instant::now());
+    }
+    while let Some(task) = node.catalog.task(id)
+        && is_ours()
+    {
         if let Some(end) = end_of(node, &task) {
             return report(node, id, moved, Some(end)).await;
         }
@@ -89,31 +95,38 @@ async fn carry_out(node: &Node, id: TaskId, moved_before: u64, taken_over: bool)
         let pace = pace.get_or_insert_with(|| Pace::new(task.shown.rate));
         let allowed = pace.wait().await;
         turn += 1;
-        let Progress { step, in_doubt } =
-            step::step(node, &task, turn, allowed, moved, &mut known).await;
+        // What may be half moved is not among those that are counted.
+        let to_move = match doubt.is_recent(Instant::now()) {
+            true => u64::MAX,
+            false => task.shown.to_move.saturating_sub(moved),
+        };
+        let limits = Limits { turn, allowed, to_move, term };
+        let Progress { step, in_doubt } = step::step(node, &task, limits, &mut known).await;
         if in_doubt {
-            doubt_until = Some(Instant::now() + DOUBT);
+            doubt.arises(Instant::now());
         }
         match step {
             Step::Moved(count) => {
                 pace.spend(count);
                 moved += count;
             }
-            Step::Done
-                if doubt_until.is_some_and(|until| Instant::now() < until)
-                    && may_hide(node, &task).await =>
-            {
-                sleep(LOOK).await;
+            Step::Done if doubt.is_settled() && is_ours() => {
+                return report(node, id, moved, Some(Ok(()))).await;
             }
-            Step::Done => return report(node, id, moved, Some(Ok(()))).await,
+            Step::Done => {
+                let hides = may_hide(node, &task).await;
+                if !doubt.looked(Instant::now(), hides) {
+                    sleep(LOOK).await;
+                }
+            }
             Step::Failed(failure, count) => {
                 return report(node, id, moved + count, Some(Err(failure))).await;
             }
             Step::Trouble => sleep(LOOK_AGAIN).await,
         }
-        if reported.elapsed() >= REPORT {
+        if moved > reported && reported_at.elapsed() >= REPORT {
             report(node, id, moved, None).await;
-            reported = Instant::now();
+            (reported, reported_at) = (moved, Instant::now());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_consensus::shard::{MoveOutcome, MoveSpec, MoveTarget, Place, ReceiveSpec};
@@ -28,7 +29,7 @@ use crate::polling::claim::{claim_at, claim_here};
 use crate::router::{CALL_TIMEOUT, Router};
 
 /// How long a message of a FIFO queue is hidden while it is moved.
-pub(super) const HIDDEN_MS: u64 = 60_000;
+pub(super) const HIDDEN: Duration = Duration::from_secs(60);
 
 /// What one step of a task came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,13 +51,24 @@ pub(super) struct Progress {
     pub(super) in_doubt: bool,
 }
 
-/// Moves up to `allowed` messages. `turn` says with which shard to begin.
+/// What a step may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// With which shard to begin.
+    pub(super) turn: usize,
+    /// How many messages may be moved.
+    pub(super) allowed: usize,
+    /// How many of those that go to other shards.
+    pub(super) to_move: u64,
+    /// In which term of the catalog the task is this node's.
+    pub(super) term: u64,
+}
+
+/// Moves some messages.
 pub(super) async fn step(
     node: &Node,
     task: &Task,
-    turn: usize,
-    allowed: usize,
-    moved_before: u64,
+    limits: Limits,
     known: &mut HashMap<Bytes, QueueId>,
 ) -> Progress {
     let Some(source) = node.catalog.queue_by_id(task.source) else {
@@ -66,8 +78,8 @@ pub(super) async fn step(
     known.retain(|name, _| {
         queue_name(name).is_some_and(|name| source.attributes.allows_source_named(&name))
     });
-    let mut work = Work { node, task, source: &source, known, in_doubt: false };
-    let step = work.step(turn, allowed, moved_before).await;
+    let mut work = Work { node, task, source: &source, known, limits, in_doubt: false };
+    let step = work.step().await;
     Progress { step, in_doubt: work.in_doubt }
 }
 
@@ -90,12 +102,14 @@ struct Work<'a> {
     source: &'a Arc<Queue>,
     /// Where messages came from, by name.
     known: &'a mut HashMap<Bytes, QueueId>,
+    limits: Limits,
     /// See [`Progress`].
     in_doubt: bool,
 }
 
 impl Work<'_> {
-    async fn step(&mut self, turn: usize, allowed: usize, moved_before: u64) -> Step {
+    async fn step(&mut self) -> Step {
+        let Limits { turn, allowed, to_move, .. } = self.limits;
         let groups = self.node.router.groups();
         let is_fifo = self.source.attributes.fifo.is_some();
         let (mut moved, mut trouble) = (0, false);
@@ -103,7 +117,7 @@ impl Work<'_> {
             let shard = groups[(turn + at) % groups.len()];
             let left = allowed - moved as usize;
             let outcome = if is_fifo {
-                let to_move = self.task.shown.to_move.saturating_sub(moved_before + moved);
+                let to_move = to_move.saturating_sub(moved);
                 self.in_order(shard, left, to_move as usize).await
             } else {
                 self.inside(shard, left).await.map(|inside| inside.moved)
@@ -223,7 +237,7 @@ impl Work<'_> {
         let spec = ReceiveSpec {
             queue: self.task.source,
             max: max.min(BATCH_ENTRIES_MAX),
-            visibility_ms: HIDDEN_MS,
+            visibility_ms: HIDDEN.as_millis() as u64,
             retention_ms: self.source.attributes.retention_ms(),
             redrive: None,
             attempt: None,
@@ -233,6 +247,11 @@ impl Work<'_> {
             bytes_max: BATCH_ENTRIES_MAX * CONTENT_BYTES_MAX,
             to_move: true,
         };
+        // The steps before may have taken long, and who leads now waits for as long as messages stay hidden
+        // that were received before.
+        if self.node.catalog_term_here() != Some(self.limits.term) {
+            return Err(Stop::Trouble);
+        }
         let router = &self.node.router;
         let claimed = match router.leader(shard).ok_or(Stop::Trouble)? {
             leader if leader == self.node.id => claim_here(router, &[shard], spec).await,
@@ -244,8 +263,12 @@ impl Work<'_> {
         let mut moved = 0;
         for lease in leases.ok_or(Stop::Trouble)? {
             let target = match self.task.destination {
-                Some(queue) => self.destination(queue, moved)?,
-                None => self.resolve(lease.moved_from.clone(), moved).await?,
+                Some(queue) => self.destination(queue, moved),
+                None => self.resolve(lease.moved_from.clone(), moved).await,
+            };
+            let target = match target {
+                Err(Stop::Trouble) if moved > 0 => return Ok(moved),
+                other => other?,
             };
             match self.pass_on(shard, lease, &target).await {
                 Ok(()) => moved += 1,

@@ -123,8 +123,8 @@ async fn who_takes_a_task_over_waits_for_what_may_be_half_moved() {
         fleet.node(2).send(&dead, vec![fifo_message(number)]).await[0].clone().unwrap();
     }
     fleet.node(2).start_move(TaskId([1; 16]), &dead, Some(&there), Some(1)).await.unwrap();
-    // As the node does that is about to move it.
-    let hide = ReceiveRequest { max_messages: 1, visibility_seconds: 10, ..short_poll() };
+    // As the node does that is about to move it. Longer than all others take to be moved.
+    let hide = ReceiveRequest { max_messages: 1, visibility_seconds: 20, ..short_poll() };
     let mut hidden = 0;
     while hidden == 0 {
         hidden = fleet.node(1).receive(&dead, hide).await.unwrap().messages.len();
