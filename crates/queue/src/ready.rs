@@ -44,10 +44,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether a message that was received so often leaves the queue, if it is found. One that had
-    /// failed elsewhere before it came here may be taken for one that does, a few times too often.
+    /// Whether a message that was received so often leaves the queue, if it is found. One that brought receives
+    /// along from elsewhere may be taken for one that does, once, and one beyond a limit that was lowered for
+    /// one that does not.
     fn moves(&self, receives: u32) -> bool {
-        self.to_move || self.receives_max.is_some_and(|max| receives >= max)
+        self.to_move || self.receives_max == Some(receives)
     }
 }
 
@@ -157,7 +158,8 @@ impl ReadyWindow {
     /// Reserves up to `max` messages that can be received at `now_ms` (or at the shard's clock, if
     /// that is later): first those that were received or delayed before, the earliest due first,
     /// then the never-received ones in order of arrival; one that was received too often
-    /// (`RECEIVES_TO_BACK`) is among these, as if it had arrived when it came back. Those of noisy
+    /// (`RECEIVES_TO_BACK`) is among these, as if it had arrived when it came back, or before those that the
+    /// search for quiet tenants' messages did not come to. Those of noisy
     /// tenants only when there are no others. Of a FIFO queue: of each group that is free the oldest
     /// ones, in order. Reads the store only when the machine counts more never-received messages
     /// than the window knows.

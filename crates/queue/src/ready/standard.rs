@@ -170,7 +170,7 @@ impl QueueWindow {
     }
 
     /// Puts a message that is due aside if it goes out after fresh ones: because its tenant is
-    /// noisy, or because it was received too often. What leaves the queue keeps nobody waiting.
+    /// noisy, or because it was received too often. What leaves the queue waits for nobody.
     fn put_aside(&mut self, row: &Hidden, key: DueKey, wanted: Wanted) -> bool {
         let to_back = row.receive_count >= RECEIVES_TO_BACK && !wanted.moves(row.receive_count);
         if self.noisy.hold_due(row.group, key, to_back) {

@@ -89,7 +89,7 @@ impl Model {
             .filter(|entry| entry.queue == queue && entry.visible_at_ms <= now_ms)
             .map(|entry| match (entry.is_fresh(), entry.receive_count) {
                 (true, _) => (1, entry.visible_at_ms, 0, entry.seq),
-                (false, 3..) if receives_max.is_none_or(|max| entry.receive_count < max) => {
+                (false, 3..) if receives_max != Some(entry.receive_count) => {
                     (1, entry.visible_at_ms, 1, entry.seq)
                 }
                 (false, _) => (0, entry.visible_at_ms, 0, entry.seq),
