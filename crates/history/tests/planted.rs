@@ -113,6 +113,19 @@ fn each_rule_of_what_is_delivered_is_found() {
 }
 
 #[test]
+fn each_rule_of_numbers_stamps_counts_and_names_is_found() {
+    for (bug, invariant, says) in [
+        (Bug::SequenceTwice, Invariant::F1, "have one sequence number"),
+        (Bug::DuplicateRenumbered, Invariant::F1, "and two sequence numbers"),
+        (Bug::FirstReceiveMoves, Invariant::S8, "its first receive was at"),
+        (Bug::DelayedTwice, Invariant::S15, "delayed at"),
+        (Bug::ForgetsQueue, Invariant::S14, "is said not to exist, and does"),
+    ] {
+        finds_saying(bug, invariant, says, |_| {});
+    }
+}
+
+#[test]
 fn a_dead_letter_with_another_deduplication_id() {
     let says = "another deduplication id there than its message id";
     finds_saying(Bug::LetterKeepsDedup, Invariant::F9, says, |_| {});

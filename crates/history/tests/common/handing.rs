@@ -192,6 +192,7 @@ impl Service {
             wrong_digests = Some(flotilla_history::Digests::of("other", &[]));
         }
         let restamped = message.count > 1 && self.strikes(Bug::Restamps, 50);
+        let moves = message.count > 1 && self.strikes(Bug::FirstReceiveMoves, 50);
         let count = if self.strikes(Bug::HandleTwice, 40) { 1 } else { message.count };
         let other = |it: &Option<String>| it.as_ref().map(|it| format!("other-{it}"));
         let group = match self.strikes(Bug::OtherGroup, 20) {
@@ -213,7 +214,7 @@ impl Service {
             wrong_digests,
             receive_count: Some(message.count),
             sent_ms: Some(if restamped { self.ms() + 5 } else { message.sent_ms }),
-            first_received_ms: Some(message.first_ms),
+            first_received_ms: Some(message.first_ms + if moves { 5_000 } else { 0 }),
             group,
             dedup,
             sequence: queue.fifo.then(|| message.seq.to_string()),

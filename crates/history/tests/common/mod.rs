@@ -91,4 +91,11 @@ pub enum Bug {
     LetterKeepsDedup,
     /// A message comes under another id now and then.
     NewIds,
+    SequenceTwice,
+    /// A duplicate is answered with a number of its own.
+    DuplicateRenumbered,
+    FirstReceiveMoves,
+    DelayedTwice,
+    /// A queue is said not to exist now and then.
+    ForgetsQueue,
 }

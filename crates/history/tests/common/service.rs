@@ -193,12 +193,13 @@ impl Service {
     }
 
     fn get(&mut self, name: &str) -> Outcome<BTreeMap<String, String>> {
-        if !self.is_there(name) {
+        if !self.is_there(name) || self.strikes(Bug::ForgetsQueue, 20) {
             return fail(NO_QUEUE);
         }
         let stale = self.strikes(Bug::StaleAttributes, 50);
         let leak = self.strikes(Bug::CounterLeak, 50);
         let twice = self.strikes(Bug::CountedTwice, 50);
+        let delayed_twice = self.strikes(Bug::DelayedTwice, 50);
         let (now, queue) = (self.now, &self.queues[name]);
         let mut attributes = if stale { queue.before.clone() } else { queue.attributes.clone() };
         let messages = queue.messages.iter().filter(|it| now < it.sent_us + queue.retention_us);
@@ -206,7 +207,7 @@ impl Service {
         let hidden = messages.filter(|it| it.visible_us > now);
         let received = |it: &&Msg| it.count > it.count_before;
         let flying = hidden.clone().filter(received).count();
-        let delayed = hidden.count() - flying;
+        let delayed = (hidden.count() - flying) * if delayed_twice { 2 } else { 1 };
         let visible = if leak { visible + 50 } else { visible };
         let (visible, flying) = if twice { (visible + flying, 0) } else { (visible, flying) };
         for (name, count) in [("", visible), ("NotVisible", flying), ("Delayed", delayed)] {
@@ -264,18 +265,23 @@ impl Service {
         let now = self.now;
         let forgets = self.strikes(Bug::DedupForgets, 60);
         let for_ever = self.bug == Some(Bug::DedupForEver);
+        let renumbers = self.strikes(Bug::DuplicateRenumbered, 100);
         let queue = &self.queues[name];
         let fifo = queue.fifo;
         let dedup = entry.dedup.as_ref().filter(|_| fifo && !forgets);
         let first = dedup.and_then(|dedup| queue.dedup.get(dedup));
         if let Some((id, seq, at)) = first.filter(|it| now < it.2 + INTERVAL_US || for_ever) {
-            let answer = sent(id.clone(), fifo.then_some(*seq));
+            let number = if renumbers { seq + 500_000 } else { *seq };
+            let answer = sent(id.clone(), fifo.then_some(number));
             self.fired += u32::from(now >= at + INTERVAL_US);
             return Outcome::Ok(answer);
         }
         let number = self.name();
         let wrong_number = fifo && self.strikes(Bug::SequenceFalls, 30);
+        let again = fifo && self.strikes(Bug::SequenceTwice, 30);
+        let last = self.queues[name].messages.last().map(|it| it.seq).filter(|_| again);
         let seq = if wrong_number { 1_000_000 - number } else { 1_000_000 + number };
+        let seq = last.unwrap_or(seq);
         let id = format!("00000000-0000-4000-8000-{number:012x}");
         let ignore = self.strikes(Bug::DelayIgnored, 50);
         let lose = self.strikes(Bug::Loses, 20);
