@@ -18,6 +18,18 @@ pub(crate) enum Action {
     Pause,
 }
 
+impl Action {
+    /// As it is said when it is done.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Error => "error",
+            Self::Delay(_) => "delay",
+            Self::Pause => "pause",
+        }
+    }
+}
+
 /// When it happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum When {

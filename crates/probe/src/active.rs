@@ -29,6 +29,8 @@ struct Told {
     when: When,
     /// Times since then.
     times: u64,
+    /// It was said that it is done.
+    is_said: bool,
 }
 
 struct Active {
@@ -79,7 +81,10 @@ impl Active {
         let orders = parse(orders)?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (point, what) in orders {
-            told[point as usize] = what.map(|(action, when)| Told { action, when, times: 0 });
+            told[point as usize] = what.map(|(action, when)| {
+                let (times, is_said) = (0, false);
+                Told { action, when, times, is_said }
+            });
         }
         Ok(())
     }
@@ -94,16 +99,26 @@ impl Active {
         }
     }
 
+    /// What is to be done now; says so the first time after it was ordered, which is how others know that it
+    /// was.
     fn due(&self, point: Point) -> Option<Action> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut told[point as usize];
-        let now = slot.as_mut()?;
+        let now = told[point as usize].as_mut()?;
         now.times += 1;
-        match now.when {
-            When::Always => Some(now.action),
-            When::Chance(chance) => (draw() < chance).then_some(now.action),
-            When::Nth(nth) => (now.times == nth).then_some(now.action),
+        let due = match now.when {
+            When::Always => true,
+            When::Chance(chance) => draw() < chance,
+            When::Nth(nth) => now.times == nth,
+        };
+        if !due {
+            return None;
         }
+        let (action, is_said) = (now.action, std::mem::replace(&mut now.is_said, true));
+        drop(told);
+        if !is_said {
+            say(&format!("failpoint {}: {}", point.name(), action.name()));
+        }
+        Some(action)
     }
 
     fn is_paused(&self, point: Point) -> bool {
@@ -149,10 +164,7 @@ pub fn may_fail(point: Point) -> io::Result<()> {
     }
     match active.due(point) {
         None => Ok(()),
-        Some(Action::Crash) => {
-            say(&format!("failpoint {}: crash", point.name()));
-            std::process::abort()
-        }
+        Some(Action::Crash) => std::process::abort(),
         Some(Action::Error) => Err(io::Error::other(format!("failpoint {}", point.name()))),
         Some(Action::Delay(time)) => {
             thread::sleep(time);

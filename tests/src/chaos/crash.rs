@@ -40,6 +40,12 @@ pub(super) async fn tell(fleet: &Fleet, id: u64, order: &str) {
     }
 }
 
+/// How often a node has said that it did this at a point.
+pub(super) fn done(fleet: &Fleet, id: u64, point: Point, action: &str) -> usize {
+    let words = format!("failpoint {}: {action}\n", point.name());
+    fleet.log(id).matches(&words).count()
+}
+
 async fn has_ended(fleet: &mut Fleet, id: u64, patience: Duration) -> bool {
     let begin = Instant::now();
     while !fleet.has_ended(id) {
@@ -76,6 +82,7 @@ pub async fn found(fleet: &mut Fleet, point: Point) {
         _ => point as usize % ids.len(),
     };
     let victim = ids[place];
+    let before = done(fleet, victim, point, "crash");
     for id in &ids {
         if *id == victim {
             fleet.launch_with(*id, &[("FLOTILLA_FAILPOINTS", &order(point, 1))]);
@@ -85,6 +92,8 @@ pub async fn found(fleet: &mut Fleet, point: Point) {
     }
     let ended = has_ended(fleet, victim, PATIENCE).await;
     assert!(ended, "node {victim} never comes to {} when a cluster is formed", point.name());
+    let crashed = done(fleet, victim, point, "crash") > before;
+    assert!(crashed, "node {victim} ended, and not at {}", point.name());
     fleet.launch(victim);
     fleet.whole().await;
 }
@@ -118,6 +127,7 @@ impl Nemesis<'_> {
             let turn = self.turn % ids.len();
             ids.rotate_left(turn);
             for id in ids {
+                let before = done(self.fleet, id, point, "crash");
                 let ended = match point.stage() {
                     Stage::Load => self.crash_under_load(id, point, round).await,
                     Stage::Election => self.crash_in_election(id, point).await,
@@ -132,6 +142,8 @@ impl Nemesis<'_> {
                     }
                 };
                 if ended {
+                    let crashed = done(self.fleet, id, point, "crash") > before;
+                    assert!(crashed, "node {id} ended, and not at {}", point.name());
                     return Some(id);
                 }
                 self.fleet.whole().await;
@@ -180,11 +192,12 @@ impl Nemesis<'_> {
     }
 
     async fn crash_on_leaving(&mut self, id: u64, point: Point) -> bool {
+        let before = done(self.fleet, id, point, "crash");
         tell(self.fleet, id, &order(point, 1)).await;
         self.fleet.terminate(id);
         let ended = has_ended(self.fleet, id, PATIENCE).await;
         assert!(ended, "node {id} does not end");
-        let crashed = self.fleet.log(id).contains(&format!("failpoint {}: crash", point.name()));
+        let crashed = done(self.fleet, id, point, "crash") > before;
         if !crashed {
             self.fleet.launch(id);
         }

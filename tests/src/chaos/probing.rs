@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 
 use flotilla_history::record::FaultPhase;
 use flotilla_probe::Point;
-use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::Fleet;
-use crate::chaos::crash::tell;
+use crate::chaos::crash::{done, tell};
 use crate::chaos::faults::{FaultKind, Nemesis, Struck};
 use crate::http::Connection;
 
@@ -43,20 +41,14 @@ impl Deed {
         }
     }
 
-    fn action(self) -> &'static str {
+    /// The order, and what is said when it is done.
+    fn order(self) -> (&'static str, &'static str) {
         match self {
-            Self::Fail => "error@1",
-            Self::Slow => "delay(20)",
-            Self::Stand => "pause",
+            Self::Fail => ("error@1", "error"),
+            Self::Slow => ("delay(20)", "delay"),
+            Self::Stand => ("pause", "pause"),
         }
     }
-}
-
-/// How often a node came to a point; `None`: it does not say so.
-async fn reached(fleet: &Fleet, id: u64, point: Point) -> Option<u64> {
-    let answer = Connection::new(fleet.admin(id)).get("/probes").await.ok()?;
-    let counts: Value = serde_json::from_str(&answer.body).ok()?;
-    counts["points"][point.name()].as_u64()
 }
 
 impl Nemesis<'_> {
@@ -77,6 +69,8 @@ impl Nemesis<'_> {
             let kind = FaultKind::Probe(point, deed);
             self.book.fault(kind.name(), &[id], FaultPhase::Fired, from_us);
             self.hold(self.hold).await;
+            let ended = deed == Deed::Slow && self.fleet.has_ended(id);
+            assert!(!ended, "node {id} ended because {} was slow", point.name());
             self.let_go(id, point).await;
             self.healed(kind, &[id]).await;
             return Struck::Installed;
@@ -86,13 +80,12 @@ impl Nemesis<'_> {
 
     /// Whether the step took place and was not as it should be.
     async fn comes_to(&mut self, id: u64, point: Point, deed: Deed) -> bool {
-        let Some(before) = reached(self.fleet, id, point).await else { return false };
-        tell(self.fleet, id, &format!("{}={}", point.name(), deed.action())).await;
+        let (order, said) = deed.order();
+        let before = done(self.fleet, id, point, said);
+        tell(self.fleet, id, &format!("{}={order}", point.name())).await;
         let begin = Instant::now();
         while begin.elapsed() < TURN {
-            // One that stands still may not be able to say that it does.
-            let now = reached(self.fleet, id, point).await;
-            if self.fleet.has_ended(id) || now.is_none_or(|now| now > before) {
+            if done(self.fleet, id, point, said) > before {
                 return true;
             }
             sleep(LOOK_AGAIN).await;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::chaos::faults::FaultKind;
 use crate::http::Connection;
 use crate::{Fleet, PATIENCE};
 
@@ -101,6 +102,36 @@ pub(super) async fn too_much(fleet: &Fleet, before: &BTreeMap<u64, Taken>) -> Ve
         }
         sleep(LOOK_AGAIN).await;
     }
+}
+
+/// How many panics and accidents each node had.
+pub(super) fn accidents(fleet: &Fleet) -> BTreeMap<u64, (usize, usize)> {
+    let of = |id: u64| (id, (fleet.panics(id).len(), fleet.accidents(id).len()));
+    fleet.ids().into_iter().map(of).collect()
+}
+
+/// The panics and accidents that nodes had since then, a line for each: whoever starts nodes again does not ask
+/// why they ended. Nodes that are not given what no program does without may have some, and crashes that were
+/// ordered end as accidents do.
+pub(super) fn new_accidents(
+    fleet: &Fleet,
+    before: &BTreeMap<u64, (usize, usize)>,
+    faults: &[FaultKind],
+) -> Vec<String> {
+    let is_starved = |it: &FaultKind| matches!(it, FaultKind::OutOfMemory | FaultKind::Threads);
+    if faults.iter().any(is_starved) {
+        return Vec::new();
+    }
+    let is_ordered = faults.iter().any(|it| matches!(it, FaultKind::Crash(_)));
+    let mut lines = Vec::new();
+    for id in fleet.ids() {
+        let (panics, accidents) = before.get(&id).copied().unwrap_or_default();
+        let new = fleet.panics(id).into_iter().skip(panics);
+        lines.extend(new.map(|line| format!("node {id} panicked: {line}")));
+        let new = fleet.accidents(id).iter().skip(accidents).filter(|_| !is_ordered);
+        lines.extend(new.map(|how| format!("node {id} ended by {how}")));
+    }
+    lines
 }
 
 /// What replicas hold differently when they have had time to hold the same, a line for each group.

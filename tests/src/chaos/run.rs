@@ -133,7 +133,7 @@ pub struct Judged {
     pub acknowledged: [u64; Work::ALL.len()],
     /// Faults of which nobody can say whether they were there.
     pub unclear: Vec<String>,
-    /// What the nodes hold differently, or take more of than before, when all is over.
+    /// What the nodes hold differently, or take more of than before, when all is over; and their accidents.
     pub left: Vec<String>,
 }
 
@@ -168,7 +168,7 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     let nodes = fleet.ids().into_iter().map(|id| (id, fleet.endpoint(id))).collect();
     let mut crowd = Crowd::new(plan.seed, nodes, book.clone());
     crowd.create().await;
-    let before = fleet.at_first();
+    let (before, accidents) = (fleet.at_first(), remains::accidents(fleet));
     let mut load = crowd.load();
     dense::press(&mut crowd, &mut load, plan.dense);
     let unclear = make_faults(fleet, plan, &book, &mut crowd).await;
@@ -186,6 +186,7 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     fleet.whole().await;
     complete &= drain(fleet, &mut crowd).await;
     left.extend(remains::different(fleet).await);
+    left.extend(remains::new_accidents(fleet, &accidents, &plan.faults));
     book.mark(Mark::DrainEnded { complete });
     drop(crowd);
     let book = Arc::into_inner(book).expect("all clients have ended");

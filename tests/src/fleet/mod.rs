@@ -252,6 +252,16 @@ impl Fleet {
         self.node(id).log()
     }
 
+    /// See [`Node::panics`].
+    pub(crate) fn panics(&self, id: u64) -> Vec<String> {
+        self.node(id).panics()
+    }
+
+    /// See [`Node::accidents`].
+    pub(crate) fn accidents(&self, id: u64) -> &[String] {
+        self.node(id).accidents()
+    }
+
     /// The process of a node that runs.
     ///
     /// # Errors

@@ -93,6 +93,20 @@ impl Node {
         }
     }
 
+    /// What it logged of panics, over all its lives.
+    pub(crate) fn panics(&self) -> Vec<String> {
+        let log = self.log();
+        log.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect()
+    }
+
+    /// Its ends by signals that nobody sent. A container's supervisor tells of none.
+    pub(crate) fn accidents(&self) -> &[String] {
+        match &self.body {
+            Body::Process(process) => process.accidents(),
+            Body::Container(_) => &[],
+        }
+    }
+
     pub(crate) fn spawn(&mut self) {
         match &mut self.body {
             Body::Process(process) => process.spawn(&[]),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -24,7 +25,12 @@ pub(crate) struct Process {
     /// Whether its timers follow that clock, too, from its next start on.
     own_timers: bool,
     log_to: Option<PathBuf>,
+    /// Ends that nobody asked for and the program did not choose.
+    accidents: Vec<String>,
 }
+
+/// Of a program whose first thread panicked.
+const PANICKED: i32 = 101;
 
 /// Far less than a node wants by itself: a machine with little room fails no test of other things.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -91,8 +97,19 @@ impl Process {
     ) -> Self {
         let (namespace, host) = own.unzip();
         let host = host.unwrap_or(Ipv4Addr::LOCALHOST);
-        let (child, own_clock, own_timers, log_to) = (None, false, false, None);
-        Self { id, ports, host, namespace, dir, data, child, own_clock, own_timers, log_to }
+        Self {
+            id,
+            ports,
+            host,
+            namespace,
+            dir,
+            data,
+            child: None,
+            own_clock: false,
+            own_timers: false,
+            log_to: None,
+            accidents: Vec::new(),
+        }
     }
 
     pub(crate) fn own_clock(mut self, own_clock: bool) -> Self {
@@ -223,7 +240,19 @@ impl Process {
     pub(crate) fn ended(&mut self) -> Option<Ended> {
         let status = self.child.as_mut()?.try_wait().expect("a child can be waited for")?;
         self.child = None;
+        // Nobody here sends others.
+        let is_asked = |signal| [libc::SIGKILL, libc::SIGTERM].contains(&signal);
+        if status.signal().is_some_and(|signal| !is_asked(signal))
+            || status.code() == Some(PANICKED)
+        {
+            self.accidents.push(status.to_string());
+        }
         Some(Ended { is_success: status.success(), how: status.to_string() })
+    }
+
+    /// See [`super::Node::accidents`].
+    pub(crate) fn accidents(&self) -> &[String] {
+        &self.accidents
     }
 
     /// Signals by the name that kill(1) takes.
