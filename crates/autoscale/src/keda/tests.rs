@@ -65,6 +65,48 @@ fn the_quotient_of_value_and_target_is_the_number_of_instances() {
     }
 }
 
+/// The manifests are for a cluster that no test has: that they start what they name, and lead to it, can be told
+/// from them alone.
+#[test]
+fn the_manifests_fit_the_program_and_each_other() {
+    let deployment = include_str!("../../../../cluster-configs/keda/autoscale.yml");
+    let object = include_str!("../../../../cluster-configs/keda/scaled-object.yml");
+    let values = |text: &'static str, key: &str| -> Vec<&'static str> {
+        let key = format!("{key}:");
+        let value = |line: &'static str| Some(line.trim().strip_prefix(&key)?.trim());
+        text.lines().filter_map(value).collect()
+    };
+
+    let flags = deployment.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+    let flags = flags.map(|flag| format!("--{flag}"));
+    let args = Line::parse_from(std::iter::once("autoscale".to_owned()).chain(flags)).args;
+    args.policy().unwrap();
+    assert!(!args.drives(), "KEDA starts the workers");
+
+    let keda = args.keda_listen.unwrap();
+    assert!(keda.ip().is_unspecified() && args.listen.ip().is_unspecified());
+    for port in [
+        format!("{{ name: keda, port: {} }}", keda.port()),
+        format!("{{ name: statsd, port: {}, protocol: UDP }}", args.measure.unwrap().port()),
+        format!("httpGet: {{ path: /health, port: {} }}", args.listen.port()),
+        format!("prometheus.io/port: \"{}\"", args.listen.port()),
+    ] {
+        assert!(deployment.contains(&port), "{port}");
+    }
+    let name = values(deployment, "name")[0];
+    let address = format!("{name}.default:{}", keda.port());
+    assert_eq!(values(object, "scalerAddress"), [address]);
+
+    let given = ["queueName", "acceptableLatencySeconds"];
+    let given = given.map(|key| (key, values(object, key)[0].trim_matches('"')));
+    let defaults = Trigger {
+        queue: args.queue.clone(),
+        acceptable_latency: args.acceptable_latency_s,
+        processing: None,
+    };
+    assert_eq!(read_trigger(&metadata(&given), &defaults).unwrap(), defaults);
+}
+
 /// By the names and numbers of KEDA's own definition, written out here: what is generated from a file of this repository
 /// would agree with that file whatever is in it.
 #[test]
