@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use flotilla_client::Endpoint;
 use flotilla_tests::{Fleet, Settings};
@@ -11,6 +12,9 @@ use tokio::task::JoinSet;
 use super::api::{Api, Ask};
 use super::deck;
 use super::progress::{Plan, Progress};
+
+/// Of the line of progress.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// What a cluster is like. The default is the server's.
 #[derive(Clone, Debug)]
@@ -201,6 +205,18 @@ impl Context {
     /// A new experiment begins, this one of the plan.
     pub(super) fn begin(&mut self, plan: &Plan, index: usize) {
         self.progress.begin(plan, index);
+    }
+
+    /// Does something, and says all the while how long it still takes.
+    pub(super) async fn watching<T>(&self, what: impl Future<Output = T>) -> T {
+        let mut what = std::pin::pin!(what);
+        let mut tick = tokio::time::interval(REFRESH);
+        loop {
+            tokio::select! {
+                done = &mut what => return done,
+                _ = tick.tick() => self.progress.refresh(),
+            }
+        }
     }
 
     /// The line of progress is not needed any more.

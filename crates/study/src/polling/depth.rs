@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::api::Ask;
 use super::context::{Cluster, Context, Shape};
-use super::stats::Share;
+use super::stats::{Share, by_luck};
 use super::theory;
 use super::trial::{SINGLE_MAX, Trial, draws};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
@@ -247,11 +247,16 @@ fn section(curves: &[Curve], (n, k): (usize, usize)) -> Section {
         theory: vec![format!(
             "With p the share of each shard and D draws, the chance is the mean of (1 − Σ p over the sample)^D over all \
              samples; p is measured (the second table). One batch is one draw: 1 − k/n. {within} of {count} shares have it in \
-             their 95 % interval. A node with several sends at work puts them on one shard for 20 ms at a time, where a poll \
+             their 95 % interval{}. A node with several sends at work puts them on one shard for 20 ms at a time, where a poll \
              finds all or nothing: trials run one after another, so that draws are independent, and under load real queues \
              hide a little more. Sent through all nodes in turn, messages lie more evenly than by chance, and are missed a \
              little less. Repeated polls of the deepest queue are not independent: the node remembers whom it passed over, \
-             which makes misses a little rarer."
+             which makes misses a little rarer.",
+            by_luck(
+                within,
+                count,
+                "of what makes them differ below, the first or the second was at work"
+            )
         )],
         figures: vec![("depth".to_owned(), figure(curves, title, (n, k)))],
         tables: tables(curves),
@@ -263,13 +268,20 @@ fn section(curves: &[Curve], (n, k): (usize, usize)) -> Section {
 const NOTHING: f64 = 0.4;
 /// 999 and 1,000 are one place on it: beside each other, they are seen.
 const ASIDE: f64 = 1.12;
+/// The ways to send, of one depth.
+const BESIDE: f64 = 1.06;
 
-fn place(depth: u32) -> f64 {
+fn place(depth: u32, way: Way) -> f64 {
+    let beside = match way {
+        Way::One => 1.0 / BESIDE,
+        Way::All => 1.0,
+        Way::Batch => BESIDE,
+    };
     match depth {
         0 => NOTHING,
         999 => 999.0 / ASIDE,
         1_000 => 1_000.0 * ASIDE,
-        other => f64::from(other),
+        other => f64::from(other) * beside,
     }
 }
 
@@ -299,7 +311,7 @@ fn figure(curves: &[Curve], title: String, (n, k): (usize, usize)) -> Figure {
         let dots = curve.shares.iter().map(|(depth, share)| {
             let (low, high) = share.interval();
             Point {
-                x: place(*depth),
+                x: place(*depth, curve.way),
                 y: 100.0 * share.value(),
                 range: Some((100.0 * low, 100.0 * high)),
             }

@@ -2,7 +2,7 @@
 
 use super::api::Ask;
 use super::context::{Cluster, Context, Shape};
-use super::stats::Share;
+use super::stats::{Share, by_luck};
 use super::theory;
 use super::trial::Trial;
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
@@ -10,11 +10,6 @@ use crate::section::{Section, Table, number, percent};
 
 /// Trials at a time, where it does not matter on which shard a message is.
 const AT_ONCE: u32 = 4;
-
-/// What is said when so many of all intervals have the theory in them.
-pub(super) fn by_luck(within: usize, all: usize) -> &'static str {
-    if within == all { "" } else { "; one in twenty is expected to miss it by luck" }
-}
 
 /// One share of empty answers, and where it belongs.
 struct Measured {
@@ -223,7 +218,11 @@ fn section(all: &Measurements) -> Section {
         theory: vec![format!(
             "A sample of k of n shards does not contain a certain one with the chance 1 − k/n. {within} of \
              {count} measured shares have it in their 95 % interval{}.",
-            by_luck(within, count)
+            by_luck(
+                within,
+                count,
+                "the first poll of a queue was not drawn evenly, or not of so many shards"
+            )
         )],
         figures: vec![("misses".to_owned(), all.figure())],
         tables: vec![all.table()],

@@ -103,18 +103,18 @@ impl Experiment {
     /// told from that.
     fn usual(self, quick: bool) -> Duration {
         let (full_s, quick_s) = match self {
-            Self::Misses => (120, 12),
-            Self::Depth => (240, 20),
-            Self::Weights => (180, 15),
-            Self::Coverage => (180, 15),
-            Self::Yield => (120, 10),
-            Self::Cost => (600, 30),
-            Self::Wake => (180, 15),
-            Self::Idle => (240, 20),
-            Self::Shards => (240, 20),
-            Self::Many => (300, 25),
-            Self::Failure => (240, 30),
-            Self::Scaling => (120, 15),
+            Self::Misses => (16, 8),
+            Self::Depth => (88, 8),
+            Self::Weights => (12, 5),
+            Self::Coverage => (28, 5),
+            Self::Yield => (52, 4),
+            Self::Cost => (760, 50),
+            Self::Wake => (132, 10),
+            Self::Idle => (251, 20),
+            Self::Shards => (236, 15),
+            Self::Many => (499, 25),
+            Self::Failure => (249, 20),
+            Self::Scaling => (515, 50),
         };
         Duration::from_secs(if quick { quick_s } else { full_s })
     }
@@ -177,16 +177,18 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
                 Section { name: experiment.name(), skipped, ..Section::default() }
             }
             // The others are worth their time all the same.
-            None => Box::pin(experiment.run(&context)).await.unwrap_or_else(|error| {
-                let failed = format!("{}: {error:#}", experiment.name());
-                let skipped = Some(format!("It failed: {error:#}."));
-                Section {
-                    name: experiment.name(),
-                    skipped,
-                    broken: vec![failed],
-                    ..Section::default()
-                }
-            }),
+            None => {
+                Box::pin(context.watching(experiment.run(&context))).await.unwrap_or_else(|error| {
+                    let failed = format!("{}: {error:#}", experiment.name());
+                    let skipped = Some(format!("It failed: {error:#}."));
+                    Section {
+                        name: experiment.name(),
+                        skipped,
+                        broken: vec![failed],
+                        ..Section::default()
+                    }
+                })
+            }
         };
         section.save(&args.out)?;
         sections.push(section);

@@ -61,6 +61,13 @@ pub(super) struct Forecast {
 }
 
 impl Forecast {
+    /// Another run of the same.
+    pub(super) fn add(&mut self, other: Self) {
+        self.latencies_ms.extend(other.latencies_ms);
+        self.empties += other.empties;
+        self.hits += other.hits;
+    }
+
     pub(super) fn empties_per_message(&self) -> f64 {
         self.empties as f64 / self.latencies_ms.len() as f64
     }

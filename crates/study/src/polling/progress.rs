@@ -1,6 +1,7 @@
 //! How far the study is, and how long it still takes.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Of a terminal that is not asked.
@@ -15,6 +16,8 @@ pub(super) struct Progress {
     live: bool,
     begin: Instant,
     now: Now,
+    /// Where the experiment is.
+    what: Mutex<String>,
 }
 
 /// The experiment that runs.
@@ -59,7 +62,8 @@ fn about(left: Duration) -> String {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { live: io::stderr().is_terminal(), begin: Instant::now(), now: Now::default() }
+        let (live, begin) = (io::stderr().is_terminal(), Instant::now());
+        Self { live, begin, now: Now::default(), what: Mutex::default() }
     }
 
     pub(super) fn begin(&mut self, plan: &Plan, index: usize) {
@@ -80,13 +84,21 @@ impl Progress {
     }
 
     pub(super) fn tell(&self, what: &str) {
-        if self.live {
-            let Now { bar, name, .. } = &self.now;
-            let left = about(self.now.left(self.begin.elapsed()));
-            let mut line = format!("[{bar}] {left} left, {name} {what}");
-            line.truncate(line.char_indices().nth(LINE_CHARS).map_or(line.len(), |(at, _)| at));
-            let _ = write!(io::stderr(), "\r{line:LINE_CHARS$}");
+        what.clone_into(&mut self.what.lock().unwrap_or_else(PoisonError::into_inner));
+        self.refresh();
+    }
+
+    /// Time goes on while there is nothing new to say.
+    pub(super) fn refresh(&self) {
+        if !self.live {
+            return;
         }
+        let Now { bar, name, .. } = &self.now;
+        let left = about(self.now.left(self.begin.elapsed()));
+        let what = self.what.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = format!("[{bar}] {left} left, {name} {what}");
+        line.truncate(line.char_indices().nth(LINE_CHARS).map_or(line.len(), |(at, _)| at));
+        let _ = write!(io::stderr(), "\r{line:LINE_CHARS$}");
     }
 
     pub(super) fn clear(&self) {

@@ -45,6 +45,31 @@ impl Share {
     }
 }
 
+/// Chances below this are no luck.
+const NO_LUCK: f64 = 0.01;
+
+/// Whether so many of all intervals of 95 % may miss what is true by luck.
+fn is_luck(missed: usize, all: usize) -> bool {
+    let mut exactly = 0.95_f64.powi(all as i32);
+    let mut fewer = 0.0;
+    for misses in 0..missed {
+        fewer += exactly;
+        exactly *= (all - misses) as f64 / (misses + 1) as f64 * 0.05 / 0.95;
+    }
+    1.0 - fewer >= NO_LUCK
+}
+
+/// What is said when so many of all intervals have the theory in them, and what else than luck there is.
+pub(super) fn by_luck(within: usize, all: usize, why: &str) -> String {
+    match all - within {
+        0 => String::new(),
+        missed if is_luck(missed, all) => {
+            "; one in twenty is expected to miss it by luck".to_owned()
+        }
+        _ => format!("; so many do not miss it by luck: {why}"),
+    }
+}
+
 /// A value that was measured, and between which the true one is in 95 of 100 cases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
@@ -212,6 +237,16 @@ pub(super) fn cdf(values: &[f64], points: usize) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_of_many_intervals_miss_by_luck() {
+        assert!(is_luck(0, 11) && is_luck(1, 11) && is_luck(2, 11) && is_luck(1, 1));
+        assert!(!is_luck(4, 11) && !is_luck(5, 11) && !is_luck(11, 11));
+        // One in twenty of twenty is the rule.
+        assert!(is_luck(1, 20) && is_luck(3, 20) && !is_luck(6, 20));
+        assert_eq!(by_luck(11, 11, "x"), "");
+        assert_eq!(by_luck(6, 11, "the sun"), "; so many do not miss it by luck: the sun");
+    }
 
     #[test]
     fn intervals_are_wilsons() {

@@ -1,8 +1,8 @@
 //! The three ways to weigh shards, seen from the node that sent and from another one.
 
 use super::context::{Context, Shape};
-use super::misses::{by_luck, first_polls};
-use super::stats::Share;
+use super::misses::first_polls;
+use super::stats::{Share, by_luck};
 use super::theory;
 use crate::plot::{Axis, Colour, Figure, Layer, Mark, Plot, Point};
 use crate::section::{Section, Table, number, percent};
@@ -161,7 +161,11 @@ fn section(cases: &[Case], trials: u32) -> Section {
              the node leads 8 against 1; nine of ten sends go to a shard of the sender's node, the rest anywhere. \
              {within} of {} shares have the theory in their 95 % interval{}.",
             cases.len(),
-            by_luck(within, cases.len())
+            by_luck(
+                within,
+                cases.len(),
+                "messages were not where nine of ten should be, or the polled node knew another backlog"
+            )
         )],
         figures: vec![("weights".to_owned(), figure(cases, trials))],
         tables: vec![table(cases)],

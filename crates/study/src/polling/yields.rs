@@ -3,7 +3,7 @@
 use super::api::Ask;
 use super::context::{Context, Shape};
 use super::deck::{self, LONG_RUNS};
-use super::stats::{Estimate, mean};
+use super::stats::{Estimate, by_luck, mean};
 use super::theory;
 use super::trial::{SINGLE_MAX, Trial, draws};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot};
@@ -163,6 +163,28 @@ fn table(cells: &[Cell], expected: &[Expected]) -> Table {
     table
 }
 
+/// Whether a mean is what the model says, as far as its interval tells. Where nearly all trials gave the same there
+/// is hardly an interval, and the model's own chance counts.
+fn agrees(counts: &[f64], model: f64) -> bool {
+    let measured = mean(counts);
+    (measured.low..=measured.high).contains(&model) || (measured.value - model).abs() < 0.05
+}
+
+/// How many of the means have the model in their interval.
+fn agreement(cells: &[Cell], expected: &[Expected]) -> String {
+    let of = |cell: &Cell| expected.iter().find(|it| (it.depth, it.max) == (cell.depth, cell.max));
+    let pairs: Vec<_> = cells.iter().filter_map(|cell| Some((cell, of(cell)?))).collect();
+    let short = pairs.iter().filter(|(cell, it)| agrees(&cell.short, it.short)).count();
+    let long = pairs.iter().filter(|(cell, it)| agrees(&cell.long, it.long)).count();
+    let count = pairs.len();
+    format!(
+        "{short} of {count} means of short polls have the model in their 95 % interval{}; of long polls {long} have what \
+         there is{}.",
+        by_luck(short, count, "messages lay on more or fewer shards than the model draws"),
+        by_luck(long, count, "a long poll is answered by the first shards that have something"),
+    )
+}
+
 fn section(cells: &[Cell], ground: &Ground, expected: Vec<Expected>) -> Section {
     let of = |depth, max| {
         let cell = cells.iter().find(|cell| cell.depth == depth && cell.max == max);
@@ -208,7 +230,8 @@ fn section(cells: &[Cell], ground: &Ground, expected: Vec<Expected>) -> Section 
             "A blind sample of {k} of {n} shards finds min(max, Bin(D, {k}/{n})) messages of D. From the second round of sends on \
              the polled node knows where it put its own, and asks there first; that is the mean of {LONG_RUNS} models (no closed form). A long poll begins \
              with the shards that were not asked for 0.2 s, here all of them: min(max, D). One that comes sooner after another is \
-             content with what its own node's shards have, if they have something."
+             content with what its own node's shards have, if they have something. {}",
+            agreement(cells, &expected)
         )],
         tables: vec![table(cells, &expected)],
         figures: vec![("yield".to_owned(), figure(cells, &expected, (n, k), title))],

@@ -54,20 +54,34 @@ pub(super) fn empties(cells: &Cells) -> Figure {
     .height(340.0)
 }
 
+/// Ways that cost the same stand beside each other, by this factor.
+const ASIDE: f64 = 1.08;
+
 pub(super) fn dollars(cells: &Cells) -> Figure {
-    let layers = kinds().into_iter().flat_map(|kind| {
-        let model =
-            |cell: &Cell| Estimate::bare(DOLLARS_PER_MILLION * cell.model.requests_per_message());
-        let expected = points(cells, &kind, model).into_iter().map(|point| (point.x, point.y));
-        let dots = points(cells, &kind, Cell::dollars);
-        [
-            Layer::new("", kind.colour, Mark::Line(Dash::Dashed), expected.collect::<Vec<_>>()),
-            Layer::new(kind.name, kind.colour, Mark::Dots(kind.dot), dots),
-        ]
-    });
     let (x, _) = rates_axis(cells);
-    let plot =
-        Plot::new("", x, Axis::log("dollars for receiving a million messages"), layers.collect());
+    let known = cells.all.iter().map(|cell| cell.dollars().value).filter(|it| *it > 0.0);
+    let (least, most) =
+        known.fold((0.1_f64, 1.0_f64), |(least, most), one| (least.min(one), most.max(one)));
+    let plot = |title: &str, short: bool| {
+        let kinds = kinds().into_iter().filter(|kind| kind.is_short() == short);
+        let layers = kinds.enumerate().flat_map(|(number, kind)| {
+            let model = |cell: &Cell| {
+                Estimate::bare(DOLLARS_PER_MILLION * cell.model.requests_per_message())
+            };
+            let expected = points(cells, &kind, model).into_iter().map(|point| (point.x, point.y));
+            let mut dots = points(cells, &kind, Cell::dollars);
+            for dot in dots.iter_mut().filter(|_| !short) {
+                dot.x *= ASIDE.powf(number as f64 - 1.5);
+            }
+            [
+                Layer::new("", kind.colour, Mark::Line(Dash::Dashed), expected.collect::<Vec<_>>()),
+                Layer::new(kind.name, kind.colour, Mark::Dots(kind.dot), dots),
+            ]
+        });
+        let y =
+            Axis::log("dollars for receiving a million messages").range(0.7 * least, 2.0 * most);
+        Plot::new(title, x.clone(), y, layers.collect())
+    };
     let of = |name| cells.of(name, cells.slow(), |cell| cell.requests().value);
     let ratio = of(SHORT_TENTH) / of(LONG);
     Figure::new(
@@ -76,9 +90,9 @@ pub(super) fn dollars(cells: &Cells) -> Figure {
             "Receive requests at {DOLLARS_PER_MILLION:.2} dollars per million (AWS's list price); one consumer; dashed: the \
              model; bars: 95 % confidence"
         ),
-        vec![plot],
+        vec![plot("Short polls", true), plot("Long polls", false)],
     )
-    .height(360.0)
+    .height(340.0)
 }
 
 /// Values that belong to one way stand beside each other.

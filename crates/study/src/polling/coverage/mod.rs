@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use super::api::{Answer, Ask};
 use super::context::{Context, Shape};
 use super::deck::{self, Emptying, LONG_RUNS, RUNS};
-use super::misses::by_luck;
-use super::stats::{Estimate, mean, quantile};
+use super::stats::{Estimate, by_luck, mean, quantile};
 use super::theory;
 use super::trial::Trial;
 use crate::section::{Section, Table, number};
@@ -307,7 +306,9 @@ impl Settings {
         };
         let within = self.all.iter().filter(is_within).count();
         let count = self.all.len();
-        let by_luck = by_luck(within, count);
+        let why = "the model puts nine of ten batches on shards of their node, and a batch on one shard; where that \
+                   is not so, more or fewer shards hold what is looked for";
+        let by_luck = by_luck(within, count, why);
         format!("{within} of {count} means have the model in their 95 % interval{by_luck}.")
     }
 
