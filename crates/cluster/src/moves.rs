@@ -40,12 +40,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two reports of how far a task is.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// A task, and the term in which this node decides for the catalog.
-type Work = (TaskId, u64);
+/// A task, and the term in which it is this node's.
+type Assignment = (TaskId, u64);
 
 /// Starts what is to be done here, until the node ends.
 pub(crate) async fn run(node: Arc<Node>) {
-    let in_work: Arc<Mutex<HashSet<Work>>> = Arc::default();
+    let in_work: Arc<Mutex<HashSet<Assignment>>> = Arc::default();
     let mut versions = node.catalog.versions();
     let mut looked_in = None;
     loop {
@@ -72,7 +72,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Works on a task until it has ended, or is somebody else's.
-async fn carry_out(node: &Node, (id, term): Work, moved_before: u64, taken_over: bool) {
+async fn carry_out(node: &Node, (id, term): Assignment, moved_before: u64, taken_over: bool) {
     let is_ours = || node.catalog_term_here() == Some(term) && !node.stopping();
     let mut known: HashMap<Bytes, QueueId> = HashMap::new();
     let mut pace: Option<Pace> = None;

@@ -132,7 +132,7 @@ impl Nemesis<'_> {
                     Stage::Load => self.crash_under_load(id, point, round).await,
                     Stage::Election => self.crash_in_election(id, point).await,
                     Stage::FifoMove => self.crash_in_move(id, point).await,
-                    Stage::Leave => self.crash_on_leaving(id, point).await,
+                    Stage::Leave => self.crash_on_leaving(id, point, before).await,
                     Stage::Start => self.crash_on_start(id, point, |_| {}).await,
                     Stage::Rebirth => self.crash_on_start(id, point, lose_log).await,
                     Stage::Snapshot => self.crash_behind(id, point, AWAY * (round + 1)).await,
@@ -191,8 +191,8 @@ impl Nemesis<'_> {
         ended || self.is_late(id, point).await
     }
 
-    async fn crash_on_leaving(&mut self, id: u64, point: Point) -> bool {
-        let before = done(self.fleet, id, point, "crash");
+    /// `before`: how often it had crashed there.
+    async fn crash_on_leaving(&mut self, id: u64, point: Point, before: usize) -> bool {
         tell(self.fleet, id, &order(point, 1)).await;
         self.fleet.terminate(id);
         let ended = has_ended(self.fleet, id, PATIENCE).await;

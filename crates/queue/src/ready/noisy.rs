@@ -50,10 +50,6 @@ pub(super) fn take_last(last: &mut BTreeSet<DueKey>, fresh: &Fresh, now_ms: u64)
     }
 }
 
-fn take(keys: &mut BTreeSet<DueKey>, now_ms: u64) -> Option<DueKey> {
-    if is_due(keys, now_ms) { keys.pop_first() } else { None }
-}
-
 impl NoisyTenants {
     pub(super) fn is_empty(&self) -> bool {
         self.tenants.is_empty()
@@ -97,7 +93,8 @@ impl NoisyTenants {
     }
 
     pub(super) fn take_due(&mut self, group: GroupKey, now_ms: u64) -> Option<DueKey> {
-        take(&mut self.tenants.get_mut(&group)?.due, now_ms)
+        let due = &mut self.tenants.get_mut(&group)?.due;
+        if is_due(due, now_ms) { due.pop_first() } else { None }
     }
 
     /// See [`take_last`].

@@ -263,8 +263,6 @@ impl QueueWindow {
                     "the store shows less than the machine counts"
                 );
                 (self.caught_up, self.scan_from) = (true, machine.next_seq());
-                self.take_known(state, wanted, true, seqs);
-                return Ok(false);
             }
         }
     }

@@ -91,6 +91,11 @@ impl Estimate {
         Self { value: of(self.value), low: of(self.low), high: of(self.high) }
     }
 
+    /// Whether a theory is inside the interval.
+    pub(super) fn covers(self, theory: f64) -> bool {
+        (self.low..=self.high).contains(&theory)
+    }
+
     /// For a chart.
     pub(super) fn at(self, x: f64) -> Point {
         let known = self.low.is_finite() && self.high.is_finite();

@@ -167,7 +167,7 @@ fn table(cells: &[Cell], expected: &[Expected]) -> Table {
 /// is hardly an interval, and the model's own chance counts.
 fn agrees(counts: &[f64], model: f64) -> bool {
     let measured = mean(counts);
-    (measured.low..=measured.high).contains(&model) || (measured.value - model).abs() < 0.05
+    measured.covers(model) || (measured.value - model).abs() < 0.05
 }
 
 /// How many of the means have the model in their interval.

@@ -302,7 +302,7 @@ impl Settings {
         let is_within = |setting: &&Setting| {
             let (measured, model) = (setting.mean(), setting.with_memory());
             // All shards asked: always one poll, and no interval.
-            (measured.low..=measured.high).contains(&model) || measured.value == model
+            measured.covers(model) || measured.value == model
         };
         let within = self.all.iter().filter(is_within).count();
         let count = self.all.len();
