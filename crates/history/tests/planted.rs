@@ -96,6 +96,7 @@ planted! {
     a_handle_of_the_deleted_queue: OldHandleInNewQueue S14;
     a_delete_in_time_that_is_refused: RefusedInTime F8;
     short_polls_that_forget_a_shard: ShardForgotten S17;
+    a_repeated_receive_that_does_not_renew_its_lease: RepeatNotRenewed S4;
 }
 
 /// Rules of one invariant that another of its rules would hide.
@@ -120,6 +121,8 @@ fn each_rule_of_numbers_stamps_counts_and_names_is_found() {
         (Bug::FirstReceiveMoves, Invariant::S8, "its first receive was at"),
         (Bug::DelayedTwice, Invariant::S15, "delayed at"),
         (Bug::ForgetsQueue, Invariant::S14, "is said not to exist, and does"),
+        (Bug::DeletesNothing, Invariant::S14, "no order of the creations and deletions"),
+        (Bug::MoveKeeps, Invariant::S12, "as what it was before a task moved it"),
     ] {
         finds_saying(bug, invariant, says, |_| {});
     }

@@ -87,8 +87,10 @@ impl Service {
             });
             found.push(place.filter(|_| now < at + INTERVAL_US)?);
         }
-        for place in &found {
-            queue.messages[*place].visible_us = now + visibility;
+        if !self.strikes(Bug::RepeatNotRenewed, 100) {
+            for place in &found {
+                queue.messages[*place].visible_us = now + visibility;
+            }
         }
         Some(found)
     }

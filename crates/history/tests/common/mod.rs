@@ -98,4 +98,10 @@ pub enum Bug {
     DelayedTwice,
     /// A queue is said not to exist now and then.
     ForgetsQueue,
+    /// A receive that is repeated under its attempt id brings the same, and does not hide it anew.
+    RepeatNotRenewed,
+    /// A task leaves a message where it was, beside what it sent.
+    MoveKeeps,
+    /// The deletion of a queue that is not there is no error.
+    DeletesNothing,
 }

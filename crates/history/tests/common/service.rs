@@ -218,7 +218,8 @@ impl Service {
 
     fn clear(&mut self, name: &str, deletes: bool) -> Outcome<()> {
         if !self.is_there(name) {
-            return fail(NO_QUEUE);
+            let deleted = deletes && self.strikes(Bug::DeletesNothing, 50);
+            return if deleted { Outcome::Ok(()) } else { fail(NO_QUEUE) };
         }
         let keep = match deletes {
             true => self.bug == Some(Bug::OldMessagesInNewQueue),
@@ -403,6 +404,10 @@ impl Service {
         queue.messages = kept;
         for mut message in moved {
             self.move_one(op, &message);
+            if !fifo && self.strikes(Bug::MoveKeeps, 50) {
+                self.queues.get_mut(&op.source).unwrap().messages.push(message);
+                continue;
+            }
             // Received and sent, and then the task ended.
             if fifo && self.fault && self.dice.percent(50) {
                 message.visible_us = now + MOVE_HIDES_US;
