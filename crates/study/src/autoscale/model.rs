@@ -114,8 +114,12 @@ pub(crate) fn simulate(scenario: &Scenario, rule: Rule) -> Outcome {
         Outcome { samples: Vec::new(), latencies_s: Vec::new(), instance_hours: 0.0, started: 0 };
     let (mut due_decision, mut due_sample) = (0.0, 0.0);
     let mut step = 0_u64;
-    while (step as f64 * STEP_S) < scenario.load.seconds() {
+    loop {
         let now = step as f64 * STEP_S;
+        let is_over = now >= scenario.load.seconds();
+        if is_over && service.backlog() == 0 {
+            break;
+        }
         service.arrive(now);
         service.work(now);
         if now >= due_decision {
@@ -124,6 +128,11 @@ pub(crate) fn simulate(scenario: &Scenario, rule: Rule) -> Outcome {
             decide(&mut scaler, rule, &service, now);
             outcome.started += scaler.instances().saturating_sub(before);
             service.resize(now, scaler.instances() as usize);
+        }
+        // What old messages are left counts with the others; instances, and the picture, end with the load.
+        if is_over {
+            step += 1;
+            continue;
         }
         if now >= due_sample {
             due_sample += SAMPLE_S;

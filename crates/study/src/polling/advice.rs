@@ -86,9 +86,10 @@ fn sample(sections: &[Section]) -> Option<String> {
     let (bound, most) = (of("bound")?, of("most polls for ten")?);
     let (three, all) = (of("999, three")?, of("999, all")?);
     let cheap = three < 1.5 * all;
-    let verdict = if cheap && most <= bound { "is right" } else { "should be looked at again" };
+    let verdict =
+        if cheap && most <= bound { "keeps what is promised" } else { "should be looked at again" };
     Some(format!(
-        "The default sample of 3 in 8 shards {verdict} for applications that are to be tested against what SQS does: a short poll misses a \
+        "The default sample of 3 in 8 shards was chosen to be like SQS, where short polls miss messages, and not for its cost; it {verdict}: a short poll misses a \
          lone message of another node in {} of all cases, all of ten messages are seen within {bound:.0} polls ({most:.0} at most were \
          needed), and 999 cost {three:.0} polls against {all:.0} with all shards asked. Who short-polls small queues and wants no misses \
          sets `sample = \"all\"`: {} misses{}. Long polls ask all shards anyway.",

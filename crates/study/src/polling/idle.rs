@@ -51,6 +51,7 @@ const NOBODY: &str = "nobody";
 const LONG: &str = "long, 20 s";
 const SHORT: &str = "short, every 1 s";
 const OFTEN: &str = "short, every 0.1 s";
+const OFTEN_PAUSE: Duration = Duration::from_millis(100);
 const OFTEN_ALL: &str = "the same, all shards";
 
 impl Case {
@@ -105,13 +106,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
         true => Some(context.cluster(&Shape { sample: shards, ..Shape::default() }).await),
         false => None,
     };
-    let short = |ms| Some(Style::Short { pause: Duration::from_millis(ms) });
+    let short = |pause| Some(Style::Short { pause });
     let kinds = [
         (NOBODY, None),
         (LONG, Some(Style::Long { wait_s: 20 })),
-        (SHORT, short(1_000)),
-        (OFTEN, short(100)),
-        (OFTEN_ALL, short(100)),
+        (SHORT, short(Duration::from_secs(1))),
+        (OFTEN, short(OFTEN_PAUSE)),
+        (OFTEN_ALL, short(OFTEN_PAUSE)),
     ];
     let case =
         |(name, style)| Case { name, style, asks_all: name == OFTEN_ALL, windows: Vec::new() };
@@ -363,6 +364,27 @@ fn title(cases: &[Case]) -> String {
     }
 }
 
+/// Timers of the consumers go off at the next whole millisecond.
+const TIMER_S: f64 = 0.001;
+
+/// How many requests there should be.
+fn expected(cases: &[Case]) -> String {
+    let rule = "Requests per second are consumers divided by the pause (or wait). A short poll's own time adds to its pause";
+    let Some(often) = find(cases, OFTEN) else { return format!("{rule}.") };
+    let poll_s = often.request_ms().value / 1_000.0;
+    let consumers = CONSUMERS as f64;
+    let (requests, pause_s) = (often.requests(), OFTEN_PAUSE.as_secs_f64());
+    format!(
+        "{rule}, and so does the step of the consumers' timers, a millisecond: every 0.1 s that is {:.0} instead of {:.0}; measured: {:.0} \
+         ({:.0} to {:.0}).",
+        consumers / (pause_s + poll_s + TIMER_S),
+        consumers / pause_s,
+        requests.value,
+        requests.low,
+        requests.high
+    )
+}
+
 fn section(cases: &[Case]) -> Section {
     let of = |name, value: fn(&Case) -> Estimate| {
         find(cases, name).map_or(f64::NAN, |case| value(case).value)
@@ -385,11 +407,7 @@ fn section(cases: &[Case]) -> Section {
             cases.first().map_or(0, |case| case.windows.len())
         ),
         findings,
-        theory: vec![
-            "Requests per second are consumers divided by the pause (or wait). A short poll's own time adds to its pause, so \
-             that there are a little fewer."
-                .to_owned(),
-        ],
+        theory: vec![expected(cases)],
         figures: vec![("idle".to_owned(), figure(cases, title(cases)))],
         tables: vec![table(cases)],
         values: vec![

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::model::{FAR, Forecast, Poller, World, forecast};
+use super::model::{FAR, Forecast, Poller, World, forecasts};
 use super::stats::Estimate;
 use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
@@ -76,18 +76,25 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     rounds.sort_by_key(|case| (ROUND.iter().position(|way| *way == case.way), case.count));
     context.tell("the models of it");
     let ground = Ground { leaders: cluster.leaders().await, k: cluster.shape.sample, context };
-    let short = crowds.iter().find(|case| case.way == CROWD[1]).map(|case| case.seen.request_s());
-    let request_s = short.filter(|time| time.is_finite()).unwrap_or(REQUEST_S);
+    let known = |time: f64, else_s: f64| if time.is_finite() { time } else { else_s };
+    let of_short = |outcome: Outcome| {
+        let short = crowds.iter().find(|case| case.way == CROWD[1]);
+        known(short.map_or(f64::NAN, |case| case.seen.request_s(outcome)), REQUEST_S)
+    };
+    let (empty_s, hit_s) = (of_short(Outcome::Empty), of_short(Outcome::Messages));
     // The more of them poll, the longer a poll takes.
-    let own = |case: &Case, way: &str| match case.seen.request_s() {
-        own if case.way == way && own.is_finite() => own,
-        _ => request_s,
+    let times = |case: &Case, short: &str| match case.way == short {
+        true => Times {
+            request_s: known(case.seen.request_s(Outcome::Empty), empty_s),
+            hit_s: known(case.seen.request_s(Outcome::Messages), hit_s),
+        },
+        false => Times { request_s: empty_s, hit_s },
     };
     for case in &mut crowds {
-        case.model = ground.crowd(case, cluster.nodes.len(), own(case, CROWD[1]));
+        case.model = ground.crowd(case, cluster.nodes.len(), times(case, CROWD[1]));
     }
     for case in &mut rounds {
-        case.model = ground.round(case, own(case, ROUND[0]));
+        case.model = ground.round(case, times(case, ROUND[0]));
     }
     Ok(section(&crowds, &rounds))
 }
@@ -126,31 +133,35 @@ struct Ground<'a> {
     context: &'a Context,
 }
 
+/// How long requests take.
+#[derive(Clone, Copy)]
+struct Times {
+    request_s: f64,
+    hit_s: f64,
+}
+
 impl Ground<'_> {
-    fn world(&self, queues: usize, pollers: Vec<Poller>, seen: &Seen, request_s: f64) -> Forecast {
-        let (rate_per_s, mut all) = (seen.rate_per_s(), Forecast::default());
+    fn world(&self, queues: usize, pollers: Vec<Poller>, seen: &Seen, times: Times) -> Forecast {
+        let rate_per_s = seen.rate_per_s();
         if self.leaders.is_empty() || rate_per_s <= 0.0 {
-            return all;
+            return Forecast::default();
         }
-        // As short as a run: pollers that begin spread do not stay so.
-        let messages = (seen.delivered.len() / seen.runs.max(1)).max(1);
-        for run in 0..self.context.pick(1_000, MODEL_MESSAGES).div_ceil(messages) {
-            all.add(forecast(&World {
-                leaders: self.leaders.clone(),
-                k: self.k,
-                queues,
-                rate_per_s,
-                pollers: pollers.clone(),
-                request_s,
-                send_s: seen.send_s(),
-                messages,
-                seed: self.context.seed.wrapping_add(run as u64 * 7_919),
-            }));
-        }
-        all
+        let world = World {
+            leaders: self.leaders.clone(),
+            k: self.k,
+            queues,
+            rate_per_s,
+            pollers,
+            request_s: times.request_s,
+            hit_s: times.hit_s,
+            send_s: seen.send_s(),
+            messages: seen.messages_per_run(),
+            seed: self.context.seed,
+        };
+        forecasts(&world, self.context.pick(1_000, MODEL_MESSAGES))
     }
 
-    fn crowd(&self, case: &Case, nodes: usize, request_s: f64) -> Forecast {
+    fn crowd(&self, case: &Case, nodes: usize, times: Times) -> Forecast {
         let style = if case.way == CROWD[0] { LONG } else { SHORT };
         let poller = |number: usize| Poller {
             node: number % nodes,
@@ -159,10 +170,10 @@ impl Ground<'_> {
             delay_s: style.delay(number, case.count).as_secs_f64(),
         };
         let pollers = (0..case.count).map(poller).collect();
-        self.world(1, pollers, &case.seen, request_s)
+        self.world(1, pollers, &case.seen, times)
     }
 
-    fn round(&self, case: &Case, request_s: f64) -> Forecast {
+    fn round(&self, case: &Case, times: Times) -> Forecast {
         let poller = |queues, style| Poller { node: 1, queues, style, delay_s: 0.0 };
         let all: Vec<usize> = (0..case.count).collect();
         let pollers = match ROUND.iter().position(|way| *way == case.way) {
@@ -170,7 +181,7 @@ impl Ground<'_> {
             Some(1) => vec![poller(all, Style::Long { wait_s: TURN_WAIT_S })],
             _ => all.into_iter().map(|queue| poller(vec![queue], LONG)).collect(),
         };
-        self.world(case.count, pollers, &case.seen, request_s)
+        self.world(case.count, pollers, &case.seen, times)
     }
 }
 
@@ -337,8 +348,11 @@ fn agreement(crowds: &[Case], rounds: &[Case]) -> String {
         let (Some((least, first)), Some((most, last))) = (known.first(), known.last()) else {
             continue;
         };
+        let within = |case: &&Case| case.latency(share).covers(case.model.quantile_ms(share));
         said.push_str(&format!(
-            "Measured {name} of short polls are {least:.2} to {most:.2} times the model's. "
+            "Measured {name} of short polls are {least:.2} to {most:.2} times the model's, which is in the 95 % interval of {} of {}. ",
+            known.iter().map(|it| it.1).filter(within).count(),
+            known.len()
         ));
         if *most > FAR {
             is_slow = true;
@@ -354,7 +368,7 @@ fn agreement(crowds: &[Case], rounds: &[Case]) -> String {
     if is_slow {
         said.push_str(
             "So many polls, the nodes and the consumers share the machine's processors, and a poll that finds a message waits \
-             for the others' in between; the model knows how long an empty one takes, half of the times.",
+             for the others' in between; the model knows how long requests take, half of the times.",
         );
     }
     said.trim_end().to_owned()

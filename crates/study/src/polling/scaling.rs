@@ -130,11 +130,12 @@ fn modelled(model: &Comparison) -> Vec<String> {
     let both = |value: fn(&Summary) -> f64| (of(&model.naive, value), of(&model.good, value));
     let (count_started, started) = both(|one| one.started);
     let (count_hours, hours) = both(|one| one.instance_hours);
+    let (count_half, half) = both(|one| one.half_s);
     let (count_mean, mean) = both(|one| one.mean_s);
     let (count_p99, p99) = both(|one| one.p99_s);
     let (count_slowest, slowest) = both(|one| one.slowest_s);
     let (count_late, late) = both(|one| one.late);
-    let quicker = if count_mean.value < mean.value {
+    let quicker = if count_half.value < half.value {
         "By the number alone most messages wait for less, because it swings between too many instances and too few; "
     } else {
         ""

@@ -70,6 +70,27 @@ pub(super) fn by_luck(within: usize, all: usize, why: &str) -> String {
     }
 }
 
+/// Beyond so many standard deviations it is no luck: one in a hundred.
+const LEANING: f64 = 2.58;
+/// A share of so few cases, either way, is no normal distribution.
+const CASES_MIN: f64 = 5.0;
+
+/// Shares that lie on one side of their theories more than by luck, each within its interval or not: how, in words.
+pub(super) fn leaning(shares: impl Iterator<Item = (Share, f64)>) -> Option<String> {
+    let deviation = |(share, theory): (Share, f64)| {
+        let n = f64::from(share.trials);
+        let variance = n * theory * (1.0 - theory);
+        (variance >= CASES_MIN).then(|| (f64::from(share.hits) - n * theory) / variance.sqrt())
+    };
+    let all: Vec<f64> = shares.filter_map(deviation).collect();
+    // Sums of independent normal deviations are one.
+    let together = all.iter().sum::<f64>() / (all.len() as f64).sqrt();
+    (together.abs() > LEANING).then(|| {
+        let side = if together > 0.0 { "above" } else { "below" };
+        format!("together they lie {side} it by {:.1} standard deviations", together.abs())
+    })
+}
+
 /// A value that was measured, and between which the true one is in 95 of 100 cases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
@@ -251,6 +272,17 @@ mod tests {
         assert!(is_luck(1, 20) && is_luck(3, 20) && !is_luck(6, 20));
         assert_eq!(by_luck(11, 11, "x"), "");
         assert_eq!(by_luck(6, 11, "the sun"), "; so many do not miss it by luck: the sun");
+    }
+
+    #[test]
+    fn what_is_always_a_little_less_is_no_luck() {
+        let share = |hits| Share { hits, trials: 400 };
+        let less = leaning([(share(87), 0.25), (share(88), 0.25), (share(86), 0.25)].into_iter());
+        assert_eq!(less.as_deref(), Some("together they lie below it by 2.6 standard deviations"));
+        assert!([87, 88, 86].iter().all(|hits| share(*hits).agrees(0.25)));
+        assert_eq!(leaning([(share(87), 0.25), (share(112), 0.25)].into_iter()), None);
+        // Nothing can be said of what nearly never happens.
+        assert_eq!(leaning([(share(5), 0.0001)].into_iter()), None);
     }
 
     #[test]

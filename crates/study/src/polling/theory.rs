@@ -87,6 +87,23 @@ pub(super) fn miss_all(placement: &[f64], k: usize, draws: u32) -> f64 {
     samples.iter().map(nothing).sum::<f64>() / samples.len() as f64
 }
 
+/// The same where draws have ways of their own: the d-th went to shard i with the chance
+/// `placements[d mod their number][i]`.
+pub(super) fn miss_all_in_turn(placements: &[Vec<f64>], k: usize, draws: u32) -> f64 {
+    let n = placements.first().map_or(0, Vec::len);
+    let samples = some_samples(n, k.min(n));
+    let ways = placements.len() as u32;
+    let nothing = |sample: &Vec<usize>| -> f64 {
+        let of = |(way, placement): (u32, &Vec<f64>)| {
+            let share: f64 = sample.iter().map(|shard| placement[*shard]).sum();
+            let its = draws / ways + u32::from(way < draws % ways);
+            (1.0 - share).max(0.0).powi(its as i32)
+        };
+        (0..).zip(placements).map(of).product()
+    };
+    samples.iter().map(nothing).sum::<f64>() / samples.len() as f64
+}
+
 /// The chance that `polls` memoryless samples have together contained all of `occupied` shards: a
 /// coupon collector who buys k different coupons at once and needs some of them, by inclusion and
 /// exclusion.
@@ -220,6 +237,19 @@ mod tests {
         let mut one = [0.0; 8];
         one[2] = 1.0;
         near(miss_all(&one, 3, 100), 0.625);
+    }
+
+    #[test]
+    fn who_sends_in_turn_spreads_more_evenly_than_by_chance() {
+        let one = [0.5, 0.3, 0.2];
+        near(miss_all_in_turn(&[one.to_vec()], 1, 4), miss_all(&one, 1, 4));
+        // Three nodes, a shard each: the first three messages lie on all of them.
+        let own = |node: usize| (0..3).map(|it| f64::from(u8::from(it == node))).collect();
+        let own: Vec<Vec<f64>> = (0..3).map(own).collect();
+        near(miss_all_in_turn(&own, 1, 1), 2.0 / 3.0);
+        near(miss_all_in_turn(&own, 1, 2), 1.0 / 3.0);
+        near(miss_all_in_turn(&own, 1, 3), 0.0);
+        assert!(miss_all(&[1.0 / 3.0; 3], 1, 3) > 0.29);
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn latency_axis(cells: &Cells) -> Axis {
         let mean = cell.seen.mean_ms();
         let measured =
             [half, slow, slowest, mean].into_iter().flat_map(|one| [one.value, one.low, one.high]);
-        let all = measured.chain([cell.expected_mean_ms()]);
+        let all = measured.chain([cell.model.mean_ms()]);
         for ms in all.filter(|ms| ms.is_finite() && *ms > 0.0) {
             (least, most) = (least.min(ms), most.max(ms));
         }
@@ -146,7 +146,7 @@ fn panel(cells: &Cells, rate: f64, y: Axis) -> Plot {
         kinds().iter().enumerate().filter_map(at).collect()
     };
     let quantile = |share: f64| move |cell: &Cell| cell.seen.latencies([share])[0];
-    let model = |cell: &Cell| Estimate::bare(cell.expected_mean_ms());
+    let model = |cell: &Cell| Estimate::bare(cell.model.mean_ms());
     let kinds = kinds();
     let first_long = kinds.iter().position(|kind| !kind.is_short()).unwrap_or(0) as f64;
     let span = [(first_long - 0.5, kinds.len() as f64 - 0.5)];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::{Cluster, Context, Shape};
-use super::model::{Forecast, Poller, World, forecast};
+use super::model::{Forecast, Poller, World, forecasts};
 use super::stats::Estimate;
 use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
@@ -114,14 +114,6 @@ impl Cell {
     fn latency_ms(&self, share: f64) -> f64 {
         self.seen.latencies([share])[0].value
     }
-
-    /// How long long polls take is the servers' affair; how long pauses do, that of chance.
-    fn expected_mean_ms(&self) -> f64 {
-        match self.kind.style {
-            Style::Short { .. } | Style::Collect { .. } => self.model.mean_ms(),
-            Style::Long { .. } => f64::NAN,
-        }
-    }
 }
 
 /// All of them.
@@ -176,20 +168,18 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     context.tell("the models of it");
     let leaders = cluster.leaders().await;
     let k = cluster.shape.sample;
-    let request_s = |rate: f64| {
-        let quick =
-            cases.iter().find(|(kind, other, _)| kind.name == SHORT_TENTH && *other == rate);
-        let measured = quick.map(|(.., seen)| seen.request_s()).filter(|time| time.is_finite());
-        measured.unwrap_or(REQUEST_S)
+    // How long a request takes that does not wait. Polls back to back are alone with the cluster, which the others
+    // share.
+    let time = |(kind, rate, seen): &(Kind, f64, Seen), outcome: Outcome| {
+        let quick = cases.iter().find(|(kind, other, _)| kind.name == SHORT_TENTH && other == rate);
+        let of_all = quick.map_or(f64::NAN, |(.., seen)| seen.request_s(outcome));
+        let own = if kind.is_greedy() { seen.request_s(outcome) } else { f64::NAN };
+        [own, of_all].into_iter().find(|time| time.is_finite()).unwrap_or(REQUEST_S)
     };
-    // Polls back to back are alone with the cluster, which the others share.
-    let time = |(kind, rate, seen): &(Kind, f64, Seen)| {
-        let own = seen.request_s();
-        if kind.is_greedy() && own.is_finite() { own } else { request_s(*rate) }
-    };
-    let times: Vec<f64> = cases.iter().map(time).collect();
-    let cell = |((kind, rate_per_s, seen), request_s): ((Kind, f64, Seen), f64)| {
-        let model = model(context, (&leaders, k), &kind, &seen, request_s);
+    let times = |case| (time(case, Outcome::Empty), time(case, Outcome::Messages));
+    let times: Vec<(f64, f64)> = cases.iter().map(times).collect();
+    let cell = |((kind, rate_per_s, seen), times): ((Kind, f64, Seen), (f64, f64))| {
+        let model = model(context, (&leaders, k), &kind, &seen, times);
         Cell { kind, rate_per_s, seen, model }
     };
     let all = cases.into_iter().zip(times).map(cell).collect();
@@ -225,27 +215,28 @@ fn model(
     (leaders, k): (&[usize], usize),
     kind: &Kind,
     seen: &Seen,
-    request_s: f64,
+    (request_s, hit_s): (f64, f64),
 ) -> Forecast {
     let rate_per_s = seen.rate_per_s();
     if leaders.is_empty() || rate_per_s <= 0.0 {
         return Forecast::default();
     }
-    let request_s = if request_s.is_finite() { request_s } else { REQUEST_S };
     let poll_s = request_s + kind.style.pause_after(0).as_secs_f64();
     let possible = (MODEL_POLLS * poll_s * rate_per_s) as usize;
     let poller = Poller { node: 1, queues: vec![0], style: kind.style, delay_s: 0.0 };
-    forecast(&World {
+    let world = World {
         leaders: leaders.to_vec(),
         k,
         queues: 1,
         rate_per_s,
         pollers: vec![poller],
         request_s,
+        hit_s,
         send_s: seen.send_s(),
-        messages: possible.clamp(MODEL_MESSAGES_MIN, context.pick(1_000, MODEL_MESSAGES)),
+        messages: seen.messages_per_run(),
         seed: context.seed,
-    })
+    };
+    forecasts(&world, possible.clamp(MODEL_MESSAGES_MIN, context.pick(1_000, MODEL_MESSAGES)))
 }
 
 /// Runs at the same time, each with queues of its own.
@@ -380,7 +371,7 @@ fn table(cells: &Cells) -> Table {
                 model.empties_per_message(),
                 model.requests_per_message(),
                 model.quantile_ms(0.5),
-                cell.expected_mean_ms(),
+                model.mean_ms(),
             ]
             .map(number),
         );

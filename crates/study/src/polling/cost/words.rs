@@ -5,7 +5,7 @@ use super::{
     SHORT_TENTH, kinds,
 };
 use crate::plot::number as tick;
-use crate::polling::model::FAR;
+use crate::polling::stats::{Estimate, quantile};
 use crate::polling::traffic::Style;
 use crate::section::duration;
 
@@ -25,7 +25,7 @@ pub(super) fn method(cells: &Cells) -> String {
          with fewer than ten messages, so that what comes meanwhile comes together. Everything is run {} times by turns, each \
          time with new queues and {:.0} s for each slow rate (four queues at once below one message per second). Intervals \
          are made of these runs, each in parts where there are fewer than ten of them: Student's for rates and means, a \
-         bootstrap for quantiles. The 99th percentile is told from 100 messages on and the 99.9th from 4,000: slow rates and short \
+         bootstrap for quantiles; what differs from run to run more than within one is not in the latter. The 99th percentile is told from 100 messages on and the 99.9th from 4,000: slow rates and short \
          runs do not have so many.",
         cells.turns, cells.seconds
     )
@@ -111,61 +111,108 @@ fn pauses(cells: &Cells) -> String {
     )
 }
 
-/// The model's mean, as a multiple of which the measured one is.
-fn agreement(cells: &Cells) -> String {
-    let ratio = |cell: &Cell| cell.seen.mean_ms().value / cell.expected_mean_ms();
-    let of = |is_wanted: fn(&Cell) -> bool| {
-        let known = cells.all.iter().filter(|cell| is_wanted(cell) && ratio(cell).is_finite());
-        let mut known: Vec<&Cell> = known.collect();
-        known.sort_by(|one, two| ratio(one).total_cmp(&ratio(two)));
-        known.first().copied().zip(known.last().copied())
-    };
-    let mut said = String::new();
-    let paused = of(|cell| cell.kind.is_short() && !cell.kind.is_greedy());
-    for (name, found) in [
-        ("short polls with a pause", paused),
-        (COLLECT, of(|cell| cell.kind.name == COLLECT)),
-        (BACK_TO_BACK, of(|cell| cell.kind.is_greedy())),
-    ] {
-        let Some((least, most)) = found else { continue };
-        let (least_ratio, most_ratio) = (ratio(least), ratio(most));
-        said.push_str(&format!(
-            "Measured means of {name} are {least_ratio:.2} to {most_ratio:.2} times the model's. "
-        ));
-        for cell in
-            [least, most].into_iter().filter(|cell| !(1.0 / FAR..=FAR).contains(&ratio(cell)))
-        {
-            said.push_str(&format!(
-                "At {} messages per second they are {} in the model and {} here, from {} messages{}. ",
-                tick(cell.rate_per_s),
-                duration(cell.expected_mean_ms()),
-                duration(cell.seen.mean_ms().value),
-                cell.seen.delivered.len(),
-                why_far(cell)
-            ));
-        }
-    }
-    said.trim_end().to_owned()
+/// A kind of ways, what is compared of them, and with what.
+struct Compared {
+    name: &'static str,
+    is_one: fn(&Cell) -> bool,
+    measured: fn(&Cell) -> Estimate,
+    expected: fn(&Cell) -> f64,
+    say: fn(f64) -> String,
 }
 
-/// Means of fewer messages may be far off by chance.
-const FEW: usize = 100;
+fn empties(value: f64) -> String {
+    format!("{value:.3}")
+}
 
-/// Why a measurement is not what the model says.
-fn why_far(cell: &Cell) -> &'static str {
-    match cell.kind.style {
-        Style::Short { pause } if pause.is_zero() => {
-            ": a poller that never rests keeps a processor busy, and messages wait for processors that the nodes lack meanwhile"
-        }
-        // Of so few, the mean is not known to that.
-        Style::Short { .. } if cell.seen.delivered.len() < FEW => ": so few tell little",
-        Style::Short { .. } => {
-            ": the model takes every request and every send for as long as half of them take, and here they share processors"
-        }
-        Style::Collect { .. } | Style::Long { .. } => {
-            ": the mean depends on which shards the others' messages came to while it paused, and so few messages tell little of it"
-        }
+const COMPARED: [Compared; 5] = [
+    Compared {
+        name: "mean latencies of short polls with a pause have the model's",
+        is_one: |cell| cell.kind.is_short() && !cell.kind.is_greedy(),
+        measured: |cell| cell.seen.mean_ms(),
+        expected: |cell| cell.model.mean_ms(),
+        say: duration,
+    },
+    Compared {
+        name: "of their numbers of empty answers per message",
+        is_one: |cell| cell.kind.is_short() && !cell.kind.is_greedy(),
+        measured: Cell::empties,
+        expected: |cell| cell.model.empties_per_message(),
+        say: empties,
+    },
+    Compared {
+        name: "mean latencies of long polls that pause",
+        is_one: |cell| cell.kind.name == COLLECT,
+        measured: |cell| cell.seen.mean_ms(),
+        expected: |cell| cell.model.mean_ms(),
+        say: duration,
+    },
+    Compared {
+        name: "numbers of empty answers of long polls that do not",
+        is_one: |cell| matches!(cell.kind.style, Style::Long { .. }),
+        measured: Cell::empties,
+        expected: |cell| cell.kind.expected(cell.seen.rate_per_s()),
+        say: empties,
+    },
+    Compared {
+        name: "mean latencies of short polls back to back",
+        is_one: |cell| cell.kind.is_greedy(),
+        measured: |cell| cell.seen.mean_ms(),
+        expected: |cell| cell.model.mean_ms(),
+        say: duration,
+    },
+];
+
+/// How what was measured agrees with what should be, and why it does not where it does not.
+fn agreement(cells: &Cells) -> String {
+    let mut said = Vec::new();
+    for Compared { name, is_one, measured, expected, say } in &COMPARED {
+        let known = |cell: &&Cell| measured(cell).low.is_finite() && expected(cell).is_finite();
+        let all: Vec<&Cell> = cells.all.iter().filter(|cell| is_one(cell)).filter(known).collect();
+        let outside: Vec<&&Cell> =
+            all.iter().filter(|cell| !measured(cell).covers(expected(cell))).collect();
+        let one = |cell: &&&Cell| {
+            let seen = measured(cell);
+            format!(
+                "{} at {}/s ({} here, {} to {}; {} in theory)",
+                cell.kind.name,
+                tick(cell.rate_per_s),
+                say(seen.value),
+                say(seen.low),
+                say(seen.high),
+                say(expected(cell))
+            )
+        };
+        let list: Vec<String> = outside.iter().map(one).collect();
+        let list =
+            if list.is_empty() { String::new() } else { format!(", and not {}", list.join(", ")) };
+        let within = all.len() - outside.len();
+        said.push(format!("{within} of {} {name}{list}", all.len()));
     }
+    format!(
+        "In their 95 % intervals: {}. {}",
+        said.join("; "),
+        "What makes a difference beyond luck (one interval in twenty): the model takes every request and every send for as long as half of \
+         them take; where polls and messages share processors, at many messages or without a pause, some take much longer. A message that \
+         comes while others are answered goes with the next answer, which is one for both. And intervals are of what differs within runs."
+    )
+}
+
+fn long_half(cells: &Cells) -> String {
+    let of = |value: &dyn Fn(&Cell) -> f64| {
+        let long = cells.all.iter().filter(|cell| matches!(cell.kind.style, Style::Long { .. }));
+        let all: Vec<f64> = long.map(value).filter(|ms| ms.is_finite()).collect();
+        (quantile(&all, 0.0), quantile(&all, 1.0))
+    };
+    let (least, most) = of(&|cell| cell.latency_ms(0.5));
+    let (model_least, model_most) = of(&|cell| cell.model.quantile_ms(0.5));
+    format!(
+        "A long poll that waits brings a message after the send and an answer with messages have taken their time, each with an entry of the \
+         log that a majority has: {} to {} in the model (half of the messages), {} to {} here.",
+        duration(model_least),
+        duration(model_most),
+        duration(least),
+        duration(most)
+    )
 }
 
 pub(super) fn theory(cells: &Cells) -> Vec<String> {
@@ -180,9 +227,10 @@ pub(super) fn theory(cells: &Cells) -> Vec<String> {
              for each poll that misses): after an answer with messages the consumer polls again at once, and finds what it \
              had missed before. So the lines are a model's: {k} of {n} shards, the server's memory of whom it passed over \
              and of what went through it, nine of ten messages on shards of the sender's node, messages by chance at the rate \
-             at which they did come, and requests and sends that take as long as measured. {}",
+             at which they did come, runs as long as the measured ones, and requests and sends that take as long as measured. {}",
             agreement(cells)
         ),
+        long_half(cells),
     ]
 }
 

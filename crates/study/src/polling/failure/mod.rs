@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
+use super::deck::LOCAL_SHARE;
 use super::stats::{Estimate, mean, quantile, quantile_between};
 use super::traffic::{self, Consumer, Outcome, Plan, Request, Seen, Style};
 use crate::section::{Section, Table, duration, number};
@@ -409,6 +410,27 @@ fn runs(story: &Story) -> Table {
     table
 }
 
+/// How many messages should have to wait for an election.
+fn gap(stories: &[Story]) -> String {
+    let Some(kills) = stories.iter().find(|story| story.fault == Fault::Kill) else {
+        return String::new();
+    };
+    let [long, short, ..] = Role::ALL;
+    let led = mean(&kills.each(|run| run.led as f64)).value;
+    let there = (1.0 - LOCAL_SHARE) * led / Shape::default().shards as f64;
+    // As many lie there at any time as come while one lies there.
+    let lie = |role| RATE * there * kills.half(role).value / 1_000.0;
+    format!(
+        "Survivors send {:.1} % of their messages to shards of the node that dies, and in long polls a message lies there for {}, in short ones \
+         for {}: {:.4} and {:.3} messages of each queue can be expected to meet that gap in a kill.",
+        100.0 * there,
+        duration(kills.half(long).value),
+        duration(kills.half(short).value),
+        lie(long),
+        lie(short)
+    )
+}
+
 fn section(stories: &[Story]) -> Section {
     let lines = || stories.iter().flat_map(|story| &story.runs).flat_map(|run| &run.lines);
     let lost: u64 = lines().map(|line| line.seen.lost).sum();
@@ -437,13 +459,13 @@ fn section(stories: &[Story]) -> Section {
         findings,
         theory: vec![format!(
             "Shards whose leader is gone need a new one. A follower that hears nothing for 0.5 to 0.7 s stands for election, so \
-             {ELECTION_MS} ms and a vote after the leader's last word there is another; until then messages on such shards wait, \
-             whoever polls, and sends to them take as long. Survivors send nine of ten messages to shards of their own, so few \
-             messages meet that gap. A node that is killed closes its connections; one that is cut off says nothing, and what others \
+             {ELECTION_MS} ms and a vote after the leader's last word there is another; until then what lies on such shards waits, \
+             whoever polls. New messages need not: a send that certainly was not stored goes to another shard. {} A node that is killed closes its connections; one that is cut off says nothing, and what others \
              had asked it, or sent through it, waits until its link is found dead, which takes {LINK_DEAD_S} s: so long the slowest \
              message may take then. A message that was handed out in an answer that got lost comes again after its visibility \
              timeout ({VISIBILITY_S} s here), so a short one is worth having where nodes may fail. What a client of the failed \
-             node sees depends on the client: with a second endpoint it would go on like the others."
+             node sees depends on the client: with a second endpoint it would go on like the others.",
+            gap(stories)
         )],
         figures: stories
             .iter()

@@ -130,11 +130,15 @@ impl Seen {
         ratio(&sums)
     }
 
-    /// How long a request takes for which nothing is there, and which does not wait: half of them,
-    /// seconds.
-    pub(in crate::polling) fn request_s(&self) -> f64 {
-        let empty = self.requests.iter().filter(|request| request.outcome == Outcome::Empty);
-        quantile(&empty.map(|one| one.end_s - one.begin_s).collect::<Vec<_>>(), 0.5)
+    /// How long a request takes that does not wait and of which this comes: half of them, seconds.
+    pub(in crate::polling) fn request_s(&self, outcome: Outcome) -> f64 {
+        let those = self.requests.iter().filter(|request| request.outcome == outcome);
+        quantile(&those.map(|one| one.end_s - one.begin_s).collect::<Vec<_>>(), 0.5)
+    }
+
+    /// Messages of a run.
+    pub(in crate::polling) fn messages_per_run(&self) -> usize {
+        (self.delivered.len() / self.runs.max(1)).max(1)
     }
 
     /// From when a message is sent until it is there: half of the sends, seconds; none where nothing was sent.
@@ -213,7 +217,8 @@ mod tests {
         let [half, most] = seen.latencies([0.5, 0.99]);
         assert_eq!(half.value, 100.0);
         assert!(most.value.is_nan(), "three messages have no 99th percentile");
-        assert_eq!(seen.request_s(), 0.5);
+        assert_eq!(seen.request_s(Outcome::Empty), 0.5);
+        assert!(seen.request_s(Outcome::Messages).is_nan());
     }
 
     /// A run that was slow as a whole widens the interval, which parts of one run cannot know.
