@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use flotilla_types::limits;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::chaos;
 use crate::fault::FaultKind;
 
 /// Clocks jump by as much at least, when they jump.
@@ -37,10 +39,13 @@ pub(crate) struct Knobs {
     /// Between two sends of one producer.
     pub(crate) pace_ms: u64,
     pub(crate) work: Vec<Work>,
+    pub(crate) corners: Vec<Corner>,
+    /// The load takes so long at least.
+    pub(crate) lasts: Duration,
     pub(crate) faults: Vec<FaultKind>,
     /// How long a fault lasts.
     pub(crate) hold_ms: (u64, u64),
-    /// How long it is calm between two.
+    /// How long it is calm between two, if nobody waits until all is well.
     pub(crate) calm_ms: (u64, u64),
     /// Whether nothing is done for so long, at the end, that all that may be forgotten is.
     pub(crate) rests: bool,
@@ -79,6 +84,51 @@ pub(crate) enum Work {
     Cartons,
 }
 
+/// What seldom happens, on queues of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Corner {
+    /// Delays of whole queues, of both kinds.
+    Late,
+    /// FIFO: ids that come again.
+    Twins,
+    /// FIFO: what says the same is the same.
+    Echoes,
+    /// Messages that become too old.
+    Fleeting,
+    /// As much in flight as may be.
+    Hoarded,
+    /// Short polls of one client.
+    Glanced,
+    /// A queue that comes back under its name.
+    Again,
+}
+
+impl Corner {
+    /// Until what it is for can have happened: a minute of retention or until a name is free again, five until an
+    /// id is forgotten, some calm for what faults leave undecided; and a bit. Five minutes are for a few runs only.
+    fn takes(self, dice: &mut StdRng) -> Duration {
+        const FIVE_MINUTES_ONCE_IN: u32 = 6;
+        match self {
+            Self::Fleeting | Self::Again => Duration::from_secs(85),
+            Self::Twins if dice.random_ratio(1, FIVE_MINUTES_ONCE_IN) => Duration::from_secs(325),
+            Self::Glanced => Duration::from_secs(50),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+const ALL_CORNERS: [Corner; 7] = [
+    Corner::Late,
+    Corner::Twins,
+    Corner::Echoes,
+    Corner::Fleeting,
+    Corner::Hoarded,
+    Corner::Glanced,
+    Corner::Again,
+];
+/// Seeds draw them from dice of their own: those that draw none do what they did before there were any.
+const CORNERS: u64 = 0xc0_43e5;
+
 const ALL_WORK: [Work; 14] = [
     Work::Orders,
     Work::Lines,
@@ -109,6 +159,7 @@ impl Knobs {
         }
         let skew_ms = *pick(dice, &[0, 0, 0, 20, 300]);
         let hurries = [0, 0, 2_500, 6_000];
+        let (corners, lasts) = draw_corners(seed);
         Self {
             seed,
             nodes,
@@ -129,11 +180,24 @@ impl Knobs {
             },
             pace_ms: *pick(dice, &[60, 120, 240]),
             work,
+            corners,
+            lasts,
             faults: FaultKind::draw(dice),
             hold_ms: *pick(dice, &[(50, 500), (500, 2_000), (1_000, 4_000)]),
             calm_ms: *pick(dice, &[(0, 300), (1_000, 3_000), (2_000, 6_000)]),
             rests: dice.random_range(0..12) == 0,
         }
+    }
+
+    /// How long it is calm once all is well again: faults of a run that lasts come at any time of it.
+    pub(crate) fn long_calm_ms(&self) -> (u64, u64) {
+        let between = self.lasts / self.faults.len().max(1) as u32;
+        (self.calm_ms.0, self.calm_ms.1.max(2 * between.as_millis() as u64))
+    }
+
+    /// Most messages of a queue that may be in flight.
+    pub(crate) fn in_flight_max(&self) -> u32 {
+        if self.corners.is_empty() { limits::IN_FLIGHT_MAX } else { chaos::IN_FLIGHT_MAX }
     }
 
     /// Most that a node's time of day is wrong by, and with it that of a leader.
@@ -154,6 +218,20 @@ impl Knobs {
     }
 }
 
+fn draw_corners(seed: u64) -> (Vec<Corner>, Duration) {
+    let dice = &mut StdRng::seed_from_u64(seed ^ CORNERS);
+    if dice.random_range(0..4) > 0 {
+        return (Vec::new(), Duration::ZERO);
+    }
+    let mut corners: Vec<Corner> =
+        ALL_CORNERS.into_iter().filter(|_| dice.random_range(0..3) == 0).collect();
+    if corners.is_empty() {
+        corners.push(*pick(dice, &ALL_CORNERS));
+    }
+    let lasts = corners.iter().map(|corner| corner.takes(dice)).max().unwrap_or_default();
+    (corners, lasts)
+}
+
 pub(crate) fn pick<'a, T>(dice: &mut StdRng, all: &'a [T]) -> &'a T {
     &all[dice.random_range(0..all.len())]
 }
@@ -163,11 +241,12 @@ impl fmt::Display for Knobs {
         let names: Vec<&str> = self.faults.iter().map(|kind| kind.name()).collect();
         write!(
             f,
-            "seed {}: {} nodes, {} shards, {:?}, {}",
+            "seed {}: {} nodes, {} shards, {:?}, {:?}, {}",
             self.seed,
             self.nodes,
             self.shards,
             self.work,
+            self.corners,
             names.join(" ")
         )
     }

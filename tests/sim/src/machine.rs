@@ -25,8 +25,11 @@ use tokio::runtime::{Handle, Id};
 /// Where both simulated clocks begin: any moment long after the epoch.
 const ORIGIN: Duration = Duration::from_secs(1_800_000_000);
 
-/// A seed takes seconds: one that takes longer hangs, in a task that never lets go.
-const REAL_SECONDS_MAX: c_uint = 240;
+/// A seed takes seconds of a processor, and one that lasts a minute: one that takes longer hangs, in a task that
+/// never lets go.
+const CPU_SECONDS_MAX: libc::rlim_t = 300;
+/// And one that takes so long waits for something that never comes, or hardly gets a processor.
+const REAL_SECONDS_MAX: c_uint = 1_800;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Simulated time between two steps, in nanoseconds.
@@ -51,8 +54,12 @@ thread_local! {
 /// When called twice.
 #[allow(unsafe_code)]
 pub(crate) fn take_over(seed: u64) {
-    // SAFETY: it takes a number and asks for a signal, which ends the process.
-    unsafe { libc::alarm(REAL_SECONDS_MAX) };
+    let limit = libc::rlimit { rlim_cur: CPU_SECONDS_MAX, rlim_max: CPU_SECONDS_MAX };
+    // SAFETY: they take numbers and ask for signals, which end the process.
+    unsafe {
+        libc::alarm(REAL_SECONDS_MAX);
+        libc::setrlimit(libc::RLIMIT_CPU, &raw const limit);
+    }
     DICE.set(Some(StdRng::seed_from_u64(seed)));
     IS_SIMULATION.set(true);
     assert!(!TAKEN.swap(true, Ordering::SeqCst), "a process simulates one seed");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
@@ -14,7 +14,6 @@ use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
 use flotilla_types::clock::{SteadyClock, TimeSource};
 use flotilla_types::ids::NodeId;
-use flotilla_types::limits;
 use flotilla_types::names::AccountId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -41,8 +40,7 @@ pub(crate) fn host(id: u64) -> String {
 pub(crate) struct Member {
     pub(crate) id: u64,
     pub(crate) disk: SimDisk,
-    /// How far its time of day is off, in milliseconds.
-    pub(crate) skew_ms: Arc<AtomicI64>,
+    pub(crate) clock: NodeTime,
     /// Why it ended itself, since it was last looked at.
     pub(crate) ended: Arc<Mutex<Option<String>>>,
     /// The node while it runs.
@@ -51,7 +49,33 @@ pub(crate) struct Member {
 }
 
 /// A node's two clocks: one that goes at a speed of its own, and one that may be set.
-struct NodeTime(Arc<AtomicI64>);
+#[derive(Clone)]
+pub(crate) struct NodeTime(Arc<TimeOfDay>);
+
+struct TimeOfDay {
+    /// How far it is off, in milliseconds.
+    off_ms: AtomicI64,
+    /// How often it was looked at since then.
+    looks: AtomicU64,
+}
+
+impl NodeTime {
+    fn new(off_ms: i64) -> Self {
+        Self(Arc::new(TimeOfDay { off_ms: AtomicI64::new(off_ms), looks: AtomicU64::new(0) }))
+    }
+
+    /// Sets the time of day; by how many milliseconds it jumps.
+    pub(crate) fn jump(&self, off_ms: i64) -> u64 {
+        let before_ms = self.0.off_ms.swap(off_ms, Ordering::Relaxed);
+        self.0.looks.store(0, Ordering::Relaxed);
+        off_ms.abs_diff(before_ms)
+    }
+
+    /// How often the node has looked at it since it jumped.
+    pub(crate) fn looks(&self) -> u64 {
+        self.0.looks.load(Ordering::Relaxed)
+    }
+}
 
 impl TimeSource for NodeTime {
     fn elapsed(&self) -> Duration {
@@ -59,7 +83,8 @@ impl TimeSource for NodeTime {
     }
 
     fn time_of_day(&self) -> Duration {
-        let off_ms = self.0.load(Ordering::Relaxed);
+        let off_ms = self.0.off_ms.load(Ordering::Relaxed);
+        self.0.looks.fetch_add(1, Ordering::Relaxed);
         let off = Duration::from_millis(off_ms.unsigned_abs());
         match off_ms < 0 {
             true => machine::time_of_day() - off,
@@ -74,11 +99,10 @@ struct Ended;
 impl Member {
     pub(crate) fn new(id: u64, knobs: &Arc<Knobs>) -> Self {
         let state_dir = Self::dir_of(id).join("state");
-        let skew_ms = knobs.skews_ms[id as usize - 1];
         Self {
             id,
             disk: SimDisk::new(knobs.seed ^ (id << 48), state_dir, knobs.disk_ms),
-            skew_ms: Arc::new(AtomicI64::new(skew_ms)),
+            clock: NodeTime::new(knobs.skews_ms[id as usize - 1]),
             ended: Arc::default(),
             running: Arc::default(),
             knobs: knobs.clone(),
@@ -176,8 +200,8 @@ impl Member {
             },
             state: StateOptions::default(),
             free_bytes_min: FREE_BYTES_MIN,
-            in_flight_max: limits::IN_FLIGHT_MAX,
-            clock: Arc::new(SteadyClock::over(NodeTime(self.skew_ms.clone()))),
+            in_flight_max: knobs.in_flight_max(),
+            clock: Arc::new(SteadyClock::over(self.clock.clone())),
             on_fatal: Arc::new(move |reason| member.end(reason)),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use flotilla_history::{Answer, Bounds, Checked, Expect, Options, Promises, Verdict, check_file};
+use flotilla_history::{Answer, Bounds, Checked, Expect, Options, Verdict, check_file};
 use tokio::sync::watch;
 
 use crate::audit::Audit;
@@ -25,8 +25,8 @@ const AUDIT: Duration = Duration::from_secs(2);
 /// How long everything goes on after the last fault is undone: every kind of request must work again
 /// within ten seconds, and nobody knows before.
 const AFTERMATH: Duration = Duration::from_millis(10_500);
-/// Longer than the longest of all runs that end.
-const LIMIT: Duration = Duration::from_secs(400);
+/// Longer than the longest of all runs that end, but for what a load was told to last.
+const LIMIT: Duration = Duration::from_secs(520);
 
 /// What became of a seed.
 pub(crate) struct Outcome {
@@ -142,7 +142,7 @@ impl Stage {
         let sim = turmoil::Builder::new()
             .rng_seed(knobs.seed)
             .epoch(UNIX_EPOCH + machine::time_of_day())
-            .simulation_duration(2 * (LIMIT + growth::REST))
+            .simulation_duration(2 * (LIMIT + knobs.lasts + growth::REST))
             .tick_duration(Duration::from_millis(knobs.tick_ms))
             .min_message_latency(Duration::from_millis(least))
             .max_message_latency(Duration::from_millis(most))
@@ -177,6 +177,7 @@ impl Stage {
         while self.at() == Progress::Begins {
             self.step()?;
         }
+        let loaded = self.cluster.now() + self.cluster.knobs.lasts;
         while !self.nemesis.is_over() {
             self.nemesis.step(&mut self.cluster)?;
             for node in self.nemesis.take_forgetful() {
@@ -184,7 +185,7 @@ impl Stage {
             }
             self.step()?;
         }
-        let until = self.nemesis.undone() + AFTERMATH;
+        let until = (self.nemesis.undone() + AFTERMATH).max(loaded);
         while self.cluster.now() < until {
             self.step()?;
         }
@@ -207,8 +208,9 @@ impl Stage {
     fn step(&mut self) -> Result<(), String> {
         let now = self.cluster.now();
         machine::set_now(now);
-        if now > LIMIT && self.at() != Progress::Ended {
-            return Err(format!("clients still at {:?} after {} s", self.at(), LIMIT.as_secs()));
+        let limit = LIMIT + self.cluster.knobs.lasts;
+        if now > limit && self.at() != Progress::Ended {
+            return Err(format!("clients still at {:?} after {} s", self.at(), limit.as_secs()));
         }
         self.cluster.sim.step().map_err(|error| format!("a host failed: {error}"))?;
         machine::set_now(self.cluster.now());
@@ -274,12 +276,7 @@ fn options(knobs: &Knobs) -> Options {
         no_drain: false,
         ..Expect::default()
     };
-    let promises = Promises {
-        // As for real clusters.
-        fifo_delay_retroactive: true,
-        fifo_moves_hide_us: Some(60_000_000),
-        ..Promises::default()
-    };
+    let promises = chaos::promises(knobs.shards as usize, knobs.in_flight_max());
     let bounds = Bounds::default();
     // A wake-up is told and asked for over this network.
     let told_us = 4_000 * knobs.latency_ms.1;

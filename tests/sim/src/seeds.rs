@@ -152,7 +152,8 @@ pub(crate) fn run_one(seed: u64, dir: &Path, trace: Option<&Path>) -> anyhow::Re
     if !status.success() {
         let last = errors.len().saturating_sub(30);
         text += &errors[last..].iter().map(|line| format!("{line}\n")).collect::<String>();
-        let hangs = status.signal() == Some(libc::SIGALRM);
+        let signal = status.signal();
+        let hangs = [libc::SIGALRM, libc::SIGXCPU, libc::SIGKILL].map(Some).contains(&signal);
         text += &format!("{status}{}\n", if hangs { ": it hangs" } else { "" });
     }
     Ok(Said { seed, good: status.success(), text, summary })

@@ -19,6 +19,7 @@ use crate::machine;
 const NETWORK: &str = "turmoil";
 
 static SENT: AtomicU64 = AtomicU64::new(0);
+static DELIVERED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicU64 = AtomicU64::new(0);
 
@@ -26,6 +27,7 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Messages {
     pub(crate) sent: u64,
+    pub(crate) delivered: u64,
     /// Lost on their way because a link was cut.
     pub(crate) dropped: u64,
     /// Put off because a link stood still.
@@ -35,7 +37,8 @@ pub(crate) struct Messages {
 /// What the network has done so far.
 pub(crate) fn messages() -> Messages {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Messages { sent: of(&SENT), dropped: of(&DROPPED), held: of(&HELD) }
+    let (sent, delivered) = (of(&SENT), of(&DELIVERED));
+    Messages { sent, delivered, dropped: of(&DROPPED), held: of(&HELD) }
 }
 
 /// What is kept of what is said.
@@ -115,7 +118,9 @@ impl Subscriber for Ear {
     fn event(&self, event: &Event<'_>) {
         let is_network = event.metadata().target() == NETWORK;
         if is_network {
-            event.record(&mut Count);
+            let mut what = What::default();
+            event.record(&mut what);
+            what.count();
         }
         if self.file.is_some() || (self.level.is_some() && !is_network) {
             self.write(event);
@@ -138,18 +143,34 @@ impl Visit for Line {
     }
 }
 
-/// Counts a message by what is said of it.
-struct Count;
+/// What is said of a message.
+#[derive(Default)]
+struct What {
+    happened: Word,
+    protocol: Word,
+}
 
-impl Visit for Count {
+impl Visit for What {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() != "message" {
-            return;
+        let word = match field.name() {
+            "message" => &mut self.happened,
+            "protocol" => &mut self.protocol,
+            _ => return,
+        };
+        // Longer than any that is looked for.
+        if write!(word, "{value:?}").is_err() {
+            *word = Word::default();
         }
-        let mut word = Word::default();
-        let _ = write!(word, "{value:?}");
-        let counter = match &word.text[..word.length] {
+    }
+}
+
+impl What {
+    fn count(&self) {
+        let counter = match self.happened.bytes() {
+            // It goes another way than all others, and is said to be sent and not to be delivered.
+            b"Send" if self.protocol.bytes() == b"TCP SYN-ACK" => return,
             b"Send" => &SENT,
+            b"Delivered" => &DELIVERED,
             b"Drop" => &DROPPED,
             b"Hold" => &HELD,
             _ => return,
@@ -161,8 +182,14 @@ impl Visit for Count {
 /// The beginning of a text; longer ones are none that is looked for.
 #[derive(Default)]
 struct Word {
-    text: [u8; 8],
+    text: [u8; 11],
     length: usize,
+}
+
+impl Word {
+    fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
 }
 
 impl fmt::Write for Word {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use flotilla_history::Outcome;
+use flotilla_history::{Outcome, Promises};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
 
@@ -19,15 +19,35 @@ use crate::chaos::queues::{self, BRIEF, Place};
 pub(super) const IN_FLIGHT_MAX: u64 = 400;
 pub(super) const LINES: &str = "[polling]\nin_flight_max = 400\n";
 /// What the one client that goes there receives in two looks of a node at the others, and more.
-pub(super) const IN_FLIGHT_SLACK: u64 = 200;
-/// Two such looks, and the time that they take when a node is slow.
-pub(super) const IN_FLIGHT_STALE_US: u64 = 3_000_000;
+const IN_FLIGHT_SLACK: u64 = 200;
+/// For which a node believes what another one said of that, five seconds, and a bit.
+const IN_FLIGHT_STALE_US: u64 = 6_000_000;
 /// The shortest that SQS knows.
 pub(super) const RETENTION_SECONDS: u64 = 60;
 const DELAY_SECONDS: u64 = 2;
+/// Tasks that move messages of FIFO queues receive them and send them again; the node that does it may end in
+/// between.
+const MOVES_HIDE_US: u64 = 60_000_000;
+/// Servers that a short poll asks where nothing else was configured.
+const SAMPLE: usize = 3;
+/// A node asks every server within so many rounds of samples.
+const ROUNDS: usize = 3;
 const BATCH: u32 = 10;
 /// For which an id is remembered, and a bit.
 const REMEMBERED: Duration = Duration::from_secs(302);
+
+/// What a cluster of so many shards promises; `in_flight_max`: if anything, where it has a limit of its own.
+pub(super) fn promises(shards: usize, in_flight_max: Option<u64>) -> Promises {
+    Promises {
+        fifo_delay_retroactive: true,
+        fifo_moves_hide_us: Some(MOVES_HIDE_US),
+        short_polls_for_all: Some((ROUNDS * shards.div_ceil(SAMPLE)) as u32),
+        in_flight_max,
+        in_flight_slack: IN_FLIGHT_SLACK,
+        in_flight_stale_us: IN_FLIGHT_STALE_US,
+        ..Promises::default()
+    }
+}
 
 /// See the module.
 #[derive(Clone, Debug)]

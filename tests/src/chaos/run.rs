@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_history::record::Mark;
-use flotilla_history::{
-    Answer, Bounds, Checked, Expect, Invariant, Options, Promises, Verdict, check_file,
-};
+use flotilla_history::{Answer, Bounds, Checked, Expect, Invariant, Options, Verdict, check_file};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 use crate::Fleet;
 use crate::chaos::book::{Book, Stage};
-use crate::chaos::corners::{
-    IN_FLIGHT_MAX, IN_FLIGHT_SLACK, IN_FLIGHT_STALE_US, RETENTION_SECONDS,
-};
+use crate::chaos::corners::{self, IN_FLIGHT_MAX, RETENTION_SECONDS};
 use crate::chaos::crowd::Crowd;
 use crate::chaos::faults::{FaultKind, Ground, Nemesis, Struck};
 use crate::chaos::queues::Work;
@@ -72,10 +68,6 @@ const EXAMINED_LATER: [(Invariant, Duration); 1] =
 const LOAD_GOES_ON_MAX: Duration = Duration::from_secs(300);
 /// Faults between two long calms.
 const FAULTS_IN_A_ROW: usize = 3;
-/// Short polls after which each shard was asked: what the product promises of a sample of three.
-fn short_polls_for_all(shards: usize) -> u32 {
-    3 * shards.div_ceil(3) as u32
-}
 
 /// What is to be done in a run.
 #[derive(Clone, Debug)]
@@ -274,16 +266,7 @@ fn options(plan: &Plan, shards: usize) -> Options {
         fault_requests_min: REQUESTS_MIN,
         no_drain: false,
     };
-    let promises = Promises {
-        fifo_delay_retroactive: true,
-        // They are received and sent again; the node that does it may be killed in between.
-        fifo_moves_hide_us: Some(60_000_000),
-        short_polls_for_all: Some(short_polls_for_all(shards)),
-        in_flight_max: limited.then_some(IN_FLIGHT_MAX),
-        in_flight_slack: IN_FLIGHT_SLACK,
-        in_flight_stale_us: IN_FLIGHT_STALE_US,
-        ..Promises::default()
-    };
+    let promises = corners::promises(shards, limited.then_some(IN_FLIGHT_MAX));
     let bounds = Bounds {
         // Each shard's leader counts what it has at that moment.
         counts_us: 0,

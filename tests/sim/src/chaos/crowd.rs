@@ -13,11 +13,12 @@ use tokio::time::sleep;
 
 use super::actor::Actor;
 use super::book::{Book, Stage};
-use super::clients;
+use super::clients::{self, PACE};
+use super::corners::{self, Corners};
 use super::queues::{HIDDEN_MAX, Place, Queues};
 use super::{admin, waiting};
 use crate::PATIENCE;
-use crate::knobs::{Knobs, Work};
+use crate::knobs::{Corner, Knobs, Work};
 use crate::machine;
 use crate::node::{API_PORT, host};
 
@@ -84,8 +85,16 @@ pub(crate) async fn run(
     let nodes: Vec<(u64, String)> =
         (1..=knobs.nodes).map(|id| (id, format!("{}:{API_PORT}", host(id)))).collect();
     let mut crowd = Crowd { seed: knobs.seed, nodes, book: ledger.0, processes: 0 };
-    let queues = Queues::create(&mut crowd.actor(), &format!("{:x}", knobs.seed)).await;
+    let suffix = format!("{:x}", knobs.seed);
+    let queues = Queues::create(&mut crowd.actor(), &suffix).await;
+    let mut places: Vec<Place> = queues.all().into_iter().cloned().collect();
     let mut load = crowd.load(&queues, &knobs);
+    if !knobs.corners.is_empty() {
+        let all = Corners::create(&mut crowd.actor(), &suffix).await;
+        places.extend(all.all().into_iter().cloned());
+        crowd.load_corners(&all, &knobs.corners, &mut load);
+    }
+    load.spawn(clients::look(crowd.actor(), places.clone()));
     progress.send_replace(Progress::Loads);
     stop.wait_for(|stop| *stop).await?;
     crowd.book.enter(Stage::Ending);
@@ -94,7 +103,7 @@ pub(crate) async fn run(
     }
     progress.send_replace(Progress::Drains);
     crowd.book.mark(Mark::DrainBegan);
-    let complete = crowd.drain(&queues).await;
+    let complete = crowd.drain(places).await;
     crowd.book.mark(Mark::DrainEnded { complete });
     // Requests that clients gave up may still be on their way.
     sleep(Duration::from_millis(100)).await;
@@ -123,8 +132,6 @@ impl Crowd {
         for work in &knobs.work {
             self.work(*work, queues, pace, &mut tasks);
         }
-        let all = queues.all().into_iter().cloned().collect();
-        tasks.spawn(clients::look(self.actor(), all));
         tasks
     }
 
@@ -207,11 +214,44 @@ impl Crowd {
         }
     }
 
-    async fn drain(&mut self, queues: &Queues) -> bool {
+    fn load_corners(&mut self, all: &Corners, corners: &[Corner], tasks: &mut JoinSet<()>) {
+        for corner in corners {
+            match corner {
+                Corner::Late => {
+                    for queue in all.late() {
+                        tasks.spawn(clients::produce(self.actor(), queue.clone(), 8 * PACE));
+                        tasks.spawn(clients::consume(self.actor(), queue.clone()));
+                    }
+                }
+                Corner::Twins => {
+                    tasks.spawn(corners::twin(self.actor(), all.twins().clone()));
+                    tasks.spawn(clients::consume(self.actor(), all.twins().clone()));
+                }
+                Corner::Echoes => {
+                    tasks.spawn(corners::echo(self.actor(), all.echoes().clone()));
+                    tasks.spawn(clients::consume(self.actor(), all.echoes().clone()));
+                }
+                Corner::Fleeting => {
+                    tasks.spawn(corners::linger(self.actor(), all.fleeting().clone()));
+                }
+                Corner::Hoarded => {
+                    tasks.spawn(corners::hoard(self.actor(), all.hoarded().clone()));
+                }
+                Corner::Glanced => {
+                    tasks.spawn(waiting::trickle(self.actor(), all.glanced().clone()));
+                    tasks.spawn(corners::glance(self.actor(), all.glanced().clone()));
+                }
+                Corner::Again => {
+                    tasks.spawn(corners::come_back(self.actor(), all.suffix().to_owned()));
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self, places: Vec<Place>) -> bool {
         let mut tasks = JoinSet::new();
-        let places: Vec<Place> = queues.all().into_iter().cloned().collect();
         for queue in places {
-            tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, PATIENCE));
+            tasks.spawn(clients::drain(self.actor(), queue, HIDDEN_MAX + MARGIN, 3 * PATIENCE));
         }
         let mut complete = true;
         while let Some(drained) = tasks.join_next().await {

@@ -38,6 +38,9 @@ pub(crate) use shadow::{CutOff, Held, Shadow, fingerprint};
 /// Room on a disk that is not full.
 const FREE_BYTES: u64 = 10 << 30;
 
+/// What no disk takes that is not slow.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
+
 /// How often what was asked of a disk took place, over all of its lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Happened {
@@ -52,6 +55,8 @@ pub(crate) struct Happened {
     pub(crate) low: u64,
     /// Batches of the log that were written.
     pub(crate) batches: u64,
+    /// Those of them that were written after a wait of [`SLOW`] at least.
+    pub(crate) slow: u64,
 }
 
 /// Everything of one disk.
@@ -232,8 +237,15 @@ impl Disk for SimDisk {
 fn drive(mut writer: LogWriter, disk: SimDisk) {
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(disk.latency()).await;
-            if !writer.turn() {
+            let latency = disk.latency();
+            tokio::time::sleep(latency).await;
+            let before = disk.state.lock().happened.batches;
+            let goes_on = writer.turn();
+            let happened = &mut disk.state.lock().happened;
+            if latency >= SLOW {
+                happened.slow += happened.batches - before;
+            }
+            if !goes_on {
                 return;
             }
         }

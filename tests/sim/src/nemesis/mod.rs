@@ -21,7 +21,7 @@ use crate::fault::FaultKind;
 use crate::oracle::Oracle;
 use crate::probes;
 
-use evidence::Before;
+use evidence::{Before, Late};
 
 /// What failed in a fault's last moment is noticed so much later at most.
 const NOTICED: Duration = Duration::from_secs(1);
@@ -60,7 +60,13 @@ struct Fault {
     copies: BTreeMap<u64, Copy>,
     struck_us: u64,
     before: Before,
+    /// Where messages take long.
+    late: Late,
+    /// By how much a clock jumped.
+    jump_ms: u64,
     has_fired: bool,
+    /// It counts.
+    is_shown: bool,
     /// It took nodes away and did nothing else.
     is_crash: bool,
 }
@@ -200,7 +206,7 @@ impl Nemesis {
                     probes::tell(None);
                     Phase::Over
                 }
-                false => Phase::Calm { until: now + self.between(cluster.knobs.calm_ms) },
+                false => Phase::Calm { until: now + self.between(cluster.knobs.long_calm_ms()) },
             };
             return Ok(());
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flotilla_probe::Point;
@@ -10,7 +9,7 @@ use flotilla_storage::log::{Damage, DamagedGroups};
 use flotilla_types::ids::GroupId;
 use rand::RngExt as _;
 
-use super::evidence::Before;
+use super::evidence::{Before, Late};
 use super::{Fault, Nemesis, Phase, links};
 use crate::audit::recovered;
 use crate::cluster::SimCluster;
@@ -66,7 +65,10 @@ impl Nemesis {
             copies: BTreeMap::new(),
             struck_us: self.ledger.now_us(),
             before: Before::now(cluster, &nodes),
+            late: Late::default(),
+            jump_ms: 0,
             has_fired: false,
+            is_shown: false,
             is_crash: false,
             nodes: nodes.clone(),
         });
@@ -152,8 +154,11 @@ impl Nemesis {
             }
             FaultKind::ClockJump => {
                 let skew_ms = self.dice.random_range(-JUMP_MS..=JUMP_MS);
-                let before = cluster.member(id).skew_ms.swap(skew_ms, Ordering::Relaxed);
-                return skew_ms != before;
+                let jump_ms = cluster.member(id).clock.jump(skew_ms);
+                if let Some(fault) = &mut self.fault {
+                    fault.jump_ms = jump_ms;
+                }
+                return jump_ms > 0;
             }
             _ => links::cut_off(cluster, kind, id),
         }
