@@ -7,6 +7,7 @@ use flotilla_history::Answer;
 use serde::{Deserialize, Serialize};
 
 use crate::chaos::queues::Work;
+use crate::chaos::remains::More;
 use crate::chaos::run::Judged;
 use crate::chaos::totals::Totals;
 
@@ -23,6 +24,8 @@ pub struct Cell {
     /// Why something is not known.
     doubts: Vec<String>,
     skipped: Option<Skipped>,
+    /// What a node took more in the end, at most.
+    more: More,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +107,8 @@ impl Matrix {
 impl Cell {
     /// A run that came to a verdict.
     pub fn judged(judged: &Judged) -> Self {
-        let mut cell = Self { acknowledged: judged.acknowledged, ..Self::default() };
+        let (acknowledged, more) = (judged.acknowledged, judged.more);
+        let mut cell = Self { acknowledged, more, ..Self::default() };
         cell.totals.add(&judged.verdict);
         // What is not the checker's to say is bad all the same.
         let is_passed = judged.verdict.answer == Answer::Pass;
@@ -142,6 +146,7 @@ impl Cell {
     fn merge(&mut self, other: &Self) {
         self.totals.merge(&other.totals);
         self.times += other.times;
+        self.more = self.more.max(other.more);
         for (sum, count) in self.acknowledged.iter_mut().zip(other.acknowledged) {
             *sum += count;
         }
@@ -234,6 +239,8 @@ impl fmt::Display for Matrix {
             .map(|(place, work)| format!("{work} {}", thousands(sum(place))))
             .collect();
         writeln!(f, "acknowledged by kinds of work: {}", works.join(", "))?;
+        let more = sums.values().fold(More::default(), |most, cell| most.max(cell.more));
+        writeln!(f, "a node took up to {more} more when all was over")?;
         self.remarks(f)
     }
 }

@@ -6,10 +6,11 @@
 //! grow beyond that.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use std::{fmt, fs};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +27,7 @@ const MEMORY_MORE_BYTES: u64 = 384 << 20;
 const DISK_MORE_BYTES: u64 = 640 << 20;
 
 /// What a node takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Taken {
     memory_bytes: u64,
     descriptors: u64,
@@ -48,24 +49,47 @@ impl Taken {
         }
     }
 
-    /// What is too much, in words.
-    fn beyond(self, before: Self) -> Vec<String> {
-        let mib = |bytes: u64| bytes >> 20;
-        let mut text = Vec::new();
-        if self.descriptors > before.descriptors + DESCRIPTORS_MORE {
-            text.push(format!("{} descriptors ({})", self.descriptors, before.descriptors));
-        }
-        if self.memory_bytes > before.memory_bytes + MEMORY_MORE_BYTES {
-            text.push(format!(
-                "{} MiB of memory ({})",
-                mib(self.memory_bytes),
-                mib(before.memory_bytes)
-            ));
-        }
-        if self.disk_bytes > before.disk_bytes + DISK_MORE_BYTES {
-            text.push(format!("{} MiB of disk ({})", mib(self.disk_bytes), mib(before.disk_bytes)));
-        }
-        text
+    /// What it takes beyond this.
+    fn beyond(self, before: Self) -> More {
+        More(Self {
+            memory_bytes: self.memory_bytes.saturating_sub(before.memory_bytes),
+            descriptors: self.descriptors.saturating_sub(before.descriptors),
+            disk_bytes: self.disk_bytes.saturating_sub(before.disk_bytes),
+        })
+    }
+}
+
+/// By how much a node takes more than it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct More(Taken);
+
+impl More {
+    /// The most of each.
+    pub(super) fn max(self, other: Self) -> Self {
+        let (Self(one), Self(other)) = (self, other);
+        Self(Taken {
+            memory_bytes: one.memory_bytes.max(other.memory_bytes),
+            descriptors: one.descriptors.max(other.descriptors),
+            disk_bytes: one.disk_bytes.max(other.disk_bytes),
+        })
+    }
+
+    fn is_too_much(self) -> bool {
+        let Self(more) = self;
+        more.memory_bytes > MEMORY_MORE_BYTES
+            || more.descriptors > DESCRIPTORS_MORE
+            || more.disk_bytes > DISK_MORE_BYTES
+    }
+}
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Taken { memory_bytes, descriptors, disk_bytes } = self.0;
+        let (memory_mib, disk_mib) = (memory_bytes >> 20, disk_bytes >> 20);
+        write!(
+            f,
+            "{descriptors} descriptors, {memory_mib} MiB of memory and {disk_mib} MiB of disk"
+        )
     }
 }
 
@@ -87,18 +111,18 @@ pub(crate) fn taken(fleet: &Fleet) -> BTreeMap<u64, Taken> {
     fleet.up().into_iter().map(|id| (id, Taken::of(fleet, id))).collect()
 }
 
-/// What is still too much when it has been quiet for long, a line for each node.
-pub(super) async fn too_much(fleet: &Fleet, before: &BTreeMap<u64, Taken>) -> Vec<String> {
+/// What nodes take beyond what they did: the most of each, and a line for each node of which that is too much when it
+/// has been quiet for long.
+pub(super) async fn more(fleet: &Fleet, before: &BTreeMap<u64, Taken>) -> (More, Vec<String>) {
     let begin = Instant::now();
     loop {
-        let lines: Vec<String> = (fleet.up().into_iter())
-            .filter_map(|id| {
-                let more = Taken::of(fleet, id).beyond(before.get(&id).copied()?);
-                (!more.is_empty()).then(|| format!("node {id} still takes {}", more.join(", ")))
-            })
-            .collect();
+        let of = |id: u64| Some((id, Taken::of(fleet, id).beyond(before.get(&id).copied()?)));
+        let all: Vec<(u64, More)> = fleet.up().into_iter().filter_map(of).collect();
+        let too_much = all.iter().filter(|(_, more)| more.is_too_much());
+        let lines: Vec<String> =
+            too_much.map(|(id, more)| format!("node {id} still takes {more} more")).collect();
         if lines.is_empty() || begin.elapsed() > PATIENCE {
-            return lines;
+            return (all.into_iter().map(|it| it.1).fold(More::default(), More::max), lines);
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -182,14 +206,18 @@ mod tests {
     #[test]
     fn a_little_more_is_not_too_much() {
         let before = Taken { memory_bytes: 100 << 20, descriptors: 50, disk_bytes: 200 << 20 };
-        assert_eq!(before.beyond(before), Vec::<String>::new());
+        assert_eq!(before.beyond(before), More::default());
         let after = Taken { descriptors: 50 + DESCRIPTORS_MORE, ..before };
-        assert_eq!(after.beyond(before), Vec::<String>::new());
-        let after = Taken {
-            memory_bytes: 900 << 20,
-            descriptors: 51 + DESCRIPTORS_MORE,
-            disk_bytes: 2 << 30,
-        };
-        assert_eq!(after.beyond(before).len(), 3);
+        assert!(!after.beyond(before).is_too_much());
+        for after in [
+            Taken { memory_bytes: 900 << 20, ..before },
+            Taken { descriptors: 51 + DESCRIPTORS_MORE, ..before },
+            Taken { disk_bytes: 2 << 30, ..before },
+        ] {
+            assert!(after.beyond(before).is_too_much());
+        }
+        let less = Taken::default().beyond(before);
+        let more = after.beyond(before).max(less);
+        assert_eq!(more.to_string(), "64 descriptors, 0 MiB of memory and 0 MiB of disk");
     }
 }

@@ -16,6 +16,7 @@ use crate::chaos::corners::{self, IN_FLIGHT_MAX, RETENTION_SECONDS};
 use crate::chaos::crowd::Crowd;
 use crate::chaos::faults::{FaultKind, Ground, Nemesis, Struck};
 use crate::chaos::queues::Work;
+use crate::chaos::remains::More;
 use crate::chaos::{dense, remains};
 
 /// Beyond what hides messages, until a queue that gives nothing is called empty.
@@ -127,6 +128,8 @@ pub struct Judged {
     pub unclear: Vec<String>,
     /// What the nodes hold differently, or take more of than before, when all is over; and their accidents.
     pub left: Vec<String>,
+    /// What a node took beyond what it did before the first run, at most.
+    pub(crate) more: More,
 }
 
 impl Judged {
@@ -171,7 +174,8 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     book.mark(Mark::DrainBegan);
     let mut complete = drain(fleet, &mut crowd).await;
     let mut left = remains::different(fleet).await;
-    left.extend(remains::too_much(fleet, &before).await);
+    let (more, too_much) = remains::more(fleet, &before).await;
+    left.extend(too_much);
     // What only the nodes' memory said would be otherwise now.
     fleet.ids().into_iter().for_each(|id| fleet.kill9(id));
     fleet.ids().into_iter().for_each(|id| fleet.launch(id));
@@ -185,7 +189,8 @@ pub async fn run(fleet: &mut Fleet, plan: &Plan) -> Judged {
     let acknowledged = book.acknowledged();
     let history = book.finish().expect("the history can be written");
     let Judged { verdict, mut report, history, .. } = judge(history).await;
-    let judged = Judged { verdict, report: String::new(), history, acknowledged, unclear, left };
+    let judged =
+        Judged { verdict, report: String::new(), history, acknowledged, unclear, left, more };
     if !judged.is_good() {
         report.push_str(&evidence(fleet, &judged));
         report.push_str(&format!("again: {}\n", plan.replay(fleet.ids().len())));
@@ -287,8 +292,8 @@ async fn judge(history: PathBuf) -> Judged {
     let Checked { verdict, report, .. } = checked
         .expect("the checker does not fail by itself")
         .expect("what was just written can be read");
-    let (unclear, left) = (Vec::new(), Vec::new());
-    Judged { verdict, report, history, acknowledged: Default::default(), unclear, left }
+    let (unclear, left, more) = (Vec::new(), Vec::new(), More::default());
+    Judged { verdict, report, history, acknowledged: Default::default(), unclear, left, more }
 }
 
 /// Keeps the nodes' logs; says what is wrong beside the findings, and where everything is.
