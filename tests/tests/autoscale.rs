@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use flotilla_tests::{Fleet, PATIENCE, binary};
+use flotilla_tests::{Connection, Fleet, PATIENCE, binary, free_ports};
 
 /// What the study says of a run.
 async fn live(fleet: &Fleet) -> BTreeMap<String, f64> {
@@ -112,6 +112,47 @@ impl Drop for Controller {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// The number of visible messages on a controller's page, as soon as there is one.
+async fn sees(page: &mut Connection, visible: &str) {
+    let begin = Instant::now();
+    loop {
+        let text = page.get("/metrics").await.map(|answer| answer.body).unwrap_or_default();
+        let line = format!("flotilla_autoscale_visible_messages{{queue=\"q\"}} {visible}\n");
+        if text.contains(&line) {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "no {line} in\n{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_knows_all_nodes_reads_on_when_its_own_is_gone() {
+    let mut fleet = Fleet::start(3).await;
+    let mut client = fleet.client(2);
+    let queue = client.create_queue("q").await.unwrap();
+    for _ in 0..5 {
+        client.send(&queue, "message").await.unwrap();
+    }
+    let listen = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let mut command = Command::new(binary());
+    command.args(["autoscale", "--queue", "q", "--processing-ms", "100", "--interval-ms", "50"]);
+    command.args(["--dry-run", "--listen", &listen]);
+    for id in fleet.ids() {
+        command.args(["--endpoint", &format!("http://{}", fleet.endpoint(id))]);
+    }
+    let _controller = Controller(command.stdin(Stdio::null()).spawn().unwrap());
+    let mut page = Connection::new(listen);
+    sees(&mut page, "5.0").await;
+    fleet.kill9(1);
+    // Whether or not the dead one's shards have other leaders already.
+    let begin = Instant::now();
+    while client.send(&queue, "another message").await.is_err() {
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    sees(&mut page, "6.0").await;
 }
 
 #[test]

@@ -16,11 +16,12 @@ const SECONDS_MAX: f64 = 7.0 * 24.0 * 3600.0;
 /// Keeps the number of workers of a queue such that each has an acceptable backlog.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AutoscaleArgs {
-    /// SQS endpoint; AWS's is `https://sqs.REGION.amazonaws.com`. Requests are signed if AWS_ACCESS_KEY_ID and
+    /// SQS endpoint; AWS's is `https://sqs.REGION.amazonaws.com`. Several times for the nodes of a cluster: when
+    /// one does not answer the next one is asked. Requests are signed if AWS_ACCESS_KEY_ID and
     /// AWS_SECRET_ACCESS_KEY say with what (and AWS_SESSION_TOKEN, AWS_REGION), as they are at the start: a
     /// session must last as long as this program.
-    #[arg(long, default_value = "http://127.0.0.1:9324")]
-    pub endpoint: Endpoint,
+    #[arg(long = "endpoint", default_value = "http://127.0.0.1:9324", value_name = "URL")]
+    pub endpoints: Vec<Endpoint>,
     /// Name of the queue. KEDA's triggers may name others.
     #[arg(long)]
     pub queue: String,

@@ -1,8 +1,13 @@
 //! How many messages a queue has that are not finished.
 
+use std::time::Duration;
+
 use flotilla_client::{CallError, Caller, Endpoint, ExchangeError, Signing};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+/// An endpoint that says nothing for so long is left for the next one, where there is one.
+const SILENCE: Duration = Duration::from_secs(2);
 const VISIBLE: &str = "ApproximateNumberOfMessages";
 const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
 
@@ -44,36 +49,82 @@ pub enum BacklogError {
     /// It did, and left something out.
     #[error("the endpoint's answer has no {0}")]
     Missing(&'static str),
+    /// It says nothing.
+    #[error("no answer within {} s", SILENCE.as_secs())]
+    Silent,
 }
 
-/// Reads one queue's backlog.
+impl BacklogError {
+    /// Whether another endpoint may do better.
+    fn is_of_endpoint(&self) -> bool {
+        match self {
+            Self::Call(CallError::Exchange(_)) | Self::Silent => true,
+            Self::Call(CallError::Refused { status, .. }) => *status >= 500,
+            Self::Call(CallError::Malformed { .. }) | Self::Missing(_) => false,
+        }
+    }
+
+    /// Servers close connections over which nothing came for a while.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Call(CallError::Exchange(ExchangeError::Io(_))))
+    }
+}
+
+/// Reads one queue's backlog, at one of several endpoints: at the next one when that does not answer.
 #[derive(Debug)]
 pub struct QueueReader {
-    caller: Caller,
+    callers: Vec<Caller>,
+    /// Which of them is asked.
+    turn: usize,
     name: String,
     url: Option<String>,
 }
 
 impl QueueReader {
-    /// Of the queue with this name at this endpoint, whether or not there is one yet. Signs with what
+    /// Of the queue with this name at these endpoints, whether or not there is one yet. Signs with what
     /// the environment has.
-    pub fn new(endpoint: &Endpoint, name: &str) -> Self {
-        let caller = Caller::signed(endpoint, Signing::from_environment(endpoint));
-        Self { caller, name: name.to_owned(), url: None }
+    pub fn new(endpoints: &[Endpoint], name: &str) -> Self {
+        let caller =
+            |endpoint: &Endpoint| Caller::signed(endpoint, Signing::from_environment(endpoint));
+        let callers = endpoints.iter().map(caller).collect();
+        Self { callers, turn: 0, name: name.to_owned(), url: None }
     }
 
     /// What the queue says now.
     ///
     /// # Errors
-    /// When it cannot be asked, or does not exist.
+    /// When it cannot be asked anywhere, or does not exist.
     pub async fn read(&mut self) -> Result<Backlog, BacklogError> {
-        match self.read_once().await {
-            // Servers close connections over which nothing came for a while, and reading twice does no harm.
-            Err(BacklogError::Call(CallError::Exchange(ExchangeError::Io(_)))) => {
-                self.read_once().await
+        let mut left = self.callers.len();
+        loop {
+            let error = match self.read_here(left == 1).await {
+                Err(error) if error.is_of_endpoint() => error,
+                read => return read,
+            };
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return Err(error);
             }
-            read => read,
+            self.turn = (self.turn + 1) % self.callers.len();
         }
+    }
+
+    async fn read_here(&mut self, is_last: bool) -> Result<Backlog, BacklogError> {
+        let reads = async {
+            match self.read_once().await {
+                // Reading twice does no harm.
+                Err(error) if error.is_closed() => self.read_once().await,
+                read => read,
+            }
+        };
+        if is_last {
+            return reads.await;
+        }
+        timeout(SILENCE, reads).await.unwrap_or(Err(BacklogError::Silent))
+    }
+
+    async fn ask(&mut self, action: &'static str, input: &Value) -> Result<Value, CallError> {
+        self.callers[self.turn].ask(action, input).await
     }
 
     async fn read_once(&mut self) -> Result<Backlog, BacklogError> {
@@ -83,7 +134,7 @@ impl QueueReader {
             None => self.find().await?,
         };
         let input = json!({ "QueueUrl": url, "AttributeNames": [VISIBLE, IN_FLIGHT] });
-        let answer = self.caller.ask("GetQueueAttributes", &input).await?;
+        let answer = self.ask("GetQueueAttributes", &input).await?;
         let backlog =
             Backlog { visible: number(&answer, VISIBLE)?, in_flight: number(&answer, IN_FLIGHT)? };
         self.url = Some(url);
@@ -92,7 +143,7 @@ impl QueueReader {
 
     async fn find(&mut self) -> Result<String, BacklogError> {
         let input = json!({ "QueueName": self.name });
-        let answer = self.caller.ask("GetQueueUrl", &input).await?;
+        let answer = self.ask("GetQueueUrl", &input).await?;
         let url = answer["QueueUrl"].as_str().ok_or(BacklogError::Missing("QueueUrl"))?;
         Ok(url.to_owned())
     }
@@ -129,15 +180,47 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
+    async fn listen() -> (TcpListener, Endpoint) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        (listener, endpoint)
+    }
+
+    const SAID: Backlog = Backlog { visible: 3, in_flight: 1 };
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
+        let (listener, endpoint) = listen().await;
         tokio::spawn(forgetful(listener));
-        let mut reader = QueueReader::new(&endpoint, "q");
+        let mut reader = QueueReader::new(&[endpoint], "q");
         for _ in 0..3 {
-            assert_eq!(reader.read().await.unwrap(), Backlog { visible: 3, in_flight: 1 });
+            assert_eq!(reader.read().await.unwrap(), SAID);
         }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_gone_or_silent_is_left_for_the_next_one() {
+        let (gone, first) = listen().await;
+        drop(gone);
+        // Takes connections, and does not answer.
+        let (silent, second) = listen().await;
+        let (listener, third) = listen().await;
+        let server = tokio::spawn(forgetful(listener));
+        let mut reader = QueueReader::new(&[first, second, third], "q");
+        assert_eq!(reader.read().await.unwrap(), SAID);
+        // It stays where it is answered.
+        assert_eq!((reader.turn, reader.read().await.unwrap()), (2, SAID));
+        server.abort();
+        drop((server.await, silent));
+        assert!(reader.read().await.unwrap_err().is_of_endpoint(), "nobody is left");
+    }
+
+    /// What one endpoint of a service says, all others would say.
+    #[test]
+    fn who_is_refused_does_not_ask_elsewhere() {
+        let refused = |status| CallError::Refused { action: "x", status, body: String::new() };
+        assert!(!BacklogError::from(refused(400)).is_of_endpoint());
+        assert!(BacklogError::from(refused(503)).is_of_endpoint());
     }
 
     #[test]

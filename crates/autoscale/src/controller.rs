@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_client::Signing;
+use flotilla_client::{Endpoint, Signing};
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -60,7 +60,10 @@ impl Controller {
     /// When that is impossible.
     pub async fn new(args: &AutoscaleArgs) -> Result<Self, StartError> {
         let policy = args.policy()?;
-        if args.endpoint.is_secure() && Signing::from_environment(&args.endpoint).is_none() {
+        let is_unsigned = |endpoint: &Endpoint| {
+            endpoint.is_secure() && Signing::from_environment(endpoint).is_none()
+        };
+        if args.endpoints.iter().any(is_unsigned) {
             tracing::warn!("requests are not signed: AWS_ACCESS_KEY_ID or its secret is not set");
         }
         let statsd = match args.measure {
@@ -76,7 +79,7 @@ impl Controller {
             drive: args.drive(),
             drives: args.drives(),
             begin: Instant::now(),
-            reader: Some(QueueReader::new(&args.endpoint, &args.queue)),
+            reader: Some(QueueReader::new(&args.endpoints, &args.queue)),
             scaler: Scaler::new(policy, Duration::ZERO),
             slots: Slots::new(args.supervision(), 2 * policy.max as usize),
             workers: Workers::new(args.command.clone(), address, args.grace_s),

@@ -48,7 +48,7 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct ScalerService {
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
     count: Count,
     every: Duration,
     defaults: Trigger,
@@ -68,7 +68,7 @@ struct Trigger {
 impl ScalerService {
     pub(crate) fn new(args: &AutoscaleArgs, mean: Arc<Mutex<MeanProcessing>>) -> Self {
         Self {
-            endpoint: args.endpoint.clone(),
+            endpoints: args.endpoints.clone(),
             count: args.count(),
             every: args.interval_ms,
             defaults: Trigger {
@@ -116,7 +116,7 @@ impl ScalerService {
 
     /// Connects anew each time: KEDA asks every half minute or so.
     async fn messages(&self, trigger: &Trigger) -> Result<u64, Status> {
-        let mut reader = QueueReader::new(&self.endpoint, &trigger.queue);
+        let mut reader = QueueReader::new(&self.endpoints, &trigger.queue);
         let backlog = self.read(&mut reader).await?;
         Ok(backlog.messages(self.count))
     }
@@ -196,7 +196,7 @@ impl ExternalScaler for ScalerService {
         let (said, stream) = mpsc::channel(1);
         let service = self.clone();
         tokio::spawn(async move {
-            let mut reader = QueueReader::new(&service.endpoint, &trigger.queue);
+            let mut reader = QueueReader::new(&service.endpoints, &trigger.queue);
             let mut ticks = interval(service.every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut last = None;

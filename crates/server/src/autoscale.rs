@@ -41,7 +41,7 @@ pub(crate) fn run(args: &AutoscaleArgs) -> anyhow::Result<()> {
         // Last, for whoever takes it for ready as soon as there is a page.
         tokio::spawn(http::serve(listener, move |path| ready(page(&metrics, &path))));
         tracing::info!(
-            endpoint = %args.endpoint,
+            endpoints = args.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             queue = args.queue,
             metrics = %args.listen,
             keda = args.keda_listen.map(tracing::field::display),

@@ -33,7 +33,7 @@ impl Counting {
     pub(super) fn new(args: &LiveArgs, queue: &str, done: &Path) -> anyhow::Result<Self> {
         let (policy, begin) = (args.policy(), Instant::now());
         Ok(Self {
-            reader: QueueReader::new(&args.endpoints[0], queue),
+            reader: QueueReader::new(&args.endpoints, queue),
             scaler: Scaler::new(policy, begin.elapsed()),
             target: args.busiest_count(),
             acceptable: policy.acceptable_backlog(args.processing()),

@@ -55,7 +55,7 @@ enum Scaler {
 /// See [`observe`].
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LiveArgs {
-    /// SQS endpoints; the controller asks the first.
+    /// SQS endpoints, of one cluster.
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:9324")]
     pub(super) endpoints: Vec<Endpoint>,
     /// The `flotilla` program.
@@ -206,10 +206,11 @@ fn start(
     done: &Path,
     page: &str,
 ) -> anyhow::Result<Child> {
-    let endpoint = args.endpoints[0].to_string();
+    let endpoints = args.endpoints.iter().flat_map(|it| ["--endpoint".to_owned(), it.to_string()]);
     let mut command = Command::new(&args.flotilla);
     command
-        .args(["autoscale", "--endpoint", &endpoint, "--queue", queue, "--listen", page])
+        .args(["autoscale", "--queue", queue, "--listen", page])
+        .args(endpoints)
         .args(["--processing-ms", &args.work_ms.to_string(), "--measure", "127.0.0.1:0"])
         .args(["--acceptable-latency-s", &args.acceptable_latency_s.to_string()])
         .args(["--min", "1", "--max", &INSTANCES_MAX.to_string()])
