@@ -301,17 +301,21 @@ async fn crash(example: &mut Example, chance: &mut StdRng) {
     }
 }
 
-/// Crashes while what was put aside is moved back, kills a node, and begins again.
+/// Crashes while what was put aside is moved back, begins again, and kills a node meanwhile.
 async fn redrive(fleet: &mut Fleet, example: &Example, chance: &mut StdRng) {
     for moment in ["retried@1", "moving@1"] {
         crashed(example.spawn_crashing(moment, &["redrive"]), moment).await;
     }
     let nodes = fleet.ids();
     let node = nodes[chance.random_range(0..nodes.len())];
-    eprintln!("kill node {node}, and redrive");
-    fleet.kill9(node);
+    let after = Duration::from_millis(chance.random_range(0..400));
+    eprintln!("redrive, and kill node {node} after {after:?}");
     let begin = Instant::now();
-    let said = example.run(&["redrive"]).await;
+    let killed = async {
+        sleep(after).await;
+        fleet.kill9(node);
+    };
+    let (said, ()) = tokio::join!(example.run(&["redrive"]), killed);
     eprintln!("{} in {:?}", said.trim(), begin.elapsed());
     fleet.launch(node);
     fleet.ready().await;
