@@ -9,7 +9,7 @@ use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::cluster as pb;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::hub::{Hub, RemoteWake};
 use crate::forward::method;
-use crate::router::{CALL_TIMEOUT, Router};
+use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, Router};
 
 /// What others are given to answer as well, when one node had something.
 const MOMENT: Duration = Duration::from_millis(5);
@@ -127,8 +127,39 @@ pub(crate) fn serve_arm(
     Ok(pb::ArmAnswer { shards: shards.collect() }.encode_to_vec().into())
 }
 
-/// Sends a wake-up to another node's polls.
+/// Sends a wake-up to another node's polls, again and again while it cannot be told for another reason than that
+/// the link is down: when that is up again the node's polls arm again.
 pub(crate) async fn send_wake(router: &Router, hub: &Hub, wake: RemoteWake) {
+    let mut wakes = vec![wake];
+    loop {
+        let told = join_all(wakes.iter().map(|wake| tell(router, wake))).await;
+        let mut tells_again = false;
+        for (wake, told) in wakes.into_iter().zip(told) {
+            match told {
+                Told::Somebody => {}
+                Told::Nobody => hub.nobody_there(&wake),
+                Told::Failed if router.transport().connected(wake.node) => {
+                    tells_again |= hub.owe(wake);
+                }
+                Told::Failed => {}
+            }
+        }
+        if !tells_again {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        wakes = hub.take_owed();
+    }
+}
+
+/// What became of a wake-up.
+enum Told {
+    Somebody,
+    Nobody,
+    Failed,
+}
+
+async fn tell(router: &Router, wake: &RemoteWake) -> Told {
     let message = pb::Wake { queue: wake.queue.0, shard: wake.shard.0, count: wake.count as u64 };
     let payload = message.encode_to_vec().into();
     failpoint!(WakeElsewhere);
@@ -140,12 +171,11 @@ pub(crate) async fn send_wake(router: &Router, hub: &Hub, wake: RemoteWake) {
         payload,
         CALL_TIMEOUT,
     );
-    // A wake-up that does not arrive: the link is down, and when it is up again that node's polls
-    // arm again.
-    if let Ok(answer) = call.await
-        && pb::WakeAnswer::decode(answer).is_ok_and(|answer| answer.woken == 0)
-    {
-        hub.nobody_there(&wake);
+    match call.await.map(pb::WakeAnswer::decode) {
+        Ok(Ok(pb::WakeAnswer { woken: 0 })) => Told::Nobody,
+        // One that cannot be read was heard.
+        Ok(_) => Told::Somebody,
+        Err(_) => Told::Failed,
     }
 }
 

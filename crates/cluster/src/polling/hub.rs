@@ -7,7 +7,8 @@
 //!
 //! Invariant: no wake-up is lost. A poll is in the hub before anything is asked (arm, ask, park); a
 //! wake-up that reached a poll which then went away is passed on to the next one; a node's interest
-//! is dropped only by a "nobody here" that answers a wake-up sent after the latest arming.
+//! is dropped only by a "nobody here" that answers a wake-up sent after the latest arming; a wake-up that
+//! a node could not be told, over a link that is up, is owed to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -44,6 +45,9 @@ pub(crate) struct RemoteWake {
     pub(crate) armed: u64,
 }
 
+/// Whom something could not be told, and of which shard.
+type Owed = BTreeMap<(NodeId, QueueId, GroupId), (usize, u64)>;
+
 #[derive(Clone, Copy)]
 struct Interest {
     until: Instant,
@@ -61,6 +65,8 @@ struct Awaited {
 /// See the module.
 pub(crate) struct Hub {
     queues: Mutex<HashMap<QueueId, Awaited>>,
+    /// How many polls, and which arming asked for it. Of each shard, node and queue with interest one at most.
+    owed: Mutex<Owed>,
     tickets: AtomicU64,
     parked: AtomicUsize,
     wakes: AtomicU64,
@@ -73,6 +79,7 @@ impl Hub {
     pub(crate) fn new(remote: mpsc::UnboundedSender<RemoteWake>) -> Arc<Self> {
         Arc::new(Self {
             queues: Mutex::default(),
+            owed: Mutex::default(),
             tickets: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
             wakes: AtomicU64::new(0),
@@ -121,6 +128,35 @@ impl Hub {
         if awaited.is_idle() {
             queues.remove(&wake.queue);
         }
+    }
+
+    /// A node could not be told; whether the caller has to see to it that it is, soon: otherwise somebody else is
+    /// about to.
+    pub(crate) fn owe(&self, wake: RemoteWake) -> bool {
+        let mut owed = self.owed.lock();
+        let is_first = owed.is_empty();
+        let (count, armed) = owed.entry((wake.node, wake.queue, wake.shard)).or_default();
+        *count = count.saturating_add(wake.count);
+        *armed = wake.armed.max(*armed);
+        is_first
+    }
+
+    /// What nodes are still to be told: those that armed again since then asked the shards themselves.
+    pub(crate) fn take_owed(&self) -> Vec<RemoteWake> {
+        let owed = std::mem::take(&mut *self.owed.lock());
+        let (queues, now) = (self.queues.lock(), Instant::now());
+        let is_wanted = |wake: &RemoteWake| {
+            let interest = queues.get(&wake.queue).and_then(|it| it.interest.get(&wake.node));
+            interest.is_some_and(|it| it.armed == wake.armed && it.until > now)
+        };
+        let wake = |((node, queue, shard), (count, armed))| RemoteWake {
+            node,
+            queue,
+            shard,
+            count,
+            armed,
+        };
+        owed.into_iter().map(wake).filter(is_wanted).collect()
     }
 
     /// Wakes up to `count` local polls; how many there were.
@@ -307,6 +343,22 @@ mod tests {
         third.taken();
         assert_eq!(hub.parked(), 0);
         assert!(!hub.awaited(QUEUE));
+    }
+
+    #[tokio::test]
+    async fn what_a_node_could_not_be_told_is_owed_until_it_arms_again() {
+        let (hub, mut remote) = hub();
+        hub.note_interest(QUEUE, NODE);
+        hub.available(SHARD, QUEUE, 2);
+        let wake = remote.try_recv().unwrap();
+        assert!(hub.owe(wake), "nobody else sees to it");
+        hub.available(SHARD, QUEUE, 1);
+        assert!(!hub.owe(remote.try_recv().unwrap()));
+        assert_eq!(hub.take_owed(), [RemoteWake { count: 3, ..wake }]);
+        assert_eq!(hub.take_owed(), []);
+        assert!(hub.owe(wake));
+        hub.note_interest(QUEUE, NODE);
+        assert_eq!(hub.take_owed(), [], "that arming has asked");
     }
 
     /// Found by simulated clusters: a poll whose claim was not answered held up the message that it was
