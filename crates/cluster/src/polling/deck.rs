@@ -170,8 +170,10 @@ impl Deck {
         messages.div_ceil(BATCH_ENTRIES_MAX) * Self::passed_over_max(n, k)
     }
 
-    /// Draws up to `k` shards, in the order in which to ask them: first those that have waited too
-    /// long, then by weighted luck. Each poll must report with [`Deck::asked`] whom it asked.
+    /// Draws `k` shards, in the order in which to ask them: first those that have waited too long, then by
+    /// weighted luck. Where the former are `k` or more there is one by luck in addition: a poll must not be empty
+    /// because it was others' turn, beside a shard that is known to have something. Each poll must report with
+    /// [`Deck::asked`] whom it asked.
     pub fn sample(
         &self,
         k: usize,
@@ -206,7 +208,11 @@ impl Deck {
             })
             .collect();
         drawn.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let by_luck = drawn.iter().find(|(is_by_luck, ..)| *is_by_luck).copied();
         drawn.truncate(k);
+        if drawn.iter().all(|(is_by_luck, ..)| !is_by_luck) {
+            drawn.extend(by_luck);
+        }
         drawn.into_iter().map(|(_, _, shard)| shard).collect()
     }
 
@@ -382,7 +388,7 @@ mod tests {
                 let mut last_asked = vec![0_usize; n];
                 for poll in 1..=20 * bound {
                     let sample = deck.sample(k, Weights::Backlog, 0, |_| false, &mut rng);
-                    assert_eq!(sample.len(), k);
+                    assert!((k..=k + 1).contains(&sample.len()));
                     for shard in &sample {
                         last_asked[*shard] = poll;
                     }
@@ -409,6 +415,25 @@ mod tests {
             deck.asked(&sample[..1], 0);
             assert!(last_asked.iter().all(|last| poll - last < Deck::passed_over_max(8, 1)));
         }
+    }
+
+    /// Found by reading: whoever receives one message after the other has others wait until it is their turn, all at
+    /// once, and had an empty answer then although this node knew of more.
+    #[test]
+    fn what_is_known_is_found_though_it_is_others_turn() {
+        let mut deck = Deck::new(8);
+        let mut rng = StdRng::seed_from_u64(4);
+        let mut missed = 0;
+        for left in (1..=2_000).rev() {
+            deck.note_backlog(5, left, 0);
+            let sample = deck.sample(3, Weights::Backlog, 0, |_| false, &mut rng);
+            let found = sample.iter().position(|shard| *shard == 5);
+            let asked = found.map_or(sample.len(), |place| place + 1);
+            deck.asked(&sample[..asked], 0);
+            missed += usize::from(found.is_none());
+        }
+        // The one more that is asked then is another one in one case of sixteen.
+        assert!((1..=20).contains(&missed), "{missed} of 2,000 polls were empty");
     }
 
     /// Polls as a receive does, ten messages at most, until nothing is left; how often.

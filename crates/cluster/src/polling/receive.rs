@@ -159,7 +159,7 @@ pub(crate) async fn receive(
         tracing::warn!(%request_id, %queue, "no shard that was asked answered a receive");
         return Err(Trouble::Unavailable { maybe_applied: poll.received.lost }.into());
     }
-    Ok(poll.answer())
+    Ok(poll.answer(is_fifo))
 }
 
 /// Where the queue's dead letters go. Without the dead-letter queue they stay and are handed out.
@@ -242,30 +242,35 @@ impl Poll<'_> {
             self.look_here_first()
         };
         let shards: Vec<GroupId> = drawn.iter().map(|shard| self.groups[*shard]).collect();
+        let mut asked = Vec::new();
         if self.node.decks.with(self.spec.queue, n, |deck| deck.is_noisy()) {
-            self.ask_for_quiet(&shards).await;
-            // What is not hidden would come a second time. Fewer messages than asked for are none too few.
-            if self.spec.visibility_ms == 0 && !self.received.messages.is_empty() {
-                return;
-            }
+            asked = self.ask_for_quiet(&shards).await;
         }
-        let asked = self.ask(&shards).await;
-        let asked: Vec<usize> =
-            drawn.into_iter().filter(|shard| asked.contains(&self.groups[*shard])).collect();
-        let now_ms = self.node.clock.now_ms();
-        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&asked, now_ms));
+        // What is not hidden would come a second time. Fewer messages than asked for are none too few.
+        if self.spec.visibility_ms > 0 || self.received.messages.is_empty() {
+            asked.append(&mut self.ask(&shards).await);
+        }
+        self.note_asked(&asked);
+    }
+
+    /// Who was asked was not passed over, whatever it was asked for: that is what bounds for how long a shard can be.
+    fn note_asked(&self, asked: &[GroupId]) {
+        let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
+        let places: Vec<usize> = (0..n).filter(|n| asked.contains(&self.groups[*n])).collect();
+        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&places, now_ms));
     }
 
     /// While some tenants are noisy: what the others have, before anything is taken of the noisy
     /// ones. A short poll asks its sample for that, a long poll all shards, these first.
-    async fn ask_for_quiet(&mut self, shards: &[GroupId]) {
+    async fn ask_for_quiet(&mut self, shards: &[GroupId]) -> Vec<GroupId> {
         let mut order = shards.to_vec();
         if self.request.wait_seconds > 0 {
             order.extend(self.groups.iter().filter(|group| !shards.contains(group)));
         }
         self.spec.quiet_only = true;
-        self.ask(&order).await;
+        let asked = self.ask(&order).await;
         self.spec.quiet_only = false;
+        asked
     }
 
     /// What an earlier receive was given under the same attempt, wherever that was. Comes before the limit on
@@ -315,9 +320,7 @@ impl Poll<'_> {
             others.rotate_left(turn);
             asked.append(&mut self.ask(&others).await);
         }
-        let (n, now_ms) = (self.groups.len(), self.node.clock.now_ms());
-        let places: Vec<usize> = (0..n).filter(|n| asked.contains(&self.groups[*n])).collect();
-        self.node.decks.with(self.spec.queue, n, |deck| deck.asked(&places, now_ms));
+        self.note_asked(&asked);
     }
 
     /// Shards other than the one where the queue lives that were passed over for too long.
@@ -348,8 +351,13 @@ impl Poll<'_> {
         order
     }
 
-    /// The messages, and the room that they take.
-    fn answer(self) -> Received {
+    /// The messages, and the room that they take. Those of a standard queue are in the order in which they were sent,
+    /// as far as one answer goes: a queue promises no order, and whoever sends two messages and receives two expects
+    /// the first one first.
+    fn answer(mut self, is_fifo: bool) -> Received {
+        if !is_fifo {
+            self.received.messages.sort_by_key(|message| message.sent_ms);
+        }
         Received { room: Some(self.room), ..self.received }
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::api::{Cluster as _, Outgoing, ReceiveRequest};
-use flotilla_types::ids::{GroupKey, NodeId};
+use flotilla_cluster::api::{Cluster as _, Outgoing, Queue, ReceiveRequest};
+use flotilla_cluster::node::Node;
+use flotilla_types::ids::{GroupId, GroupKey, NodeId};
 
 use crate::fleet::{Fleet, drain, fifo_message, message, queue, short_poll};
 
@@ -178,14 +180,13 @@ async fn a_poll_that_waits_hands_out_what_has_no_dead_letter_queue_any_more() {
     assert_eq!(again.messages[0].receive_count, 2);
 }
 
-/// While somebody is noisy a receive asks twice: for what the quiet ones have, and for the rest. What it did not
-/// hide came twice in one answer.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_message_comes_twice_in_one_answer_while_somebody_is_noisy() {
-    let fleet = Fleet::start(1).await;
-    let node = fleet.node(1);
+fn group(number: u64) -> GroupKey {
+    GroupKey(NonZeroU64::new(number).unwrap())
+}
+
+/// A queue of this node in which group 1 has much in flight, and more waiting.
+async fn flooded(node: &Node) -> Arc<Queue> {
     let created = queue(node, "flooded", &[]).await;
-    let group = |number| GroupKey(NonZeroU64::new(number).unwrap());
     for number in 0..80 {
         let of_flood = Outgoing { group: Some(group(1)), ..message(number) };
         node.send(&created, vec![of_flood]).await[0].clone().unwrap();
@@ -200,6 +201,42 @@ async fn no_message_comes_twice_in_one_answer_while_somebody_is_noisy() {
         assert!(begin.elapsed() < Duration::from_secs(60), "nobody is noisy");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    created
+}
+
+/// What the quiet ones were asked for did not count as asking: a shard could be passed over for as long as the
+/// others had something of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_shard_is_passed_over_for_long_while_somebody_is_noisy() {
+    const SHARDS: usize = 4;
+    /// A poll that wants one message asks one shard that has it.
+    const ASKED_WITHIN: usize = 3 * SHARDS;
+    let fleet = Fleet::start(1).await;
+    let node = fleet.node(1);
+    let created = flooded(node).await;
+    for number in 0..40 {
+        let quiet = Outgoing { group: Some(group(2 + number)), ..message(100 + number) };
+        node.send(&created, vec![quiet]).await[0].clone().unwrap();
+    }
+    let mut asked: Vec<BTreeSet<GroupId>> = Vec::new();
+    for _ in 0..10 * ASKED_WITHIN {
+        let open = ReceiveRequest { visibility_seconds: 0, max_messages: 1, ..short_poll() };
+        let received = node.receive(&created, open).await.unwrap();
+        asked.push(received.asked.iter().map(|(shard, _)| *shard).collect());
+    }
+    for polls in asked.windows(ASKED_WITHIN) {
+        let all: BTreeSet<GroupId> = polls.iter().flatten().copied().collect();
+        assert_eq!(all.len(), SHARDS, "{polls:?}");
+    }
+}
+
+/// While somebody is noisy a receive asks twice: for what the quiet ones have, and for the rest. What it did not
+/// hide came twice in one answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_comes_twice_in_one_answer_while_somebody_is_noisy() {
+    let fleet = Fleet::start(1).await;
+    let node = fleet.node(1);
+    let created = flooded(node).await;
     let quiet = Outgoing { group: Some(group(2)), ..message(100) };
     node.send(&created, vec![quiet]).await[0].clone().unwrap();
     let mut seen = 0;

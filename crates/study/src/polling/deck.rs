@@ -54,7 +54,12 @@ impl Deck {
             })
             .collect();
         drawn.sort_by(|one, two| one.0.cmp(&two.0).then(one.1.total_cmp(&two.1)));
+        let by_luck = drawn.iter().find(|(is_by_luck, ..)| *is_by_luck).copied();
         drawn.truncate(k);
+        // It is the turn of as many as there are in a sample: one more is asked.
+        if drawn.iter().all(|(is_by_luck, ..)| !is_by_luck) {
+            drawn.extend(by_luck);
+        }
         drawn.into_iter().map(|(_, _, shard)| shard).collect()
     }
 
