@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn patch(pairs: &[(&str, &str)]) -> AttributePatch {
-        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change, "").unwrap()
+        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change).unwrap()
     }
 
     fn shown(attributes: &QueueAttributes, name: AttributeName) -> Option<String> {
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_fifo_queue_shows_four_more() {
         let create = |pairs: &[(&str, &str)]| {
-            let patch = AttributePatch::parse(pairs.iter().copied(), PatchFor::Create, "").unwrap();
+            let patch = AttributePatch::parse(pairs.iter().copied(), PatchFor::Create).unwrap();
             QueueAttributes::default().with(&patch)
         };
         let four = |attributes: &QueueAttributes| {
@@ -308,7 +308,7 @@ mod tests {
             ]
         );
         let again = [("FifoQueue", "true"), ("ContentBasedDeduplication", "true")];
-        let again = AttributePatch::parse(again, PatchFor::Create, "").unwrap();
+        let again = AttributePatch::parse(again, PatchFor::Create).unwrap();
         assert_eq!(fast.first_difference(&again), None);
         assert_eq!(fresh.first_difference(&again), Some(AttributeName::ContentBasedDeduplication));
     }

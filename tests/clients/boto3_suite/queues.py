@@ -175,13 +175,14 @@ def policies_are_checked():
         equal(shown["Attributes"]["Policy"], policy)
 
     set_policy(statement(Principal={"Service": "s3.amazonaws.com"}), statement(Effect="Deny"))
+    set_policy(statement(Resource=arn_of("other")))
     for wrong in (
         [],
         [{}],
         [statement(Effect="Permit")],
         [statement(Principal={"AWS": "somebody"})],
         [statement(Action="sqs:SendMessageBatch")],
-        [statement(Resource=arn_of("other"))],
+        [statement(Resource=[])],
         [statement(Condition={"Equals": {"aws:SourceIp": "10.0.0.1"}})],
         [statement(Sid="a"), statement(Sid="a")],
     ):

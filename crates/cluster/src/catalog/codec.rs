@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn commands_and_rows_survive() {
-        let patch = AttributePatch::parse([("DelaySeconds", "7")], PatchFor::Create, "").unwrap();
+        let patch = AttributePatch::parse([("DelaySeconds", "7")], PatchFor::Create).unwrap();
         let facts = Facts {
             cluster: "c".into(),
             handle_key: [9; 32],

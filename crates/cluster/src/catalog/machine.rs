@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn patch(pairs: &[(&str, &str)]) -> AttributePatch {
-        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change, "").unwrap()
+        AttributePatch::parse(pairs.iter().copied(), PatchFor::Change).unwrap()
     }
 
     fn create(machine: &mut Machine, now_ms: u64, text: &str, pairs: &[(&str, &str)]) -> Reply {

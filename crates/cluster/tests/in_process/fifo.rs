@@ -25,7 +25,6 @@ async fn a_new_delay_of_a_fifo_queue_is_for_waiting_messages_too() {
     let patch = AttributePatch::parse(
         [("DelaySeconds", "0")],
         PatchFor::ChangeFifo(created.attributes.fifo.unwrap()),
-        "",
     )
     .unwrap();
     fleet.node(3).set_attributes(&created, &patch).await.unwrap();
@@ -161,7 +160,7 @@ async fn scope(fleet: &Fleet, name: &QueueName, scope: &str) {
     let node = fleet.node(2);
     let queue = node.queue(name).await.unwrap();
     let purpose = PatchFor::change(&queue.attributes);
-    let patch = AttributePatch::parse([("DeduplicationScope", scope)], purpose, "").unwrap();
+    let patch = AttributePatch::parse([("DeduplicationScope", scope)], purpose).unwrap();
     node.set_attributes(&queue, &patch).await.unwrap();
 }
 

@@ -138,7 +138,7 @@ impl Fleet {
 }
 
 pub(crate) async fn queue(node: &Node, name: &str, attributes: &[(&str, &str)]) -> Arc<Queue> {
-    let patch = AttributePatch::parse(attributes.iter().copied(), PatchFor::Create, "").unwrap();
+    let patch = AttributePatch::parse(attributes.iter().copied(), PatchFor::Create).unwrap();
     node.create_queue(&QueueName::new(name).unwrap(), &patch, None).await.unwrap()
 }
 

@@ -246,7 +246,7 @@ async fn a_shorter_retention_drops_what_is_older() {
     fleet.clock.ahead_ms.store(120_000, Ordering::Relaxed);
     fleet.node(3).send(&created, vec![message(100)]).await[0].clone().unwrap();
     let shorter = [("MessageRetentionPeriod", "60")];
-    let patch = AttributePatch::parse(shorter, PatchFor::Change, "").unwrap();
+    let patch = AttributePatch::parse(shorter, PatchFor::Change).unwrap();
     fleet.node(2).set_attributes(&created, &patch).await.unwrap();
     // Nobody gets an old one any more, and soon they are gone, those in flight too.
     let changed = fleet.node(3).queue_now(&name).await.unwrap();

@@ -30,11 +30,11 @@ pub(crate) async fn check<C: Cluster>(
     let own_arn = arn(call, &call.caller.account, queue_name);
     // To create a queue again is to ask for its URL: what it has is as right as it was.
     let creates = purpose == PatchFor::Create;
-    let parsed = match AttributePatch::parse(pairs.clone(), purpose, &own_arn) {
+    let parsed = match AttributePatch::parse(pairs.clone(), purpose) {
         Err(AttributeError::LimitBeyondScope) if creates => {
             let existing = existing(call, queue_name).await?;
             let purpose = existing.map_or(purpose, |queue| PatchFor::change(&queue.attributes));
-            AttributePatch::parse(pairs, purpose, &own_arn)
+            AttributePatch::parse(pairs, purpose)
         }
         parsed => parsed,
     };
@@ -82,7 +82,7 @@ async fn check_target<C: Cluster>(
         .map_err(|_| ApiError::new(ErrorKind::InternalFailure, "A checked policy is not one."))?;
     let missing = || refuse("Dead letter target does not exist.");
     let Some(target) = Arn::parse(&policy.dead_letter_target_arn) else {
-        return Err(refuse("Dead-letter target ARN should be fully qualified ARN."));
+        return Err(refuse("Invalid value for deadLetterTargetArn."));
     };
     if target.account != call.caller.account.as_str() {
         return Err(refuse("Dead-letter target owner should be same as the source."));
@@ -191,7 +191,7 @@ fn redrive_reason(flaw: RedriveFlaw) -> String {
              valid values are from 1 to 1000 both inclusive.",
             shown(&count)
         ),
-        RedriveFlaw::NotAnArn => "Dead-letter target ARN should be fully qualified ARN.".to_owned(),
+        RedriveFlaw::NotAnArn => "Invalid value for deadLetterTargetArn.".to_owned(),
     }
 }
 

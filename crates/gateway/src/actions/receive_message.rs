@@ -17,9 +17,10 @@ use tokio::time::timeout;
 
 use super::selection::{SystemSelection, UserSelection};
 use crate::action::Call;
-use crate::error::{ApiError, Outcome};
+use crate::error::{ApiError, Outcome, shown};
 use crate::ids::UuidText;
 use crate::message::digest::{self, Md5Sum};
+use crate::message::draft::WRONG_TYPE;
 use crate::message::keys;
 use crate::shape::{Integer, List, Text};
 use crate::urls;
@@ -189,13 +190,10 @@ fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveR
         "Must be >= 0 and <= 43200, if provided.",
     )?;
     let attempt_id = request.receive_request_attempt_id.as_ref().map(Text::as_str);
-    if attempt_id.is_some() && queue.attributes.fifo.is_none() {
-        return Err(ApiError::invalid(
-            "The request include parameter ReceiveRequestAttemptId which is not valid for this \
-             queue type",
-        ));
-    }
     if let Some(id) = attempt_id {
+        if queue.attributes.fifo.is_none() {
+            return Err(ApiError::invalid_value(shown(id), "ReceiveRequestAttemptId", WRONG_TYPE));
+        }
         keys::check_id(id, "ReceiveRequestAttemptId")?;
     }
     Ok(ReceiveRequest {

@@ -8,7 +8,7 @@ use flotilla_wire::content::{Attribute, Content, Value};
 use super::attributes::{self, Attributes};
 use super::digest::{self, Digests};
 use super::{characters, keys};
-use crate::error::ApiError;
+use crate::error::{ApiError, shown};
 use crate::ids;
 use crate::shape::{Integer, Text};
 
@@ -128,6 +128,10 @@ pub(crate) fn too_long(beginning: &str, bytes_max: usize) -> ApiError {
     ))
 }
 
+/// Why a parameter of queues of the other type is refused.
+pub(crate) const WRONG_TYPE: &str =
+    "The request include parameter that is not valid for this queue type.";
+
 fn delay(given: Option<Integer>, queue: &Queue) -> Result<u32, ApiError> {
     let of_queue = queue.attributes.delay_seconds;
     let Some(Integer(given)) = given else {
@@ -138,8 +142,7 @@ fn delay(given: Option<Integer>, queue: &Queue) -> Result<u32, ApiError> {
         return if given == 0 {
             Ok(of_queue)
         } else {
-            let reason = "The request include parameter that is not valid for this queue type.";
-            Err(ApiError::invalid_value(given, "DelaySeconds", reason))
+            Err(ApiError::invalid_value(given, "DelaySeconds", WRONG_TYPE))
         };
     }
     let in_range = |delay: &u32| *delay <= limits::DELAY_SECONDS_MAX;
@@ -162,11 +165,8 @@ fn names(
         names.group_id = Some(group_id.into_owned());
     }
     if queue.attributes.fifo.is_none() {
-        if deduplication_id.is_some() {
-            return Err(ApiError::invalid(
-                "The request include parameter MessageDeduplicationId which is not valid for \
-                 this queue type",
-            ));
+        if let Some(Text(id)) = deduplication_id {
+            return Err(ApiError::invalid_value(shown(&id), "MessageDeduplicationId", WRONG_TYPE));
         }
         return Ok(names);
     }

@@ -383,8 +383,8 @@ async fn a_receive_that_is_tried_again_gets_the_same() {
     let body = json!({"ReceiveRequestAttemptId": "try-1"});
     assert_eq!(
         standard.on_queue("ReceiveMessage", body).await.invalid(),
-        "The request include parameter ReceiveRequestAttemptId which is not valid for this queue \
-         type"
+        "Value try-1 for parameter ReceiveRequestAttemptId is invalid. Reason: The request include \
+         parameter that is not valid for this queue type."
     );
 }
 

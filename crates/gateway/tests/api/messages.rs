@@ -168,8 +168,8 @@ async fn what_a_send_refuses() {
     let body = json!({"MessageBody": "m", "MessageDeduplicationId": "d"});
     assert_eq!(
         send(body).await.invalid(),
-        "The request include parameter MessageDeduplicationId which is not valid for this queue \
-         type"
+        "Value d for parameter MessageDeduplicationId is invalid. Reason: The request include \
+         parameter that is not valid for this queue type."
     );
     let list = json!({"n": {"DataType": "String", "StringListValues": ["a"]}});
     let body = json!({"MessageBody": "m", "MessageAttributes": list});

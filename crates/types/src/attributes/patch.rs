@@ -73,15 +73,13 @@ impl PatchFor {
 }
 
 impl AttributePatch {
-    /// Checks names and values as a caller gave them, for the queue with this ARN. A name that is
-    /// given twice keeps its last value.
+    /// Checks names and values as a caller gave them. A name that is given twice keeps its last value.
     ///
     /// # Errors
     /// The first that is found, in the order of the pairs; then those about several attributes.
     pub fn parse<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         purpose: PatchFor,
-        queue_arn: &str,
     ) -> Result<Self, AttributeError> {
         let pairs: Vec<_> = pairs.into_iter().collect();
         let asks_for_fifo = || pairs.iter().any(|(name, value)| is_fifo_wish(name, value));
@@ -96,7 +94,7 @@ impl AttributePatch {
                 name.parse().map_err(|_| AttributeError::UnknownName(name.to_owned()))?;
             let value = match fifo_only(name, value, purpose, current.is_some()) {
                 Some(checked) => checked?,
-                None => canonical(name, value, queue_arn)?,
+                None => canonical(name, value)?,
             };
             values.insert(name, value);
         }
@@ -173,7 +171,7 @@ fn fifo_only(
     })
 }
 
-fn canonical(name: AttributeName, value: &str, queue_arn: &str) -> Result<String, AttributeError> {
+fn canonical(name: AttributeName, value: &str) -> Result<String, AttributeError> {
     let number = |min: u32, max: u32| {
         let in_range = |number: &u32| (min..=max).contains(number);
         let number = value.parse().ok().filter(in_range).ok_or(AttributeError::Value(name))?;
@@ -191,7 +189,7 @@ fn canonical(name: AttributeName, value: &str, queue_arn: &str) -> Result<String
         }
         AttributeName::KmsMasterKeyId if value.len() <= KMS_KEY_BYTES_MAX => Ok(value.to_owned()),
         AttributeName::KmsMasterKeyId => Err(AttributeError::Value(name)),
-        AttributeName::Policy => policy(value, queue_arn),
+        AttributeName::Policy => policy(value),
         AttributeName::RedrivePolicy if value.is_empty() => Ok(String::new()),
         AttributeName::RedrivePolicy => RedrivePolicy::parse(value)
             .map(|policy| policy.to_json())
@@ -225,9 +223,9 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// An access policy is kept as it was given.
-fn policy(text: &str, queue_arn: &str) -> Result<String, AttributeError> {
+fn policy(text: &str) -> Result<String, AttributeError> {
     if !text.is_empty() {
-        access::check(text, queue_arn).map_err(AttributeError::Policy)?;
+        access::check(text).map_err(AttributeError::Policy)?;
     }
     Ok(text.to_owned())
 }
@@ -243,7 +241,7 @@ mod tests {
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         purpose: PatchFor,
     ) -> Result<AttributePatch, AttributeError> {
-        AttributePatch::parse(pairs, purpose, ARN)
+        AttributePatch::parse(pairs, purpose)
     }
 
     fn one(name: &str, value: &str) -> Result<String, AttributeError> {
@@ -380,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_kept_as_given_if_it_is_one_of_this_queue() {
+    fn a_policy_is_kept_as_given_if_it_is_one() {
         let statement = |arn| {
             format!(
                 "{{ \"Effect\":\"Allow\",\"Principal\":\"*\",\
@@ -393,7 +391,6 @@ mod tests {
         assert_eq!(one("Policy", "").unwrap(), "");
         for (text, flaw) in [
             (policy(21, ARN), PolicyFlaw::TooMany(PolicyPart::Statements, 21)),
-            (policy(1, "arn:aws:sqs:us-east-1:000000000000:p"), PolicyFlaw::Malformed),
             ("x".to_owned(), PolicyFlaw::Malformed),
         ] {
             assert_eq!(one("Policy", &text), Err(AttributeError::Policy(flaw)));

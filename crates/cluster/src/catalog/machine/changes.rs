@@ -184,7 +184,7 @@ mod tests {
         }
 
         fn set_policy(&mut self, counter: u64, policy: &str) -> Reply {
-            let patch = AttributePatch::parse([("Policy", policy)], PatchFor::Change, ARN).unwrap();
+            let patch = AttributePatch::parse([("Policy", policy)], PatchFor::Change).unwrap();
             let command = Command::SetAttributes { queue: self.queue, attributes: patch };
             self.run(counter, command)
         }
@@ -247,9 +247,8 @@ mod tests {
         bench.tag(4, &[("k", "third")]);
         bench.untag(3, &["k"]);
         assert_eq!(bench.tags(), tags(&[("k", "third")]));
-        let patch = |seconds| {
-            AttributePatch::parse([("DelaySeconds", seconds)], PatchFor::Change, ARN).unwrap()
-        };
+        let patch =
+            |seconds| AttributePatch::parse([("DelaySeconds", seconds)], PatchFor::Change).unwrap();
         let set =
             |seconds| Command::SetAttributes { queue: QueueId(1), attributes: patch(seconds) };
         bench.run(5, set("5"));
@@ -267,12 +266,12 @@ mod tests {
             ("DeduplicationScope", "messageGroup"),
             ("FifoThroughputLimit", "perQueue"),
         ];
-        let attributes = AttributePatch::parse(create, PatchFor::Create, ARN).unwrap();
+        let attributes = AttributePatch::parse(create, PatchFor::Create).unwrap();
         bench.run(1, Command::CreateQueue { name, attributes, tags: None });
         bench.queue = QueueId(2);
         // Both are checked against the queue as it is now, by two nodes.
         let seen = PatchFor::change(&bench.now().attributes);
-        let patch = |pair| AttributePatch::parse([pair], seen, ARN).unwrap();
+        let patch = |pair| AttributePatch::parse([pair], seen).unwrap();
         let limit = patch(("FifoThroughputLimit", "perMessageGroupId"));
         let scope = patch(("DeduplicationScope", "queue"));
         let set = |attributes: &AttributePatch| Command::SetAttributes {

@@ -158,7 +158,7 @@ mod tests {
                 format!("{{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":1}}")
             });
             let pairs = policy.iter().map(|policy| ("RedrivePolicy", policy.as_str()));
-            let attributes = AttributePatch::parse(pairs, PatchFor::Create, "").unwrap();
+            let attributes = AttributePatch::parse(pairs, PatchFor::Create).unwrap();
             let name = QueueName::new(name).unwrap();
             self.apply(Command::CreateQueue { name, attributes, tags: None });
         }
