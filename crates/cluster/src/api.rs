@@ -499,6 +499,6 @@ pub trait Cluster: Send + Sync + 'static {
     /// Key under which receipt handles are authenticated; the same on every node, for ever.
     fn handle_key(&self) -> [u8; 32];
 
-    /// Whether this node can serve: it knows the catalog, and every shard has a reachable leader.
+    /// Whether this node can serve: it knows the catalog, and this and every shard has a reachable leader.
     fn ready(&self) -> bool;
 }

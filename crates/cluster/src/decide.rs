@@ -28,6 +28,11 @@ impl Node {
         self.catalog_group.get().and_then(|group| group.leadership().borrow().leader)
     }
 
+    /// Whether there is somebody who may decide of queues, as far as this node hears of the catalog.
+    pub(crate) fn knows_catalog_leader(&self) -> bool {
+        self.catalog_group.get().is_none() || self.catalog_leader().is_some()
+    }
+
     /// The term in which this node may decide for the catalog now, if it may.
     pub(crate) fn catalog_term_here(&self) -> Option<u64> {
         let leadership = *self.catalog_group.get()?.leadership().borrow();
@@ -60,9 +65,18 @@ impl Node {
                 None => Err(ShardError::NotLeader(None)),
             };
             match outcome {
+                // Somebody else may have changed or deleted what the earlier attempt made: that it is refused now says
+                // nothing of that one.
+                Ok(reply) if maybe_applied && reply.is_refusal() => {
+                    return Err(Trouble::Unavailable { maybe_applied });
+                }
                 Ok(reply) => {
                     self.see(&reply).await;
                     return Ok(reply);
+                }
+                Err(ShardError::Overloaded) if !maybe_applied => {
+                    self.counters.overloaded.fetch_add(1, Ordering::Relaxed);
+                    return Err(Trouble::Overloaded);
                 }
                 Err(ShardError::NotLeader(_) | ShardError::Overloaded) => {}
                 Err(ShardError::Unknown) => maybe_applied = true,
@@ -147,6 +161,7 @@ impl Node {
             Some(Outcome::Leader(leader)) => {
                 Err(ShardError::NotLeader((leader > 0).then_some(NodeId(leader))))
             }
+            Some(Outcome::Overloaded(_)) => Err(ShardError::Overloaded),
             Some(Outcome::Unknown(_)) | None => Err(ShardError::Unknown),
         }
     }

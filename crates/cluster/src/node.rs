@@ -17,8 +17,8 @@ use flotilla_storage::state::StateOptions;
 use flotilla_transport::{Dial, Listener, LocalIdentity, PeerConfig};
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
-use flotilla_types::limits::{ANSWER_BYTES_MAX, CLAIM_BYTES_MAX};
-use tokio::sync::{mpsc, watch};
+use flotilla_types::limits::{ANSWER_BYTES_MAX, CATALOG_COMMANDS_MAX, CLAIM_BYTES_MAX};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::api::Counts;
@@ -114,6 +114,8 @@ pub struct Node {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) catalog_group: OnceLock<Group>,
     pub(crate) catalog_counter: AtomicU64,
+    /// For commands that are proposed to the catalog here.
+    catalog_room: Semaphore,
     pub(crate) session: u64,
     pub(crate) clock: Arc<dyn Clock>,
     /// Keeps the limit on messages in flight.
@@ -215,6 +217,7 @@ impl Node {
             catalog,
             catalog_group: OnceLock::new(),
             catalog_counter: AtomicU64::new(0),
+            catalog_room: Semaphore::new(CATALOG_COMMANDS_MAX),
             session,
             clock: options.clock,
             crowd: Crowd::new(options.in_flight_max),
@@ -467,6 +470,9 @@ impl Node {
         if !leadership.here {
             return Err(ShardError::NotLeader(leadership.leader));
         }
+        let Ok(_under_way) = self.catalog_room.try_acquire() else {
+            return Err(ShardError::Overloaded);
+        };
         let bytes = crate::catalog::command_to_bytes(self.clock.now_ms(), id, command);
         failpoint!(CatalogDecide);
         let answer =

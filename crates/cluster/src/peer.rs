@@ -108,7 +108,8 @@ async fn decide(node: &Node, payload: Bytes) -> Result<Bytes, DecodeError> {
     let outcome = match node.decide_here(id, &command).await {
         Ok(reply) => Outcome::Reply(catalog::reply_to_bytes(&reply)),
         Err(ShardError::NotLeader(leader)) => Outcome::Leader(leader.map_or(0, |node| node.0)),
-        Err(ShardError::Overloaded | ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
+        Err(ShardError::Overloaded) => Outcome::Overloaded(pb::Nothing {}),
+        Err(ShardError::Unknown) => Outcome::Unknown(pb::Nothing {}),
     };
     Ok(pb::DecideAnswer { outcome: Some(outcome) }.encode_to_vec().into())
 }

@@ -494,5 +494,6 @@ impl Cluster for Node {
             && !self.stopping()
             && !groups.is_empty()
             && groups.iter().all(|it| self.router.reachable(*it) && !self.router.is_cut_off(*it))
+            && self.knows_catalog_leader()
     }
 }

@@ -88,6 +88,8 @@ pub const RECEIVES_TO_BACK: u32 = 3;
 /// Never-received messages of a FIFO queue that the leader looks at, per queue and shard. As in SQS:
 /// groups whose messages all lie further back wait until this many are fewer.
 pub const FIFO_WINDOW_MAX: usize = 120_000;
+/// Changes of queues (created, deleted, changed) that are under way at the catalog's leader.
+pub const CATALOG_COMMANDS_MAX: usize = 1_024;
 /// How long a deduplication id is remembered.
 pub const DEDUP_INTERVAL_MS: u64 = 5 * 60 * 1_000;
 /// Receives parked on one node.

@@ -139,6 +139,13 @@ pub(crate) enum Reply {
     Moved(u64),
 }
 
+impl Reply {
+    /// Whether nothing was changed because of what there is.
+    pub(crate) fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Done | Self::Queue(_) | Self::Moved(_))
+    }
+}
+
 /// A row that a command changed; the replica writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {

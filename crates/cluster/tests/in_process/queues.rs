@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use flotilla_cluster::AllGauges;
 use flotilla_cluster::api::{
-    AddPermissionError, Cluster as _, Counts, Outgoing, PurgeError, Queue, ReceiveRequest,
-    RemovePermissionError, TagError, Trouble,
+    AddPermissionError, Cluster as _, Counts, CreateError, Outgoing, PurgeError, Queue,
+    ReceiveRequest, RemovePermissionError, TagError, Trouble,
 };
 use flotilla_cluster::node::Node;
 use flotilla_types::attributes::{AttributePatch, GrantError, PatchFor, RevokeError};
 use flotilla_types::ids::NodeId;
+use flotilla_types::limits::CATALOG_COMMANDS_MAX;
 use flotilla_types::names::{AccountId, QueueName};
 use flotilla_types::permission::{GrantableAction, Label, Permission};
+use futures::future::join_all;
 
 use crate::fleet::{Fleet, drain, message, queue, short_poll};
 
@@ -260,4 +262,22 @@ async fn a_shorter_retention_drops_what_is_older() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{counts:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_queues_beyond_a_bound_are_refused_at_once() {
+    let fleet = Fleet::start(1).await;
+    let node = fleet.node(1);
+    let attributes = AttributePatch::parse([], PatchFor::Create).unwrap();
+    let name = |number: usize| QueueName::new(&format!("queue-{number}")).unwrap();
+    let names: Vec<QueueName> = (0..5 * CATALOG_COMMANDS_MAX).map(name).collect();
+    let all = join_all(names.iter().map(|name| node.create_queue(name, &attributes, None))).await;
+    let (created, refused): (Vec<_>, Vec<_>) =
+        names.iter().zip(all).partition(|(_, result)| result.is_ok());
+    assert!(created.len() >= CATALOG_COMMANDS_MAX && !refused.is_empty());
+    for (name, result) in refused {
+        assert_eq!(result.unwrap_err(), CreateError::Trouble(Trouble::Overloaded), "{name}");
+    }
+    // Whoever was refused comes again.
+    node.create_queue(&names[names.len() - 1], &attributes, None).await.unwrap();
 }
