@@ -501,4 +501,7 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Whether this node can serve: it knows the catalog, and this and every shard has a reachable leader.
     fn ready(&self) -> bool;
+
+    /// Whether this node knows of a queue that there is.
+    fn has_queue(&self, id: QueueId) -> bool;
 }

@@ -8,7 +8,7 @@ use flotilla_probe::planted;
 use flotilla_queue::command as queue_command;
 use flotilla_queue::command::{Placing, Reply};
 use flotilla_types::attributes::AttributePatch;
-use flotilla_types::ids::{GroupId, TaskId};
+use flotilla_types::ids::{GroupId, QueueId, TaskId};
 use flotilla_types::names::QueueName;
 use flotilla_types::permission::{Label, Permission};
 use futures::future::join_all;
@@ -495,5 +495,9 @@ impl Cluster for Node {
             && !groups.is_empty()
             && groups.iter().all(|it| self.router.reachable(*it) && !self.router.is_cut_off(*it))
             && self.knows_catalog_leader()
+    }
+
+    fn has_queue(&self, id: QueueId) -> bool {
+        self.catalog.queue_by_id(id).is_some()
     }
 }

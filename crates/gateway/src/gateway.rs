@@ -100,6 +100,11 @@ impl<C: Cluster> Gateway<C> {
         Ok(room.fill(answer))
     }
 
+    /// Before its metrics are read: those of queues that are gone need not be.
+    pub fn forget_gone_queues(&self) {
+        self.metrics.forget_gone(|id| self.cluster.has_queue(id));
+    }
+
     /// Registers its metrics (prefix `sqs`) and takes the key of receipt handles from the cluster.
     pub fn new(mut config: Config, cluster: Arc<C>, registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("sqs");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla_cluster::api::{Queue, Sent};
 use flotilla_types::ids::QueueId;
 use flotilla_types::limits;
+use flotilla_types::names::QueueName;
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +62,12 @@ impl QueueMetrics {
     }
 }
 
+/// A queue's numbers, and what they are called on the page.
+struct Named {
+    name: QueueName,
+    metrics: Arc<QueueMetrics>,
+}
+
 /// All numbers of this crate but those of the bounds on work.
 pub(crate) struct Metrics {
     sent: PerQueue<Counter>,
@@ -69,7 +76,7 @@ pub(crate) struct Metrics {
     deleted: PerQueue<Counter>,
     empty_receives: PerQueue<Counter>,
     sent_bytes: PerQueue<Histogram>,
-    queues: RwLock<HashMap<QueueId, Arc<QueueMetrics>>>,
+    queues: RwLock<HashMap<QueueId, Named>>,
     requests: Family<ResultLabel, Counter>,
     /// By action; what `requests` holds under code `OK`.
     succeeded: Vec<Counter>,
@@ -153,8 +160,8 @@ impl Metrics {
 
     /// The numbers of a queue.
     pub(crate) fn queue(&self, queue: &Queue) -> Arc<QueueMetrics> {
-        if let Some(metrics) = self.queues.read().get(&queue.id) {
-            return metrics.clone();
+        if let Some(known) = self.queues.read().get(&queue.id) {
+            return known.metrics.clone();
         }
         let mut queues = self.queues.write();
         let full = queues.len() >= limits::QUEUE_SERIES_MAX;
@@ -173,16 +180,26 @@ impl Metrics {
             sent_bytes: self.sent_bytes.get_or_create(&label).clone(),
         });
         if !full {
-            queues.insert(queue.id, metrics.clone());
+            queues.insert(queue.id, Named { name: queue.name.clone(), metrics: metrics.clone() });
         }
         metrics
     }
 
-    /// Forgets a deleted queue.
-    pub(crate) fn forget(&self, queue: &Queue) {
+    /// Forgets queues that are gone, whoever deleted them.
+    pub(crate) fn forget_gone(&self, is_there: impl Fn(QueueId) -> bool) {
+        let known: Vec<QueueId> = self.queues.read().keys().copied().collect();
+        known.into_iter().filter(|id| !is_there(*id)).for_each(|id| self.forget(id));
+    }
+
+    /// Forgets a queue.
+    pub(crate) fn forget(&self, id: QueueId) {
         let mut queues = self.queues.write();
-        if queues.remove(&queue.id).is_some() {
-            let label = QueueLabel { queue_name: queue.name.to_string() };
+        if let Some(Named { name, .. }) = queues.remove(&id) {
+            // The next queue of its name goes on with its numbers: counters must not fall.
+            if queues.values().any(|other| other.name == name) {
+                return;
+            }
+            let label = QueueLabel { queue_name: name.to_string() };
             self.sent.remove(&label);
             self.deduplicated.remove(&label);
             self.received.remove(&label);
@@ -212,5 +229,50 @@ impl Metrics {
         if let Some(action) = action {
             self.seconds[action as usize].observe(took.as_secs_f64());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_cluster::api::Placement;
+    use flotilla_types::attributes::QueueAttributes;
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn queue(id: u64, name: &str) -> Queue {
+        Queue {
+            id: QueueId(id),
+            name: QueueName::new(name).unwrap(),
+            placement: Placement::default(),
+            attributes: QueueAttributes::default(),
+            tags: Default::default(),
+            created_s: 0,
+            modified_s: 0,
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_gone_is_forgotten_and_one_that_came_back_goes_on() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        for (id, name) in [(1, "gone"), (2, "back"), (3, "stays")] {
+            metrics.queue(&queue(id, name)).received.inc();
+        }
+        metrics.queue(&queue(4, "back")).received.inc();
+        metrics.forget_gone(|id| id.0 >= 3);
+        let page = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert!(!page().contains("\"gone\""), "{}", page());
+        let received = |name: &str, count: u64| {
+            format!("NumberOfMessagesReceived_total{{queue_name=\"{name}\"}} {count}\n")
+        };
+        assert!(page().contains(&received("back", 2)), "{}", page());
+        assert!(page().contains(&received("stays", 1)), "{}", page());
+        metrics.queue(&queue(4, "back")).received.inc();
+        assert!(page().contains(&received("back", 3)), "{}", page());
     }
 }

@@ -19,11 +19,17 @@ use crate::http::{self, Page};
 use crate::metrics;
 use crate::status;
 
+/// The front end's numbers, and what is to be done before they are read.
+struct GatewayMetrics {
+    registry: Registry,
+    prepare: Box<dyn Fn() + Send + Sync>,
+}
+
 /// What the pages are made from.
 pub(crate) struct Admin {
     node: Arc<Node>,
     own: Registry,
-    gateway: OnceLock<Registry>,
+    gateway: OnceLock<GatewayMetrics>,
     stop: watch::Receiver<bool>,
     /// Held while everything is read.
     reading: Mutex<()>,
@@ -37,9 +43,9 @@ impl Admin {
     }
 
     /// The front end's metrics, which exist only once the node is part of a cluster.
-    pub(crate) fn add_gateway(&self, registry: Registry) {
+    pub(crate) fn add_gateway(&self, registry: Registry, prepare: Box<dyn Fn() + Send + Sync>) {
         // A node has one front end.
-        let _ = self.gateway.set(registry);
+        let _ = self.gateway.set(GatewayMetrics { registry, prepare });
     }
 
     async fn page(&self, path: &str) -> Page {
@@ -83,7 +89,12 @@ impl Admin {
     }
 
     fn metrics(&self) -> Page {
-        match metrics::text([Some(&self.own), self.gateway.get()].into_iter().flatten()) {
+        let gateway = self.gateway.get();
+        if let Some(gateway) = gateway {
+            (gateway.prepare)();
+        }
+        let gateway = gateway.map(|gateway| &gateway.registry);
+        match metrics::text([Some(&self.own), gateway].into_iter().flatten()) {
             Ok(text) => Page { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, text },
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }

@@ -12,7 +12,6 @@ use flotilla_cluster::api::{Counts, Queue};
 use flotilla_cluster::node::Node;
 use flotilla_cluster::{AllGauges, NodeCounters, QueueGauges, Status};
 use flotilla_storage::log::{BATCH_RECORDS_BOUNDS, SYNC_US_BOUNDS};
-use flotilla_types::clock::{Clock as _, SystemClock};
 use flotilla_types::limits::QUEUE_SERIES_MAX;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
@@ -48,12 +47,14 @@ impl Reading {
     fn of(node: &Node) -> Self {
         let AllGauges { queues, others } = node.queue_gauges(QUEUE_SERIES_MAX);
         let named = |(queue, gauges): (Arc<Queue>, QueueGauges)| (queue.name.to_string(), gauges);
+        let status = node.status();
         Self {
-            status: node.status(),
+            // As messages are stamped.
+            now_ms: status.clock_ms,
+            status,
             counters: counters(node.counters()),
             queues: queues.into_iter().map(named).collect(),
             other_queues: others,
-            now_ms: SystemClock.now_ms(),
             resident_bytes: resident_bytes(),
         }
     }

@@ -99,7 +99,8 @@ async fn run(
     if knows_queues {
         let mut registry = Registry::with_prefix(crate::metrics::PREFIX);
         let gateway = Arc::new(Gateway::new(gateway, node.clone(), &mut registry));
-        admin.add_gateway(registry);
+        let of_metrics = gateway.clone();
+        admin.add_gateway(registry, Box::new(move || of_metrics.forget_gone_queues()));
         let requests = tokio::spawn(flotilla_gateway::serve(gateway, api, stop.clone()));
         let ready = tokio::select! {
             () = until_ready(&node) => true,

@@ -574,4 +574,8 @@ impl Cluster for Fake {
     fn ready(&self) -> bool {
         true
     }
+
+    fn has_queue(&self, id: QueueId) -> bool {
+        self.state.lock().queues.values().any(|entry| entry.queue.id == id)
+    }
 }
