@@ -28,6 +28,9 @@ const AFTERMATH: Duration = Duration::from_millis(10_500);
 /// Longer than the longest of all runs that end, but for what a load was told to last.
 const LIMIT: Duration = Duration::from_secs(520);
 
+/// After a second of silence a link is asked whether anybody is there, and is dead after another one.
+const LINK_DEAD: Duration = Duration::from_secs(2);
+
 /// What became of a seed.
 pub(crate) struct Outcome {
     pub(crate) knobs: Arc<Knobs>,
@@ -280,10 +283,13 @@ fn options(knobs: &Knobs) -> Options {
     let bounds = Bounds::default();
     // A wake-up is told and asked for over this network.
     let told_us = 4_000 * knobs.latency_ms.1;
+    // What is lost is not repeated here: the connection stands still until it is found to be dead.
+    let is_lossy = knobs.faults.contains(&FaultKind::Loss);
+    let found_us = if is_lossy { LINK_DEAD.as_micros() as u64 } else { 0 };
     let bounds = Bounds {
         clock_us: knobs.clock_bound().as_micros() as u64,
         wakeup_us: bounds.wakeup_us + told_us,
-        wakeup_faulty_us: bounds.wakeup_faulty_us + told_us,
+        wakeup_faulty_us: bounds.wakeup_faulty_us + told_us + found_us,
         ..bounds
     };
     Options { bounds, promises, expect }
