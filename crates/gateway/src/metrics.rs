@@ -62,9 +62,9 @@ impl QueueMetrics {
     }
 }
 
-/// A queue's numbers, and what they are called on the page.
+/// The numbers that go under a name, and the newest queue of that name.
 struct Named {
-    name: QueueName,
+    queue: QueueId,
     metrics: Arc<QueueMetrics>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Metrics {
     deleted: PerQueue<Counter>,
     empty_receives: PerQueue<Counter>,
     sent_bytes: PerQueue<Histogram>,
-    queues: RwLock<HashMap<QueueId, Named>>,
+    queues: RwLock<HashMap<QueueName, Named>>,
     requests: Family<ResultLabel, Counter>,
     /// By action; what `requests` holds under code `OK`.
     succeeded: Vec<Counter>,
@@ -160,10 +160,17 @@ impl Metrics {
 
     /// The numbers of a queue.
     pub(crate) fn queue(&self, queue: &Queue) -> Arc<QueueMetrics> {
-        if let Some(known) = self.queues.read().get(&queue.id) {
+        if let Some(known) = self.queues.read().get(&queue.name)
+            && known.queue >= queue.id
+        {
             return known.metrics.clone();
         }
         let mut queues = self.queues.write();
+        if let Some(known) = queues.get_mut(&queue.name) {
+            // The next queue of its name goes on with its numbers: counters must not fall.
+            known.queue = known.queue.max(queue.id);
+            return known.metrics.clone();
+        }
         let full = queues.len() >= limits::QUEUE_SERIES_MAX;
         let name = if full { OTHER_QUEUES } else { queue.name.as_str() };
         let label = QueueLabel { queue_name: name.to_owned() };
@@ -180,33 +187,40 @@ impl Metrics {
             sent_bytes: self.sent_bytes.get_or_create(&label).clone(),
         });
         if !full {
-            queues.insert(queue.id, Named { name: queue.name.clone(), metrics: metrics.clone() });
+            let known = Named { queue: queue.id, metrics: metrics.clone() };
+            queues.insert(queue.name.clone(), known);
         }
         metrics
     }
 
     /// Forgets queues that are gone, whoever deleted them.
     pub(crate) fn forget_gone(&self, is_there: impl Fn(QueueId) -> bool) {
-        let known: Vec<QueueId> = self.queues.read().keys().copied().collect();
-        known.into_iter().filter(|id| !is_there(*id)).for_each(|id| self.forget(id));
+        self.queues.write().retain(|name, known| {
+            let stays = is_there(known.queue);
+            if !stays {
+                self.forget_numbers(name);
+            }
+            stays
+        });
     }
 
-    /// Forgets a queue.
-    pub(crate) fn forget(&self, id: QueueId) {
+    /// Forgets a deleted queue.
+    pub(crate) fn forget(&self, queue: &Queue) {
         let mut queues = self.queues.write();
-        if let Some(Named { name, .. }) = queues.remove(&id) {
-            // The next queue of its name goes on with its numbers: counters must not fall.
-            if queues.values().any(|other| other.name == name) {
-                return;
-            }
-            let label = QueueLabel { queue_name: name.to_string() };
-            self.sent.remove(&label);
-            self.deduplicated.remove(&label);
-            self.received.remove(&label);
-            self.deleted.remove(&label);
-            self.empty_receives.remove(&label);
-            self.sent_bytes.remove(&label);
+        if queues.get(&queue.name).is_some_and(|known| known.queue <= queue.id) {
+            queues.remove(&queue.name);
+            self.forget_numbers(&queue.name);
         }
+    }
+
+    fn forget_numbers(&self, name: &QueueName) {
+        let label = QueueLabel { queue_name: name.to_string() };
+        self.sent.remove(&label);
+        self.deduplicated.remove(&label);
+        self.received.remove(&label);
+        self.deleted.remove(&label);
+        self.empty_receives.remove(&label);
+        self.sent_bytes.remove(&label);
     }
 
     /// Counts an answered request; `code` is `None` when it succeeded.

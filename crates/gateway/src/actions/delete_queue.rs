@@ -20,6 +20,6 @@ pub(crate) async fn run<C: Cluster>(
 ) -> Result<(), ApiError> {
     let queue = call.queue(request.queue_url.as_ref()).await?;
     call.gateway.cluster.delete_queue(&queue).await?;
-    call.gateway.metrics.forget(queue.id);
+    call.gateway.metrics.forget(&queue);
     Ok(())
 }
