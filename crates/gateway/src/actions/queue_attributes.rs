@@ -82,7 +82,7 @@ async fn check_target<C: Cluster>(
         .map_err(|_| ApiError::new(ErrorKind::InternalFailure, "A checked policy is not one."))?;
     let missing = || refuse("Dead letter target does not exist.");
     let Some(target) = Arn::parse(&policy.dead_letter_target_arn) else {
-        return Err(refuse("Invalid value for deadLetterTargetArn."));
+        return Err(refuse(&redrive_reason(RedriveFlaw::NotAnArn)));
     };
     if target.account != call.caller.account.as_str() {
         return Err(refuse("Dead-letter target owner should be same as the source."));

@@ -237,15 +237,8 @@ mod tests {
 
     const ARN: &str = "arn:aws:sqs:us-east-1:000000000000:q";
 
-    fn parse<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-        purpose: PatchFor,
-    ) -> Result<AttributePatch, AttributeError> {
-        AttributePatch::parse(pairs, purpose)
-    }
-
     fn one(name: &str, value: &str) -> Result<String, AttributeError> {
-        let patch = parse([(name, value)], PatchFor::Change)?;
+        let patch = AttributePatch::parse([(name, value)], PatchFor::Change)?;
         Ok(patch.get(name.parse().unwrap()).unwrap().to_owned())
     }
 
@@ -281,12 +274,12 @@ mod tests {
         {
             let only = Err(AttributeError::FifoOnly(name.parse().unwrap()));
             assert_eq!(one(name, value), only);
-            let create = parse([(name, value)], PatchFor::Create);
+            let create = AttributePatch::parse([(name, value)], PatchFor::Create);
             assert_eq!(create.map(|_| String::new()), only);
         }
         let create = [("ContentBasedDeduplication", "true")];
         assert_eq!(
-            parse(create, PatchFor::Create),
+            AttributePatch::parse(create, PatchFor::Create),
             Err(AttributeError::UnknownName("ContentBasedDeduplication".into()))
         );
     }
@@ -294,7 +287,7 @@ mod tests {
     #[test]
     fn the_type_of_a_queue_is_decided_when_it_is_created() {
         let fifo_queue = |value, purpose| {
-            let patch = parse([("FifoQueue", value)], purpose)?;
+            let patch = AttributePatch::parse([("FifoQueue", value)], purpose)?;
             Ok(patch.get(AttributeName::FifoQueue).unwrap().to_owned())
         };
         let unknown = || Err(AttributeError::UnknownName("FifoQueue".into()));
@@ -325,14 +318,14 @@ mod tests {
             ("FifoThroughputLimit", "perQueue", "perQueue"),
             ("FifoThroughputLimit", "perMessageGroupId", "perMessageGroupId"),
         ] {
-            let patch = parse([(name, given)], fifo).unwrap();
+            let patch = AttributePatch::parse([(name, given)], fifo).unwrap();
             assert_eq!(patch.get(name.parse().unwrap()), Some(kept));
             let create =
                 [(name, given), ("DeduplicationScope", "messageGroup"), ("FifoQueue", "true")];
-            assert!(parse(create, PatchFor::Create).is_ok(), "{name}");
+            assert!(AttributePatch::parse(create, PatchFor::Create).is_ok(), "{name}");
             for bad in ["", "yes", "Queue", "perqueue"] {
                 assert_eq!(
-                    parse([(name, bad)], fifo),
+                    AttributePatch::parse([(name, bad)], fifo),
                     Err(AttributeError::Value(name.parse().unwrap()))
                 );
             }
@@ -361,7 +354,7 @@ mod tests {
                 true,
             ),
         ] {
-            let parsed = parse(pairs.clone(), purpose);
+            let parsed = AttributePatch::parse(pairs.clone(), purpose);
             assert_eq!(parsed.is_ok(), legal, "{purpose:?} {pairs:?}");
             assert!(legal || parsed == beyond, "{purpose:?} {pairs:?}");
         }
@@ -372,9 +365,12 @@ mod tests {
         assert_eq!(one("SqsManagedSseEnabled", "True").unwrap(), "true");
         assert!(one("SqsManagedSseEnabled", "yes").is_err());
         let both = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "x")];
-        assert_eq!(parse(both, PatchFor::Create), Err(AttributeError::TwoEncryptions));
+        assert_eq!(
+            AttributePatch::parse(both, PatchFor::Create),
+            Err(AttributeError::TwoEncryptions)
+        );
         let swap = [("SqsManagedSseEnabled", "true"), ("KmsMasterKeyId", "")];
-        assert!(parse(swap, PatchFor::Create).is_ok());
+        assert!(AttributePatch::parse(swap, PatchFor::Create).is_ok());
     }
 
     #[test]
