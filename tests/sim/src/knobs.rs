@@ -7,7 +7,7 @@ use flotilla_types::limits;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::chaos;
+use crate::chaos::{self, Corner};
 use crate::fault::FaultKind;
 
 /// Clocks jump by as much at least, when they jump.
@@ -84,48 +84,18 @@ pub(crate) enum Work {
     Cartons,
 }
 
-/// What seldom happens, on queues of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Corner {
-    /// Delays of whole queues, of both kinds.
-    Late,
-    /// FIFO: ids that come again.
-    Twins,
-    /// FIFO: what says the same is the same.
-    Echoes,
-    /// Messages that become too old.
-    Fleeting,
-    /// As much in flight as may be.
-    Hoarded,
-    /// Short polls of one client.
-    Glanced,
-    /// A queue that comes back under its name.
-    Again,
-}
-
-impl Corner {
-    /// Until what it is for can have happened: a minute of retention or until a name is free again, five until an
-    /// id is forgotten, some calm for what faults leave undecided; and a bit. Five minutes are for a few runs only.
-    fn takes(self, dice: &mut StdRng) -> Duration {
-        const FIVE_MINUTES_ONCE_IN: u32 = 6;
-        match self {
-            Self::Fleeting | Self::Again => Duration::from_secs(85),
-            Self::Twins if dice.random_ratio(1, FIVE_MINUTES_ONCE_IN) => Duration::from_secs(325),
-            Self::Glanced => Duration::from_secs(50),
-            _ => Duration::ZERO,
-        }
+/// Until what a corner is for can have happened: a minute of retention or until a name is free again, five until an
+/// id is forgotten, some calm for what faults leave undecided; and a bit. Five minutes are for a few runs only.
+fn takes(corner: Corner, dice: &mut StdRng) -> Duration {
+    const FIVE_MINUTES_ONCE_IN: u32 = 6;
+    match corner {
+        Corner::Fleeting | Corner::Again => Duration::from_secs(85),
+        Corner::Twins if dice.random_ratio(1, FIVE_MINUTES_ONCE_IN) => Duration::from_secs(325),
+        Corner::Glanced => Duration::from_secs(50),
+        _ => Duration::ZERO,
     }
 }
 
-const ALL_CORNERS: [Corner; 7] = [
-    Corner::Late,
-    Corner::Twins,
-    Corner::Echoes,
-    Corner::Fleeting,
-    Corner::Hoarded,
-    Corner::Glanced,
-    Corner::Again,
-];
 /// Seeds draw them from dice of their own: those that draw none do what they did before there were any.
 const CORNERS: u64 = 0xc0_43e5;
 
@@ -224,11 +194,11 @@ fn draw_corners(seed: u64) -> (Vec<Corner>, Duration) {
         return (Vec::new(), Duration::ZERO);
     }
     let mut corners: Vec<Corner> =
-        ALL_CORNERS.into_iter().filter(|_| dice.random_range(0..3) == 0).collect();
+        Corner::ALL.into_iter().filter(|_| dice.random_range(0..3) == 0).collect();
     if corners.is_empty() {
-        corners.push(*pick(dice, &ALL_CORNERS));
+        corners.push(*pick(dice, &Corner::ALL));
     }
-    let lasts = corners.iter().map(|corner| corner.takes(dice)).max().unwrap_or_default();
+    let lasts = corners.iter().map(|corner| takes(*corner, dice)).max().unwrap_or_default();
     (corners, lasts)
 }
 

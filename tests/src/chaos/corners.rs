@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use flotilla_history::{Outcome, Promises};
 use rand::RngExt as _;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::chaos::actor::{Actor, Wish};
 use crate::chaos::admin::{DELETED, remove};
 use crate::chaos::answer::Draft;
-use crate::chaos::clients::{PACE, Pen, handles};
+use crate::chaos::clients::{self, PACE, Pen, handles};
 use crate::chaos::queues::{self, BRIEF, Place};
+use crate::chaos::waiting;
 
 /// Messages of one queue that may be in flight in the fleets of these runs, about; and the lines that say so
 /// in their nodes' files.
@@ -47,6 +49,38 @@ pub(super) fn promises(shards: usize, in_flight_max: Option<u64>) -> Promises {
         in_flight_stale_us: IN_FLIGHT_STALE_US,
         ..Promises::default()
     }
+}
+
+/// Which of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Corner {
+    /// Delays of whole queues, of both kinds.
+    Late,
+    /// FIFO: ids that come again.
+    Twins,
+    /// FIFO: what says the same is the same.
+    Echoes,
+    /// Messages that become too old.
+    Fleeting,
+    /// As much in flight as may be.
+    Hoarded,
+    /// Short polls of one client.
+    Glanced,
+    /// A queue that comes back under its name.
+    Again,
+}
+
+impl Corner {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Late,
+        Self::Twins,
+        Self::Echoes,
+        Self::Fleeting,
+        Self::Hoarded,
+        Self::Glanced,
+        Self::Again,
+    ];
 }
 
 /// See the module.
@@ -98,33 +132,43 @@ impl Corners {
         let Self { late, late_line, twins, echoes, fleeting, hoarded, glanced, .. } = self;
         [late, late_line, twins, echoes, fleeting, hoarded, glanced]
     }
+}
 
-    pub(super) fn suffix(&self) -> &str {
-        &self.suffix
-    }
-
-    pub(super) fn late(&self) -> [&Place; 2] {
-        [&self.late, &self.late_line]
-    }
-
-    pub(super) fn twins(&self) -> &Place {
-        &self.twins
-    }
-
-    pub(super) fn echoes(&self) -> &Place {
-        &self.echoes
-    }
-
-    pub(super) fn fleeting(&self) -> &Place {
-        &self.fleeting
-    }
-
-    pub(super) fn hoarded(&self) -> &Place {
-        &self.hoarded
-    }
-
-    pub(super) fn glanced(&self) -> &Place {
-        &self.glanced
+/// Lets those loose who go there.
+pub(super) fn load(
+    all: &Corners,
+    corner: Corner,
+    mut actor: impl FnMut() -> Actor,
+    tasks: &mut JoinSet<()>,
+) {
+    match corner {
+        Corner::Late => {
+            for queue in [&all.late, &all.late_line] {
+                tasks.spawn(clients::produce(actor(), queue.clone(), 8 * PACE));
+                tasks.spawn(clients::consume(actor(), queue.clone()));
+            }
+        }
+        Corner::Twins => {
+            tasks.spawn(twin(actor(), all.twins.clone()));
+            tasks.spawn(clients::consume(actor(), all.twins.clone()));
+        }
+        Corner::Echoes => {
+            tasks.spawn(echo(actor(), all.echoes.clone()));
+            tasks.spawn(clients::consume(actor(), all.echoes.clone()));
+        }
+        Corner::Fleeting => {
+            tasks.spawn(linger(actor(), all.fleeting.clone()));
+        }
+        Corner::Hoarded => {
+            tasks.spawn(hoard(actor(), all.hoarded.clone()));
+        }
+        Corner::Glanced => {
+            tasks.spawn(waiting::trickle(actor(), all.glanced.clone()));
+            tasks.spawn(glance(actor(), all.glanced.clone()));
+        }
+        Corner::Again => {
+            tasks.spawn(come_back(actor(), all.suffix.clone()));
+        }
     }
 }
 
@@ -143,7 +187,7 @@ async fn insist(actor: &mut Actor, queue: &Place, draft: &Draft) -> bool {
 
 /// Sends two messages under one id: the second is a duplicate of the first. After a while the id comes once
 /// more, when most such messages are deleted; and at last when it is forgotten.
-pub(super) async fn twin(mut actor: Actor, queue: Place) {
+async fn twin(mut actor: Actor, queue: Place) {
     const AGAIN: Duration = Duration::from_secs(4);
     let mut pen = Pen::of(&actor);
     let mut soon: VecDeque<(Instant, Draft)> = VecDeque::new();
@@ -182,7 +226,7 @@ pub(super) async fn twin(mut actor: Actor, queue: Place) {
 
 /// Sends messages without ids, each until it is accepted and once more: they are the same because they
 /// say the same.
-pub(super) async fn echo(mut actor: Actor, queue: Place) {
+async fn echo(mut actor: Actor, queue: Place) {
     let mut pen = Pen::of(&actor);
     while actor.book.is_loading() {
         let draft = Draft { dedup: None, ..pen.draft(&mut actor, &queue) };
@@ -196,7 +240,7 @@ pub(super) async fn echo(mut actor: Actor, queue: Place) {
 }
 
 /// Receives the same messages again and again, until they are too old; deletes few.
-pub(super) async fn linger(mut actor: Actor, queue: Place) {
+async fn linger(mut actor: Actor, queue: Place) {
     let mut pen = Pen::of(&actor);
     while actor.book.is_loading() {
         // Between the slow sends of those that will be old one day.
@@ -215,7 +259,7 @@ pub(super) async fn linger(mut actor: Actor, queue: Place) {
 
 /// Receives and does not delete until no more is given, then deletes some, and goes on. Alone in its
 /// queue, and not faster than a node hears how much is in flight elsewhere.
-pub(super) async fn hoard(mut actor: Actor, queue: Place) {
+async fn hoard(mut actor: Actor, queue: Place) {
     let mut pen = Pen::of(&actor);
     let mut held: VecDeque<String> = VecDeque::new();
     while actor.book.is_loading() {
@@ -255,7 +299,7 @@ async fn delete_some(actor: &mut Actor, queue: &Place, held: &mut VecDeque<Strin
 }
 
 /// Polls shortly, with room for all that can be there, mostly through one node.
-pub(super) async fn glance(mut actor: Actor, queue: Place) {
+async fn glance(mut actor: Actor, queue: Place) {
     while actor.book.is_loading() {
         let wish = Wish { max: BATCH, ..Wish::default() };
         let messages = actor.receive(&queue, &wish).await.unwrap_or_default();
@@ -281,7 +325,7 @@ pub(super) async fn let_go(mut actor: Actor, queue: Place) {
 
 /// Creates a FIFO queue, uses it, deletes it, and creates it again as soon as that is allowed: its old
 /// messages must be gone, its old handles and ids mean nothing.
-pub(super) async fn come_back(mut actor: Actor, suffix: String) {
+async fn come_back(mut actor: Actor, suffix: String) {
     let mut pen = Pen::of(&actor);
     let name = format!("{BRIEF}-{suffix}-{}-again.fifo", actor.process);
     let mut ids: VecDeque<String> = VecDeque::new();

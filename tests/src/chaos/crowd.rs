@@ -8,7 +8,7 @@ use crate::PATIENCE;
 use crate::chaos::actor::Actor;
 use crate::chaos::book::Book;
 use crate::chaos::clients::{self, PACE};
-use crate::chaos::corners::{self, Corners};
+use crate::chaos::corners::{self, Corner, Corners};
 use crate::chaos::queues::{HIDDEN_MAX, Place, Queues};
 use crate::chaos::run::MARGIN;
 use crate::chaos::{admin, waiting};
@@ -103,20 +103,9 @@ impl Crowd {
 
     fn load_corners(&mut self, tasks: &mut JoinSet<()>) {
         let all = self.corners();
-        for queue in all.late() {
-            tasks.spawn(clients::produce(self.actor(), queue.clone(), 8 * PACE));
-            tasks.spawn(clients::consume(self.actor(), queue.clone()));
+        for corner in Corner::ALL {
+            corners::load(&all, corner, || self.actor(), tasks);
         }
-        tasks.spawn(corners::twin(self.actor(), all.twins().clone()));
-        tasks.spawn(corners::echo(self.actor(), all.echoes().clone()));
-        for queue in [all.twins(), all.echoes()] {
-            tasks.spawn(clients::consume(self.actor(), queue.clone()));
-        }
-        tasks.spawn(corners::linger(self.actor(), all.fleeting().clone()));
-        tasks.spawn(corners::hoard(self.actor(), all.hoarded().clone()));
-        tasks.spawn(waiting::trickle(self.actor(), all.glanced().clone()));
-        tasks.spawn(corners::glance(self.actor(), all.glanced().clone()));
-        tasks.spawn(corners::come_back(self.actor(), all.suffix().to_owned()));
     }
 
     /// Takes everything out; whether all is empty then.

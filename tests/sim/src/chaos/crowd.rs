@@ -13,12 +13,12 @@ use tokio::time::sleep;
 
 use super::actor::Actor;
 use super::book::{Book, Stage};
-use super::clients::{self, PACE};
+use super::clients;
 use super::corners::{self, Corners};
 use super::queues::{HIDDEN_MAX, Place, Queues};
 use super::{admin, waiting};
 use crate::PATIENCE;
-use crate::knobs::{Corner, Knobs, Work};
+use crate::knobs::{Knobs, Work};
 use crate::machine;
 use crate::node::{API_PORT, host};
 
@@ -92,7 +92,9 @@ pub(crate) async fn run(
     if !knobs.corners.is_empty() {
         let all = Corners::create(&mut crowd.actor(), &suffix).await;
         places.extend(all.all().into_iter().cloned());
-        crowd.load_corners(&all, &knobs.corners, &mut load);
+        for corner in &knobs.corners {
+            corners::load(&all, *corner, || crowd.actor(), &mut load);
+        }
     }
     load.spawn(clients::look(crowd.actor(), places.clone()));
     progress.send_replace(Progress::Loads);
@@ -211,40 +213,6 @@ impl Crowd {
                 tasks.spawn(clients::purge(self.actor(), source.clone()));
             }
             _ => {}
-        }
-    }
-
-    fn load_corners(&mut self, all: &Corners, corners: &[Corner], tasks: &mut JoinSet<()>) {
-        for corner in corners {
-            match corner {
-                Corner::Late => {
-                    for queue in all.late() {
-                        tasks.spawn(clients::produce(self.actor(), queue.clone(), 8 * PACE));
-                        tasks.spawn(clients::consume(self.actor(), queue.clone()));
-                    }
-                }
-                Corner::Twins => {
-                    tasks.spawn(corners::twin(self.actor(), all.twins().clone()));
-                    tasks.spawn(clients::consume(self.actor(), all.twins().clone()));
-                }
-                Corner::Echoes => {
-                    tasks.spawn(corners::echo(self.actor(), all.echoes().clone()));
-                    tasks.spawn(clients::consume(self.actor(), all.echoes().clone()));
-                }
-                Corner::Fleeting => {
-                    tasks.spawn(corners::linger(self.actor(), all.fleeting().clone()));
-                }
-                Corner::Hoarded => {
-                    tasks.spawn(corners::hoard(self.actor(), all.hoarded().clone()));
-                }
-                Corner::Glanced => {
-                    tasks.spawn(waiting::trickle(self.actor(), all.glanced().clone()));
-                    tasks.spawn(corners::glance(self.actor(), all.glanced().clone()));
-                }
-                Corner::Again => {
-                    tasks.spawn(corners::come_back(self.actor(), all.suffix().to_owned()));
-                }
-            }
         }
     }
 

@@ -22,6 +22,7 @@ mod waiting;
 
 use flotilla_history::Promises;
 
+pub(crate) use corners::Corner;
 pub(crate) use crowd::{Ledger, Progress, run};
 
 /// Messages of one queue that may be in flight where a run is about that.
