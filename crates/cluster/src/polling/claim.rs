@@ -54,11 +54,14 @@ pub(crate) struct Claimed {
     pub(crate) noisy: bool,
     /// It may have kept back messages for which there was no room.
     pub(crate) withheld: bool,
+    /// About how many messages the queue's dead-letter queue has there; 0 if there is none.
+    pub(crate) dead_letters: usize,
 }
 
 impl Claimed {
     fn failed(shard: GroupId, why: Missed) -> Self {
-        Self { shard, leases: Err(why), backlog: 0, noisy: false, withheld: false }
+        let (leases, backlog, dead_letters) = (Err(why), 0, 0);
+        Self { shard, leases, backlog, noisy: false, withheld: false, dead_letters }
     }
 
     /// Who leads a shard that could not be asked, if that is known.
@@ -153,7 +156,7 @@ async fn claim_together(
         }
         claims.push((*group, Some(shard), claim, share.short));
     }
-    let queue = spec.queue;
+    let (queue, target) = (spec.queue, spec.redrive.as_ref().map(|redrive| redrive.target));
     let finish = claims.into_iter().map(|(group, shard, claim, short)| async move {
         let reserved = claim.as_ref().map_or(0, |claim| claim.as_ref().map_or(0, Claim::count));
         let leases = match claim {
@@ -179,10 +182,12 @@ async fn claim_together(
             Ok(leases) => leases,
             Err(error) => return Claimed::failed(group, error.into()),
         };
-        let left = shard.and_then(|shard| shard.backlog(queue)).unwrap_or_default();
+        let has = |queue| shard.as_ref().and_then(|shard| shard.backlog(queue)).unwrap_or_default();
+        let (left, dead) = (has(queue), target.map(has).unwrap_or_default());
         let (backlog, noisy) = (left.visible as usize, left.noisy);
+        let dead_letters = dead.visible as usize;
         let withheld = short && leases.len() < reserved;
-        Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld }
+        Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld, dead_letters }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)
 }
@@ -244,9 +249,9 @@ fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
             return Ok(Claimed::failed(shard, why));
         }
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
-        let (backlog, noisy, withheld) =
-            (claimed.backlog as usize, claimed.noisy, claimed.withheld);
-        Ok(Claimed { shard, leases: Ok(leases), backlog, noisy, withheld })
+        let (noisy, withheld) = (claimed.noisy, claimed.withheld);
+        let (backlog, dead_letters) = (claimed.backlog as usize, claimed.dead_letters as usize);
+        Ok(Claimed { shard, leases: Ok(leases), backlog, noisy, withheld, dead_letters })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }
@@ -298,6 +303,7 @@ pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, De
         noisy: claimed.noisy,
         leader: claimed.leader().map_or(0, |leader| leader.0),
         withheld: claimed.withheld,
+        dead_letters: claimed.dead_letters as u64,
         leases: claimed.leases.into_iter().flatten().map(lease_to_pb).collect(),
     });
     failpoint!(ClaimAnswer);

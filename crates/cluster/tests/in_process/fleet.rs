@@ -47,11 +47,16 @@ pub(crate) struct Fleet {
 pub(crate) struct Settings {
     pub(crate) free_bytes_min: u64,
     pub(crate) in_flight_max: u32,
+    pub(crate) sample: SampleSize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { free_bytes_min: 0, in_flight_max: limits::IN_FLIGHT_MAX }
+        Self {
+            free_bytes_min: 0,
+            in_flight_max: limits::IN_FLIGHT_MAX,
+            sample: SampleSize::default(),
+        }
     }
 }
 
@@ -86,7 +91,7 @@ impl Fleet {
             nodes: self.addresses.clone(),
             token: "secret".into(),
             shards: 4,
-            sample: SampleSize::default(),
+            sample: self.settings.sample,
             weights: Weights::default(),
             log: LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() },
             log_cuts: LogCuts::default(),

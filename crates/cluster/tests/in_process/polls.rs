@@ -1,16 +1,17 @@
 //! Long polls, and who wakes them.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use flotilla_cluster::SampleSize;
 use flotilla_cluster::api::{Cluster as _, Outgoing, Queue, ReceiveRequest};
 use flotilla_cluster::node::Node;
 use flotilla_types::ids::{GroupId, GroupKey, NodeId};
 
-use crate::fleet::{Fleet, drain, fifo_message, message, queue, short_poll};
+use crate::fleet::{Fleet, Settings, drain, fifo_message, message, queue, short_poll};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_poll_is_woken_by_a_send_through_another_node() {
@@ -178,6 +179,31 @@ async fn a_poll_that_waits_hands_out_what_has_no_dead_letter_queue_any_more() {
     let again = waiting.await.unwrap();
     assert_eq!(again.messages.len(), 1, "it is where it was");
     assert_eq!(again.messages[0].receive_count, 2);
+}
+
+/// What a receive moved to the dead-letter queue was unknown to the node that received: the first short poll of that
+/// queue was a blind sample. Here it asks one shard of four.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_poll_finds_dead_letters_that_its_node_has_just_moved() {
+    let sample = SampleSize::Some(NonZeroUsize::MIN);
+    let fleet = Fleet::start_with(3, Settings { sample, ..Settings::default() }).await;
+    let node = fleet.node(1);
+    for round in 0..10 {
+        let dead = queue(node, &format!("dead{round}"), &[]).await;
+        let policy = format!(
+            "{{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:dead{round}\",\
+             \"maxReceiveCount\":1}}"
+        );
+        let source = queue(node, &format!("source{round}"), &[("RedrivePolicy", &policy)]).await;
+        // Anywhere: not only on shards that this node leads.
+        fleet.node(1 + round % 3).send(&source, vec![message(1)]).await[0].clone().unwrap();
+        let at_once = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
+        while node.counts(&dead).await.unwrap().visible == 0 {
+            node.receive(&source, at_once).await.unwrap();
+        }
+        let received = node.receive(&dead, short_poll()).await.unwrap();
+        assert_eq!(received.messages.len(), 1, "round {round}");
+    }
 }
 
 fn group(number: u64) -> GroupKey {

@@ -137,6 +137,12 @@ impl Poll<'_> {
                     deck.note_noise(place, claimed.noisy);
                 }
             });
+            // What has just been given up is there, and nobody else tells this node.
+            if let Some(redrive) = self.spec.redrive.as_ref().filter(|_| claimed.dead_letters > 0) {
+                self.node.decks.with(redrive.target, n, |deck| {
+                    deck.note_backlog(place, claimed.dead_letters, now_ms);
+                });
+            }
         }
         if self.request.explain {
             let asked = &mut self.received.asked;
