@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use flotilla_tests::{Client, Connection, PATIENCE, binary, free_ports};
+use serde_json::json;
 
 /// The last line of what it prints when it is ready.
 const LAST_WORDS: &str = "Ctrl-C ends it.";
@@ -167,4 +168,40 @@ async fn it_does_what_it_says_and_leaves_nothing_behind() {
     assert!(!Path::new(&data).exists(), "{data} is left");
     let left = std::fs::read_dir(temporary.path()).unwrap().count();
     assert_eq!(left, 0, "things are left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_purges_rest_for_a_minute_or_not_at_all() {
+    for rests in [true, false] {
+        let temporary = tempfile::tempdir().unwrap();
+        let arguments: &[&str] = if rests { &[] } else { &["--no-rests"] };
+        let dev = Dev::start(temporary.path(), arguments);
+        let mut clients = dev.clients();
+        for round in 0..3 {
+            // Through another node than the one that deleted it.
+            let client = &mut clients[round];
+            let created = client.create_queue("again").await;
+            if rests && round > 0 {
+                let refused = created.unwrap_err();
+                assert!(refused.text.contains("QueueDeletedRecently"), "{refused:?}");
+                continue;
+            }
+            let queue = created.unwrap();
+            client.send(&queue, "one").await.unwrap();
+            let url = json!({ "QueueUrl": queue });
+            client.call("PurgeQueue", &url).await.unwrap();
+            match client.call("PurgeQueue", &url).await {
+                Ok(_) => assert!(!rests),
+                Err(refused) => {
+                    assert!(rests && refused.text.contains("PurgeQueueInProgress"), "{refused:?}");
+                }
+            }
+            client.send(&queue, "two").await.unwrap();
+            // Of an earlier queue's messages nothing is left.
+            let received = client.receive(&queue, 30, 1).await.unwrap();
+            assert_eq!(received.iter().map(|it| &*it.body).collect::<Vec<_>>(), ["two"]);
+            client.call("DeleteQueue", &url).await.unwrap();
+        }
+        assert!(dev.stop().success());
+    }
 }

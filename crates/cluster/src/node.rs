@@ -93,6 +93,8 @@ pub struct NodeOptions {
     ///
     /// [`limits::IN_FLIGHT_MAX`]: flotilla_types::limits::IN_FLIGHT_MAX
     pub in_flight_max: u32,
+    /// Whether names of deleted queues and purged queues rest for a minute, as in SQS.
+    pub rests: bool,
     /// Where unix time comes from.
     pub clock: Arc<dyn Clock>,
     /// Ends the process, with the reason.
@@ -118,6 +120,7 @@ pub struct Node {
     catalog_room: Semaphore,
     pub(crate) session: u64,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rests: bool,
     /// Keeps the limit on messages in flight.
     pub(crate) crowd: Crowd,
     /// Room for what this node's front end has to answer, and for what other nodes claim of it.
@@ -220,6 +223,7 @@ impl Node {
             catalog_room: Semaphore::new(CATALOG_COMMANDS_MAX),
             session,
             clock: options.clock,
+            rests: options.rests,
             crowd: Crowd::new(options.in_flight_max),
             answers: Pool::new(ANSWER_BYTES_MAX),
             claims: Pool::new(CLAIM_BYTES_MAX),

@@ -175,6 +175,7 @@ impl Cluster for Node {
             name: name.clone(),
             attributes: attributes.clone(),
             tags: tags.cloned(),
+            at_once: !self.rests,
         };
         match self.decide(command).await? {
             catalog::Reply::Queue(queue) => Ok(queue),
@@ -304,7 +305,8 @@ impl Cluster for Node {
 
     async fn purge_queue(&self, queue: &Queue) -> Result<(), PurgeError> {
         let purge = self.next_catalog_id();
-        match self.decide_as(purge, Command::MarkPurge { queue: queue.id }).await? {
+        let mark = Command::MarkPurge { queue: queue.id, at_once: !self.rests };
+        match self.decide_as(purge, mark).await? {
             catalog::Reply::Done => {}
             catalog::Reply::PurgedRecently => return Err(PurgeError::InProgress),
             _ => return Err(PurgeError::NotFound),

@@ -54,6 +54,10 @@ pub(crate) struct DevArgs {
     /// Port of node 1's admin endpoint on 127.0.0.1 (0: any free one).
     #[arg(long, default_value_t = 9325)]
     pub(crate) admin_port: u16,
+    /// A deleted queue's name can be used again at once, and a queue be purged twice in a minute, which SQS refuses:
+    /// for test suites that always use the same names.
+    #[arg(long)]
+    pub(crate) no_rests: bool,
 }
 
 #[derive(Debug, clap::Args)]

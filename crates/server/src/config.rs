@@ -55,6 +55,9 @@ pub(crate) struct Config {
     /// What receives do.
     #[serde(default)]
     pub(crate) polling: Polling,
+    /// What changes of queues do.
+    #[serde(default)]
+    pub(crate) queues: Queues,
     /// Sizes of the stores.
     #[serde(default)]
     pub(crate) storage: Storage,
@@ -93,6 +96,21 @@ impl Default for Polling {
     fn default() -> Self {
         let in_flight_max = NonZeroU32::new(limits::IN_FLIGHT_MAX).expect("it is not zero");
         Self { sample: SampleSize::default(), weights: Weights::default(), in_flight_max }
+    }
+}
+
+/// What changes of queues do.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Queues {
+    /// Whether the name of a deleted queue, and a queue that was purged, rest for a minute, as in SQS. `false` is for test suites
+    /// that always use the same names.
+    pub(crate) rests: bool,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self { rests: true }
     }
 }
 
@@ -326,6 +344,7 @@ mod tests {
         assert_eq!((config.shards, config.threads.get()), (8, 1));
         assert_eq!(config.polling.sample, SampleSize::default());
         assert_eq!(config.polling.in_flight_max.get(), 120_000);
+        assert!(config.queues.rests);
         assert_eq!(config.storage.log(), LogOptions::default());
         assert_eq!(config.storage.log_cuts(), LogCuts::default());
         assert_eq!(config.storage.free_bytes_min, 512 * 1_048_576);
@@ -340,6 +359,9 @@ mod tests {
         assert_eq!(config.polling.sample, SampleSize::All);
         assert_eq!(config.polling.weights, Weights::Locality);
         assert_eq!(config.log.format, Format::Json);
+        assert!(
+            !Config::parse(&format!("{SMALLEST}\n[queues]\nrests = false")).unwrap().queues.rests
+        );
         let five = Config::parse(&format!("{SMALLEST}\n[polling]\nsample = 5")).unwrap();
         assert_eq!(five.polling.sample, "5".parse().unwrap());
     }

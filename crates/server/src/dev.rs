@@ -127,6 +127,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             },
             free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: limits::IN_FLIGHT_MAX,
+            rests: !args.no_rests,
             clock: Arc::new(SteadyClock::start()),
             on_fatal: shutdown::on_fatal(),
         },

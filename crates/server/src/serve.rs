@@ -55,6 +55,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         state: config.storage.state(),
         free_bytes_min: config.storage.free_bytes_min,
         in_flight_max: config.polling.in_flight_max.get(),
+        rests: config.queues.rests,
         dir: config.data_dir,
         disk: Arc::new(Machine),
         clock: Arc::new(SteadyClock::start()),

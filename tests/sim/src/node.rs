@@ -201,6 +201,7 @@ impl Member {
             state: StateOptions::default(),
             free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: knobs.in_flight_max(),
+            rests: true,
             clock: Arc::new(SteadyClock::over(self.clock.clone())),
             on_fatal: Arc::new(move |reason| member.end(reason)),
         }

@@ -39,11 +39,14 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
             handle_key: Bytes::copy_from_slice(&facts.handle_key),
             shards: facts.shards.iter().map(shard_to_pb).collect(),
         }),
-        Command::CreateQueue { name, attributes, tags } => Kind::CreateQueue(pb::CreateQueue {
-            name: name.to_string(),
-            attributes: patch_to_pb(attributes),
-            tags: tags.clone().map(|tags| pb::Tags { tags: tags.into_iter().collect() }),
-        }),
+        Command::CreateQueue { name, attributes, tags, at_once } => {
+            Kind::CreateQueue(pb::CreateQueue {
+                at_once: *at_once,
+                name: name.to_string(),
+                attributes: patch_to_pb(attributes),
+                tags: tags.clone().map(|tags| pb::Tags { tags: tags.into_iter().collect() }),
+            })
+        }
         Command::DeleteQueue { queue } => Kind::DeleteQueue(pb::DeleteQueue { queue: queue.0 }),
         Command::SetAttributes { queue, attributes } => Kind::SetAttributes(pb::SetAttributes {
             queue: queue.0,
@@ -74,7 +77,9 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
             shard: shard.0,
             floor: floor.0,
         }),
-        Command::MarkPurge { queue } => Kind::MarkPurge(pb::MarkPurge { queue: queue.0 }),
+        Command::MarkPurge { queue, at_once } => {
+            Kind::MarkPurge(pb::MarkPurge { queue: queue.0, at_once: *at_once })
+        }
         Command::FinishPurge { queue, purge } => {
             Kind::FinishPurge(pb::FinishPurge { queue: queue.0, purge: Some(id_to_pb(purge)) })
         }
@@ -103,6 +108,7 @@ pub(crate) fn command_from_bytes(
             name: name_from_pb(&create.name)?,
             attributes: patch_from_pb(create.attributes)?,
             tags: create.tags.map(|tags| tags.tags.into_iter().collect()),
+            at_once: create.at_once,
         },
         Kind::DeleteQueue(delete) => Command::DeleteQueue { queue: QueueId(delete.queue) },
         Kind::SetAttributes(set) => Command::SetAttributes {
@@ -131,7 +137,9 @@ pub(crate) fn command_from_bytes(
             shard: GroupId(settle.shard),
             floor: Seq(settle.floor),
         },
-        Kind::MarkPurge(purge) => Command::MarkPurge { queue: QueueId(purge.queue) },
+        Kind::MarkPurge(purge) => {
+            Command::MarkPurge { queue: QueueId(purge.queue), at_once: purge.at_once }
+        }
         Kind::FinishPurge(finish) => Command::FinishPurge {
             queue: QueueId(finish.queue),
             purge: id_from_pb(finish.purge.ok_or(DecodeError::Field("purge"))?),
@@ -384,6 +392,7 @@ mod tests {
                 name: QueueName::new("q").unwrap(),
                 attributes: patch.clone(),
                 tags: Some(BTreeMap::from([("a".into(), "b".into())])),
+                at_once: true,
             },
             Command::DeleteQueue { queue: QueueId(1) },
             Command::SetAttributes { queue: QueueId(1), attributes: patch },
@@ -403,7 +412,7 @@ mod tests {
             },
             Command::RemovePermission { queue: QueueId(1), label: Label::new("l").unwrap() },
             Command::Settle { queue: QueueId(1), epoch: 2, shard: GroupId(3), floor: Seq(4) },
-            Command::MarkPurge { queue: QueueId(1) },
+            Command::MarkPurge { queue: QueueId(1), at_once: true },
             Command::FinishPurge { queue: QueueId(1), purge: CommandId { session: 7, counter: 8 } },
         ];
         let id = Some(CommandId { session: 3, counter: 4 });

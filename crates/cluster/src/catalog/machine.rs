@@ -69,6 +69,8 @@ pub(crate) enum Command {
         name: QueueName,
         attributes: AttributePatch,
         tags: Option<BTreeMap<String, String>>,
+        /// Even if a queue of that name was deleted a moment ago.
+        at_once: bool,
     },
     DeleteQueue {
         queue: QueueId,
@@ -106,9 +108,10 @@ pub(crate) enum Command {
         /// All places that they had there are below.
         floor: Seq,
     },
-    /// Allowed once a minute; the shards are told afterwards.
+    /// Allowed once a minute, or `at_once`; the shards are told afterwards.
     MarkPurge {
         queue: QueueId,
+        at_once: bool,
     },
     /// All of them have done it. A purge of which this is not known may have left something: it can be
     /// asked for again at once.
@@ -187,8 +190,8 @@ impl Machine {
                 self.facts.get_or_insert(facts);
                 Reply::Done
             }
-            Command::CreateQueue { name, attributes, tags } => {
-                self.create(name, &attributes, tags, changes)
+            Command::CreateQueue { name, attributes, tags, at_once } => {
+                self.create(name, &attributes, tags, at_once, changes)
             }
             Command::DeleteQueue { queue } => self.delete(queue, id, changes),
             Command::SetAttributes { queue, attributes } => {
@@ -208,7 +211,7 @@ impl Machine {
             Command::Settle { queue, epoch, shard, floor } => {
                 self.settle(queue, epoch, shard, floor, changes)
             }
-            Command::MarkPurge { queue } => self.mark_purge(queue, id, changes),
+            Command::MarkPurge { queue, at_once } => self.mark_purge(queue, at_once, id, changes),
             Command::FinishPurge { queue, purge } => self.finish_purge(queue, purge, changes),
         }
     }
@@ -232,6 +235,7 @@ impl Machine {
         name: QueueName,
         attributes: &AttributePatch,
         tags: Option<BTreeMap<String, String>>,
+        at_once: bool,
         changes: &mut Vec<Change>,
     ) -> Reply {
         if let Some(entry) = self.queues.get(&name) {
@@ -243,7 +247,7 @@ impl Machine {
             }
             return Reply::Queue(entry.queue.clone());
         }
-        if self.tombstones.contains_key(&name) {
+        if !at_once && self.tombstones.contains_key(&name) {
             return Reply::DeletedRecently;
         }
         if self.queues.len() >= QUEUES_MAX {
@@ -308,6 +312,7 @@ impl Machine {
     fn mark_purge(
         &mut self,
         queue: QueueId,
+        at_once: bool,
         id: Option<CommandId>,
         changes: &mut Vec<Change>,
     ) -> Reply {
@@ -319,7 +324,7 @@ impl Machine {
             return Reply::Done;
         }
         let rest = if entry.is_purging { PURGE_REPEAT_SECONDS } else { PURGE_INTERVAL_SECONDS };
-        if entry.purged_ms > 0 && now_ms < entry.purged_ms + rest * 1_000 {
+        if !at_once && entry.purged_ms > 0 && now_ms < entry.purged_ms + rest * 1_000 {
             return Reply::PurgedRecently;
         }
         entry.purged_ms = now_ms;
@@ -373,8 +378,12 @@ mod tests {
     }
 
     fn create(machine: &mut Machine, now_ms: u64, text: &str, pairs: &[(&str, &str)]) -> Reply {
-        let command =
-            Command::CreateQueue { name: name(text), attributes: patch(pairs), tags: None };
+        let command = Command::CreateQueue {
+            name: name(text),
+            attributes: patch(pairs),
+            tags: None,
+            at_once: false,
+        };
         machine.apply(now_ms, None, command, &mut Vec::new())
     }
 
@@ -427,7 +436,7 @@ mod tests {
     fn one_purge_a_minute_but_a_repeat_is_no_second_one() {
         let mut machine = Machine::default();
         let Reply::Queue(queue) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
-        let purge = || Command::MarkPurge { queue: queue.id };
+        let purge = || Command::MarkPurge { queue: queue.id, at_once: false };
         let finish = |counter| {
             let purge = CommandId { session: 1, counter };
             Command::FinishPurge { queue: queue.id, purge }
@@ -443,10 +452,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_rests_for_whoever_asks_for_that() {
+        let mut machine = Machine::default();
+        let Reply::Queue(first) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
+        for counter in 1..3 {
+            let purge = Command::MarkPurge { queue: first.id, at_once: true };
+            assert_eq!(run(&mut machine, 1_000, counter, purge), Reply::Done);
+        }
+        let delete = Command::DeleteQueue { queue: first.id };
+        assert_eq!(run(&mut machine, 1_000, 3, delete.clone()), Reply::Done);
+        let again = Command::CreateQueue {
+            name: name("a"),
+            attributes: patch(&[]),
+            tags: None,
+            at_once: true,
+        };
+        let Reply::Queue(second) = run(&mut machine, 1_000, 4, again) else { panic!("created") };
+        assert_ne!(first.id, second.id);
+        assert_eq!(run(&mut machine, 1_000, 3, delete), Reply::Done, "repeated, of the first one");
+        assert!(machine.by_id(second.id).is_some());
+    }
+
+    #[test]
     fn a_purge_that_may_have_left_something_can_be_asked_for_again() {
         let mut machine = Machine::default();
         let Reply::Queue(queue) = create(&mut machine, 1, "a", &[]) else { panic!("created") };
-        let purge = || Command::MarkPurge { queue: queue.id };
+        let purge = || Command::MarkPurge { queue: queue.id, at_once: false };
         assert_eq!(run(&mut machine, 1_000, 1, purge()), Reply::Done);
         // It may be on its way still.
         assert_eq!(run(&mut machine, 4_999, 2, purge()), Reply::PurgedRecently);

@@ -98,6 +98,7 @@ impl Fleet {
             state: StateOptions::default(),
             free_bytes_min: self.settings.free_bytes_min,
             in_flight_max: self.settings.in_flight_max,
+            rests: true,
             clock: self.clock.clone(),
             on_fatal: Arc::new(|why| panic!("fatal: {why}")),
         };

@@ -139,7 +139,7 @@ mod tests {
             let mut machine = Machine::default();
             let name = QueueName::new("q").unwrap();
             let attributes = AttributePatch::default();
-            let create = Command::CreateQueue { name, attributes, tags: None };
+            let create = Command::CreateQueue { name, attributes, tags: None, at_once: false };
             let Reply::Queue(queue) = machine.apply(1_000, None, create, &mut Vec::new()) else {
                 panic!("created");
             };
@@ -267,7 +267,7 @@ mod tests {
             ("FifoThroughputLimit", "perQueue"),
         ];
         let attributes = AttributePatch::parse(create, PatchFor::Create).unwrap();
-        bench.run(1, Command::CreateQueue { name, attributes, tags: None });
+        bench.run(1, Command::CreateQueue { name, attributes, tags: None, at_once: false });
         bench.queue = QueueId(2);
         // Both are checked against the queue as it is now, by two nodes.
         let seen = PatchFor::change(&bench.now().attributes);

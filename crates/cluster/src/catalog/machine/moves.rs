@@ -160,7 +160,7 @@ mod tests {
             let pairs = policy.iter().map(|policy| ("RedrivePolicy", policy.as_str()));
             let attributes = AttributePatch::parse(pairs, PatchFor::Create).unwrap();
             let name = QueueName::new(name).unwrap();
-            self.apply(Command::CreateQueue { name, attributes, tags: None });
+            self.apply(Command::CreateQueue { name, attributes, tags: None, at_once: false });
         }
 
         fn start(&mut self, task: u8, source: u64, destination: Option<u64>) -> Reply {
