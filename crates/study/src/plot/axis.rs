@@ -96,6 +96,8 @@ impl Axis {
                 let decades = (to / from).log10();
                 let factors: &[f64] = match decades {
                     d if d < 2.5 => &[1.0, 2.0, 5.0],
+                    // The powers alone would be two or three.
+                    d if d < 3.5 => &[1.0, 3.0],
                     _ => &[1.0],
                 };
                 let every = (decades / about).ceil().max(1.0) as i32;
@@ -155,6 +157,8 @@ mod tests {
         assert_eq!(written(&axis, 10.0)[..3], ["0", "500", "1,000"]);
         let axis = Axis::log("x").range(0.05, 2_000.0);
         assert_eq!(written(&axis, 6.0), ["0.1", "1", "10", "100", "1,000"]);
+        let axis = Axis::log("x").range(1.2, 450.0);
+        assert_eq!(written(&axis, 6.0), ["3", "10", "30", "100", "300"]);
         let axis = Axis::log("x").range(0.9, 11.0);
         assert_eq!(written(&axis, 6.0), ["1", "2", "5", "10"]);
     }

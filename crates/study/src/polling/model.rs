@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::deck::{Deck, look_round, place, taken};
-use super::traffic::Style;
+use super::traffic::{Outcome, Seen, Style};
 
 /// A measurement that is so many times a model's, or so little of it, has to be explained.
 pub(super) const FAR: f64 = 1.5;
@@ -32,6 +32,40 @@ pub(super) struct Poller {
     pub(super) delay_s: f64,
 }
 
+/// How long requests take that do not wait, seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    /// To an answer that is empty.
+    empty_s: f64,
+    /// To one that has messages, whose leases are decided by a majority first.
+    hit_s: f64,
+}
+
+impl Times {
+    /// Where none was measured.
+    const ELSE_S: f64 = 0.002;
+
+    /// Each from the first of these in which there were any.
+    pub(super) fn of<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> Self {
+        let (mut empty_s, mut hit_s) = (f64::NAN, f64::NAN);
+        for seen in seen {
+            let or_of = |known: f64, outcome| match known.is_finite() {
+                true => known,
+                false => seen.request_s(outcome),
+            };
+            empty_s = or_of(empty_s, Outcome::Empty);
+            hit_s = or_of(hit_s, Outcome::Messages);
+        }
+        let known = |time: f64| if time.is_finite() { time } else { Self::ELSE_S };
+        Self { empty_s: known(empty_s), hit_s: known(hit_s) }
+    }
+
+    /// From one poll to the next one, after an empty answer.
+    pub(super) fn poll_s(self, style: Style) -> f64 {
+        self.empty_s + style.pause_after(0).as_secs_f64()
+    }
+}
+
 /// What there is.
 #[derive(Clone, Debug)]
 pub(super) struct World {
@@ -43,10 +77,7 @@ pub(super) struct World {
     /// Of all queues together; each message goes to one of them by chance.
     pub(super) rate_per_s: f64,
     pub(super) pollers: Vec<Poller>,
-    /// From a request to an answer that is empty.
-    pub(super) request_s: f64,
-    /// From a request to one that has messages, whose leases are decided by a majority first.
-    pub(super) hit_s: f64,
+    pub(super) times: Times,
     /// From when a message is due until it is there.
     pub(super) send_s: f64,
     pub(super) messages: usize,
@@ -269,7 +300,7 @@ impl Running<'_> {
         let Poller { node, style, .. } = self.world.pollers[poller];
         let queue = &mut self.queues[number];
         let given = taken(order, &self.world.leaders, |shard| queue.shards[shard].len(), MAX);
-        let answer_s = now_s + self.world.hit_s;
+        let answer_s = now_s + self.world.times.hit_s;
         for (shard, count) in &given {
             for sent_s in queue.shards[*shard].drain(..*count) {
                 self.forecast.latencies_ms.push(1_000.0 * (self.world.send_s + answer_s - sent_s));
@@ -291,7 +322,7 @@ impl Running<'_> {
     /// To the next queue, when what the poller did last is answered.
     fn next(&mut self, at_s: f64, poller: usize) {
         self.turns[poller] += 1;
-        self.events.push(Event { at_s: at_s + self.world.request_s, what: What::Poll(poller) });
+        self.events.push(Event { at_s: at_s + self.world.times.empty_s, what: What::Poll(poller) });
     }
 }
 
@@ -312,8 +343,7 @@ mod tests {
             queues: 1,
             rate_per_s,
             pollers: vec![Poller { node: 1, queues: vec![0], style, delay_s: 0.0 }],
-            request_s: 0.0,
-            hit_s: 0.0,
+            times: Times::default(),
             send_s: 0.0,
             messages: 6_000,
             seed: 5,

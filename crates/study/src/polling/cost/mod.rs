@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::{Cluster, Context, Shape};
-use super::model::{Forecast, Poller, World, forecasts};
+use super::model::{Forecast, Poller, Times, World, forecasts};
 use super::stats::Estimate;
 use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
@@ -29,8 +29,6 @@ const MODEL_MESSAGES: usize = 4_000;
 const MODEL_MESSAGES_MIN: usize = 100;
 /// A model of rare messages ends early.
 const MODEL_POLLS: f64 = 300_000.0;
-/// A request's time where none was measured.
-const REQUEST_S: f64 = 0.002;
 
 /// A way to poll, with its name and look.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,17 +166,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     context.tell("the models of it");
     let leaders = cluster.leaders().await;
     let k = cluster.shape.sample;
-    // How long a request takes that does not wait. Polls back to back are alone with the cluster, which the others
-    // share.
-    let time = |(kind, rate, seen): &(Kind, f64, Seen), outcome: Outcome| {
+    // Polls back to back are alone with the cluster, which the others share.
+    let times = |(kind, rate, seen): &(Kind, f64, Seen)| {
         let quick = cases.iter().find(|(kind, other, _)| kind.name == SHORT_TENTH && other == rate);
-        let of_all = quick.map_or(f64::NAN, |(.., seen)| seen.request_s(outcome));
-        let own = if kind.is_greedy() { seen.request_s(outcome) } else { f64::NAN };
-        [own, of_all].into_iter().find(|time| time.is_finite()).unwrap_or(REQUEST_S)
+        Times::of(kind.is_greedy().then_some(seen).into_iter().chain(quick.map(|(.., seen)| seen)))
     };
-    let times = |case| (time(case, Outcome::Empty), time(case, Outcome::Messages));
-    let times: Vec<(f64, f64)> = cases.iter().map(times).collect();
-    let cell = |((kind, rate_per_s, seen), times): ((Kind, f64, Seen), (f64, f64))| {
+    let times: Vec<Times> = cases.iter().map(times).collect();
+    let cell = |((kind, rate_per_s, seen), times): ((Kind, f64, Seen), Times)| {
         let model = model(context, (&leaders, k), &kind, &seen, times);
         Cell { kind, rate_per_s, seen, model }
     };
@@ -215,14 +209,13 @@ fn model(
     (leaders, k): (&[usize], usize),
     kind: &Kind,
     seen: &Seen,
-    (request_s, hit_s): (f64, f64),
+    times: Times,
 ) -> Forecast {
     let rate_per_s = seen.rate_per_s();
     if leaders.is_empty() || rate_per_s <= 0.0 {
         return Forecast::default();
     }
-    let poll_s = request_s + kind.style.pause_after(0).as_secs_f64();
-    let possible = (MODEL_POLLS * poll_s * rate_per_s) as usize;
+    let possible = (MODEL_POLLS * times.poll_s(kind.style) * rate_per_s) as usize;
     let poller = Poller { node: 1, queues: vec![0], style: kind.style, delay_s: 0.0 };
     let world = World {
         leaders: leaders.to_vec(),
@@ -230,8 +223,7 @@ fn model(
         queues: 1,
         rate_per_s,
         pollers: vec![poller],
-        request_s,
-        hit_s,
+        times,
         send_s: seen.send_s(),
         messages: seen.messages_per_run(),
         seed: context.seed,

@@ -1,17 +1,18 @@
 //! Many consumers of one queue, and one consumer of many queues.
 
+mod draw;
+mod words;
+
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::context::{Cluster, Context, Shape};
-use super::model::{FAR, Forecast, Poller, World, forecasts};
+use super::model::{Forecast, Poller, Times, World, forecasts};
 use super::stats::Estimate;
-use super::theory;
 use super::traffic::{self, Consumer, Outcome, Plan, Seen, Style};
-use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
-use crate::section::{Section, Table, duration, number};
+use crate::section::{Section, Table, number};
 
 const PAUSE: Duration = Duration::from_millis(100);
 const SHORT: Style = Style::Short { pause: PAUSE };
@@ -27,8 +28,6 @@ const TURNS: u64 = 3;
 const TURNS_QUICK: u64 = 2;
 /// Of a model.
 const MODEL_MESSAGES: usize = 5_000;
-/// A request's time where none was measured.
-const REQUEST_S: f64 = 0.002;
 
 /// Which of the ways, with how many consumers or queues.
 struct Case {
@@ -76,19 +75,10 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Section> {
     rounds.sort_by_key(|case| (ROUND.iter().position(|way| *way == case.way), case.count));
     context.tell("the models of it");
     let ground = Ground { leaders: cluster.leaders().await, k: cluster.shape.sample, context };
-    let known = |time: f64, else_s: f64| if time.is_finite() { time } else { else_s };
-    let of_short = |outcome: Outcome| {
-        let short = crowds.iter().find(|case| case.way == CROWD[1]);
-        known(short.map_or(f64::NAN, |case| case.seen.request_s(outcome)), REQUEST_S)
-    };
-    let (empty_s, hit_s) = (of_short(Outcome::Empty), of_short(Outcome::Messages));
+    let alone = crowds.iter().find(|case| case.way == CROWD[1]).map(|case| case.seen.clone());
     // The more of them poll, the longer a poll takes.
-    let times = |case: &Case, short: &str| match case.way == short {
-        true => Times {
-            request_s: known(case.seen.request_s(Outcome::Empty), empty_s),
-            hit_s: known(case.seen.request_s(Outcome::Messages), hit_s),
-        },
-        false => Times { request_s: empty_s, hit_s },
+    let times = |case: &Case, short: &str| {
+        Times::of((case.way == short).then_some(&case.seen).into_iter().chain(&alone))
     };
     for case in &mut crowds {
         case.model = ground.crowd(case, cluster.nodes.len(), times(case, CROWD[1]));
@@ -133,13 +123,6 @@ struct Ground<'a> {
     context: &'a Context,
 }
 
-/// How long requests take.
-#[derive(Clone, Copy)]
-struct Times {
-    request_s: f64,
-    hit_s: f64,
-}
-
 impl Ground<'_> {
     fn world(&self, queues: usize, pollers: Vec<Poller>, seen: &Seen, times: Times) -> Forecast {
         let rate_per_s = seen.rate_per_s();
@@ -152,8 +135,7 @@ impl Ground<'_> {
             queues,
             rate_per_s,
             pollers,
-            request_s: times.request_s,
-            hit_s: times.hit_s,
+            times,
             send_s: seen.send_s(),
             messages: seen.messages_per_run(),
             seed: self.context.seed,
@@ -288,92 +270,6 @@ fn half_ms(cases: &[Case], way: &str, count: usize) -> f64 {
     find(cases, way, count).map_or(f64::NAN, |case| case.latency(0.5).value)
 }
 
-fn findings(crowds: &[Case], rounds: &[Case]) -> Vec<String> {
-    let (consumers, queues) = (most(crowds), most(rounds));
-    let p = |way, share| {
-        let case = find(crowds, way, consumers);
-        duration(case.map_or(f64::NAN, |case| case.latency(share).value))
-    };
-    let empties = |way| find(crowds, way, consumers).map_or(f64::NAN, |case| case.empties().value);
-    let one = half_ms(crowds, CROWD[1], 1);
-    let many = half_ms(crowds, CROWD[1], consumers);
-    let shared = if many < one {
-        format!(
-            "one short poller alone needs {}: who polls with others finds more, and pays for it",
-            duration(one)
-        )
-    } else {
-        format!(
-            "one short poller alone needs {}, so others did not help, which they should",
-            duration(one)
-        )
-    };
-    let round = |way| half_ms(rounds, way, queues);
-    let best = round(ROUND[2]) < round(ROUND[0]).min(round(ROUND[1]));
-    vec![
-        format!(
-            "{consumers} consumers in long polls: half of the messages within {}, 99 % within {}, and {:.2} empty answers per \
-             message. In short polls every 0.1 s: {}, {} and {:.0}; {shared}.",
-            p(CROWD[0], 0.5),
-            p(CROWD[0], 0.99),
-            empties(CROWD[0]),
-            p(CROWD[1], 0.5),
-            p(CROWD[1], 0.99),
-            empties(CROWD[1])
-        ),
-        format!(
-            "One consumer who takes {queues} queues in turn: half of the messages wait longer than {} with short polls and {} with \
-             long polls of one second; with one long poll for each queue {}{}.",
-            duration(round(ROUND[0])),
-            duration(round(ROUND[1])),
-            duration(round(ROUND[2])),
-            if best { "" } else { ", which is not less, as it should be" }
-        ),
-    ]
-}
-
-/// How the models did with short polls, and why they did not do better.
-fn agreement(crowds: &[Case], rounds: &[Case]) -> String {
-    let short = || crowds.iter().chain(rounds).filter(|it| [CROWD[1], ROUND[0]].contains(&it.way));
-    let of = |share: f64| {
-        let ratio = move |case: &Case| case.latency(share).value / case.model.quantile_ms(share);
-        let known = short().map(move |case| (ratio(case), case));
-        let mut known: Vec<_> = known.filter(|(ratio, _)| ratio.is_finite()).collect();
-        known.sort_by(|one, two| one.0.total_cmp(&two.0));
-        known
-    };
-    let (mut said, mut is_slow) = (String::new(), false);
-    for (share, name) in [(0.5, "medians"), (0.99, "99th percentiles")] {
-        let known = of(share);
-        let (Some((least, first)), Some((most, last))) = (known.first(), known.last()) else {
-            continue;
-        };
-        let within = |case: &&Case| case.latency(share).covers(case.model.quantile_ms(share));
-        said.push_str(&format!(
-            "Measured {name} of short polls are {least:.2} to {most:.2} times the model's, which is in the 95 % interval of {} of {}. ",
-            known.iter().map(|it| it.1).filter(within).count(),
-            known.len()
-        ));
-        if *most > FAR {
-            is_slow = true;
-            said.push_str(&format!("The farthest is that of {} ({}). ", last.count, last.way));
-        }
-        if *least < 1.0 / FAR {
-            said.push_str(&format!(
-                "That of {} ({}) is less than the model's, and why is not known. ",
-                first.count, first.way
-            ));
-        }
-    }
-    if is_slow {
-        said.push_str(
-            "So many polls, the nodes and the consumers share the machine's processors, and a poll that finds a message waits \
-             for the others' in between; the model knows how long requests take, half of the times.",
-        );
-    }
-    said.trim_end().to_owned()
-}
-
 fn section(crowds: &[Case], rounds: &[Case]) -> Section {
     let queues = most(rounds);
     let lost: u64 = crowds.iter().chain(rounds).map(|case| case.seen.lost).sum();
@@ -387,7 +283,7 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
              intervals are made of these runs, each in parts.",
             turns = crowds.first().map_or(0, |case| case.seen.runs)
         ),
-        findings: findings(crowds, rounds),
+        findings: words::findings(crowds, rounds),
         theory: vec![
             "Consumers that poll by themselves share the work of finding a message: n of them, each every T, poll every T/n, and \
              make n/(λT) empty answers per message. In turn over q queues, a message waits for half a round: q·T/2 in short polls, \
@@ -397,11 +293,11 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
              again at once after an answer with messages begin spread over a pause, and bunch like buses within minutes, because \
              whoever comes after a longer gap finds more and is late for the next."
                 .to_owned(),
-            agreement(crowds, rounds),
+            words::agreement(crowds, rounds),
         ],
         figures: vec![
-            ("many-consumers".to_owned(), crowd_figure(crowds)),
-            ("many-queues".to_owned(), round_figure(rounds)),
+            ("many-consumers".to_owned(), draw::crowd(crowds)),
+            ("many-queues".to_owned(), draw::round(rounds)),
         ],
         tables: vec![table("many-consumers", crowds), table("many-queues", rounds)],
         broken: (lost > 0)
@@ -416,132 +312,4 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
         ],
         ..Section::default()
     }
-}
-
-const COUNTS: [f64; 5] = [1.0, 4.0, 8.0, 16.0, 64.0];
-/// On charts of logarithms, what is nothing.
-const NOTHING: f64 = 0.001;
-
-fn counts(label: &str, cases: &[Case]) -> Axis {
-    let used = |count: &f64| cases.iter().any(|case| case.count as f64 == *count);
-    let used: Vec<f64> = COUNTS.into_iter().filter(used).collect();
-    let last = used.last().copied().unwrap_or(1.0);
-    Axis::log(label).range(0.8, last * 1.25).ticks_at(&used)
-}
-
-fn dots(cases: &[Case], way: &str, value: impl Fn(&Case) -> Estimate) -> Vec<Point> {
-    let of_way = cases.iter().filter(|case| case.way == way);
-    of_way.map(|case| value(case).at(case.count as f64)).collect()
-}
-
-fn line(cases: &[Case], way: &str, value: impl Fn(&Case) -> f64) -> Vec<(f64, f64)> {
-    let of_way = cases.iter().filter(|case| case.way == way);
-    of_way.map(|case| (case.count as f64, value(case))).collect()
-}
-
-fn visible(one: Estimate) -> Estimate {
-    one.map(|value| value.max(NOTHING))
-}
-
-fn crowd_figure(cases: &[Case]) -> Figure {
-    let most = most(cases);
-    let looks = [(Colour::Blue, Dot::Circle), (Colour::Vermilion, Dot::Square)];
-    let (mut latency, mut empties) = (Vec::new(), Vec::new());
-    for (way, (colour, dot)) in CROWD.into_iter().zip(looks) {
-        if way == CROWD[1] {
-            for share in [0.5, 0.99] {
-                let model = line(cases, way, |case| case.model.quantile_ms(share));
-                latency.push(Layer::new("model", Colour::Grey, Mark::Line(Dash::Dashed), model));
-            }
-        }
-        let half = dots(cases, way, |case| case.latency(0.5));
-        latency.push(Layer::new(way, colour, Mark::DotsAndLine(dot), half));
-        let slowest = dots(cases, way, |case| case.latency(0.99));
-        latency.push(Layer::new("", colour, Mark::Line(Dash::Dotted), slowest.clone()));
-        latency.push(Layer::new("", colour, Mark::Dots(dot), slowest));
-        let vain = dots(cases, way, |case| visible(case.empties()));
-        empties.push(Layer::new(way, colour, Mark::DotsAndLine(dot), vain));
-    }
-    let theory =
-        line(cases, CROWD[1], |case| case.count as f64 / (CROWD_RATE * PAUSE.as_secs_f64()));
-    empties.push(Layer::new("theory: n/(λT)", Colour::Black, Mark::Line(Dash::Dashed), theory));
-    let plots = vec![
-        Plot::new(
-            "Half of the messages within (solid), 99 % within (dotted)",
-            counts("consumers of one queue", cases),
-            Axis::log("send to receive (ms)"),
-            latency,
-        ),
-        Plot::new(
-            "Wasted requests",
-            counts("consumers of one queue", cases),
-            Axis::log("empty answers per message").range(NOTHING, 100.0),
-            empties,
-        ),
-    ];
-    let of = |way| find(cases, way, most).map_or(f64::NAN, |case| case.empties().value);
-    Figure::new(
-        format!(
-            "{most} consumers: {:.2} empty answers per message in long polls, {:.0} in short ones every 0.1 s",
-            of(CROWD[0]),
-            of(CROWD[1])
-        ),
-        format!(
-            "{CROWD_RATE} messages per second for all consumers together, who are spread over the nodes; on the lower edge of the right diagram: none; bars: 95 % confidence"
-        ),
-        plots,
-    )
-}
-
-fn round_figure(cases: &[Case]) -> Figure {
-    let most = most(cases);
-    let looks = [
-        (Colour::Vermilion, Dot::Square),
-        (Colour::Sky, Dot::Triangle),
-        (Colour::Blue, Dot::Circle),
-    ];
-    let (mut latency, mut empties) = (Vec::new(), Vec::new());
-    for (way, (colour, dot)) in ROUND.into_iter().zip(looks) {
-        let half = dots(cases, way, |case| case.latency(0.5));
-        let vain = dots(cases, way, |case| visible(case.empties()));
-        let model = line(cases, way, |case| case.model.quantile_ms(0.5));
-        let expected = line(cases, way, |case| {
-            let rate = case.seen.rate_per_s() / case.count as f64;
-            match way == ROUND[2] {
-                true => theory::long_empties(rate, f64::from(LONG_WAIT_S)).max(NOTHING),
-                false => case.model.empties_per_message().max(NOTHING),
-            }
-        });
-        for (layers, dots, theory) in [(&mut latency, half, model), (&mut empties, vain, expected)]
-        {
-            layers.push(Layer::new("", colour, Mark::Line(Dash::Dashed), theory));
-            layers.push(Layer::new(way, colour, Mark::Dots(dot), dots));
-        }
-    }
-    let plots = vec![
-        Plot::new(
-            "Half of the messages within",
-            counts("queues", cases),
-            Axis::log("send to receive (ms)"),
-            latency,
-        ),
-        Plot::new(
-            "Requests in vain",
-            counts("queues", cases),
-            Axis::log("empty answers per message").range(NOTHING, 100.0),
-            empties,
-        ),
-    ];
-    let half = |way| duration(half_ms(cases, way, most));
-    Figure::new(
-        format!(
-            "One consumer, {most} queues: half wait {} with a long poll at each, {} for long polls in turn",
-            half(ROUND[2]),
-            half(ROUND[1])
-        ),
-        format!(
-            "{ROUND_RATE} messages per second for all queues together; one node is polled; dashed: model and closed forms; on the lower edge of the right diagram: none; bars: 95 % confidence"
-        ),
-        plots,
-    )
 }
