@@ -25,10 +25,15 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| format!("{cell}")).collect());
     }
 
-    /// No cell has commas or quotes: they are names and numbers of the study's own.
+    /// Cells with commas are in quotes; there are none with quotes: they are the study's own.
     pub(crate) fn csv(&self) -> String {
+        let cell = |cell: &String| match cell.contains(',') {
+            true => format!("\"{cell}\""),
+            false => cell.clone(),
+        };
+        let line = |cells: &Vec<String>| cells.iter().map(cell).collect::<Vec<_>>().join(",");
         let lines = std::iter::once(&self.header).chain(&self.rows);
-        lines.map(|cells| cells.join(",") + "\n").collect()
+        lines.map(|cells| line(cells) + "\n").collect()
     }
 
     /// Writes the table as `<name>.csv`.

@@ -3,7 +3,7 @@
 use crate::section::{Section, duration, percent};
 
 /// A value that an experiment brought home.
-fn value(sections: &[Section], section: &str, name: &str) -> Option<f64> {
+pub(super) fn value(sections: &[Section], section: &str, name: &str) -> Option<f64> {
     let section = sections.iter().find(|one| one.name == section)?;
     let found = section.values.iter().find(|(one, _)| *one == name);
     found.map(|(_, value)| *value).filter(|value| value.is_finite())

@@ -9,6 +9,7 @@
 
 mod advice;
 mod api;
+mod choices;
 mod context;
 mod cost;
 mod coverage;
@@ -194,6 +195,7 @@ pub(crate) async fn run(args: &PollingArgs) -> anyhow::Result<bool> {
         sections.push(section);
     }
     context.end();
+    choices::choices(&sections).save(&args.out)?;
     let page = report::page(&report::Facts::of(args), &sections);
     std::fs::write(args.out.join("report.html"), page)?;
     let broken: Vec<&String> = sections.iter().flat_map(|section| &section.broken).collect();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::PollingArgs;
 use super::advice::advice;
+use super::choices::choices;
 use crate::section::{Section, Table};
 
 /// What somebody needs to do it again.
@@ -61,7 +62,12 @@ svg{max-width:100%;height:auto;margin:.6em 0;border:1px solid #eee}\
 .method{color:#555}.theory{border-left:4px solid #D55E00;padding-left:.8em}.broken{border-left:4px solid #D55E00;background:#fdeee5;padding:.6em .8em}\
 .advice{background:#eef5fa;border-left:4px solid #0072B2;padding:.4em 1em}\
 table{border-collapse:collapse;font-size:13px}td,th{border:1px solid #ddd;padding:2px 8px;text-align:right}\
+table.words{font-size:14px}table.words td,table.words th{text-align:left;vertical-align:top}\
 summary{cursor:pointer;color:#0072B2}code{background:#f2f2f2;padding:0 .25em}";
+
+/// Above the table of uses.
+const CHOICES: &str = "The defaults are a wait of 0 s (as in SQS: it is an attribute of the queue, or of the request), samples of 3 weighted by \
+    backlog (<code>sample</code> of a node's <code>[polling]</code>), and 8 shards (<code>shards</code>, when a cluster is made).";
 
 /// The whole report: nothing is loaded from anywhere.
 pub(super) fn page(facts: &Facts, sections: &[Section]) -> String {
@@ -80,7 +86,15 @@ pub(super) fn page(facts: &Facts, sections: &[Section]) -> String {
         &advice(sections),
         "li",
     );
-    out.push_str("</ul></div>\n</body></html>\n");
+    out.push_str("</ul></div>\n");
+    let choices = choices(sections);
+    if !choices.rows.is_empty() {
+        out.push_str("<h3 id=\"choices\">Which wait, sample and shards for whom</h3>\n");
+        put(&mut out, format_args!("<p class=\"method\">{CHOICES}</p>\n<table class=\"words\">"));
+        write_rows(&mut out, &choices);
+        out.push_str("</table>\n");
+    }
+    out.push_str("</body></html>\n");
     out
 }
 
@@ -161,6 +175,11 @@ fn write_table(out: &mut String, table: &Table) {
             table.rows.len()
         ),
     );
+    write_rows(out, table);
+    out.push_str("</table></details>\n");
+}
+
+fn write_rows(out: &mut String, table: &Table) {
     let mut line = |tag: &str, cells: &[String]| {
         out.push_str("<tr>");
         cells.iter().for_each(|cell| put(out, format_args!("<{tag}>{}</{tag}>", escaped(cell))));
@@ -168,7 +187,6 @@ fn write_table(out: &mut String, table: &Table) {
     };
     line("th", &table.header);
     table.rows.iter().for_each(|row| line("td", row));
-    out.push_str("</table></details>\n");
 }
 
 fn paragraphs(out: &mut String, before: &str, words: &[String], tag: &str) {
@@ -221,6 +239,14 @@ mod tests {
         assert!(broken.unwrap() < section.unwrap());
         assert!(page.contains("How many &lt; so") && !page.contains("Every promise was kept"));
         assert!(page.contains("commit <code>abc</code> with changes that are not committed"));
+    }
+
+    #[test]
+    fn uses_are_named_where_something_is_known_of_them() {
+        let values = vec![("3 of 8", 0.5), ("8 of 8", 0.0)];
+        let misses = Section { name: "misses", values, ..Section::default() };
+        assert!(page(&facts(), &[misses]).contains("<h3 id=\"choices\">"));
+        assert!(!page(&facts(), &[]).contains("choices"));
     }
 
     #[test]

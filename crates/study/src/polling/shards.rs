@@ -295,8 +295,25 @@ fn section(cases: &[Case]) -> Section {
         advice: advice(cases),
         figures: vec![("shards".to_owned(), figure(cases))],
         tables: vec![table(cases)],
+        values: values(cases),
         ..Section::default()
     }
+}
+
+/// Of the fewest shards that were tried, the default, and the most.
+fn values(cases: &[Case]) -> Vec<(&'static str, f64)> {
+    let (Some(few), Some(most)) = (cases.first(), cases.last()) else { return Vec::new() };
+    let Some(default) = cases.iter().find(|case| case.shards == DEFAULT) else { return Vec::new() };
+    vec![
+        ("few", few.shards as f64),
+        ("few, idle %", few.idle_percent().value),
+        ("few, rate", few.rate().value),
+        ("idle %", default.idle_percent().value),
+        ("rate", default.rate().value),
+        ("most", most.shards as f64),
+        ("most, idle %", most.idle_percent().value),
+        ("most, rate", most.rate().value),
+    ]
 }
 
 #[cfg(test)]

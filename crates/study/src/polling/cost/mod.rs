@@ -286,6 +286,7 @@ async fn plan(
 
 fn section(cells: &Cells) -> Section {
     let slow = cells.slow();
+    let busy = cells.rates.iter().copied().fold(0.0, f64::max);
     let at_slow = |name, value: fn(&Cell) -> f64| cells.of(name, slow, value);
     let requests = |cell: &Cell| cell.requests().value;
     let half = |cell: &Cell| cell.latency_ms(0.5);
@@ -313,6 +314,10 @@ fn section(cells: &Cells) -> Section {
             ("long 20 s, p50 ms", at_slow(LONG, half)),
             ("short 1 s, p50 ms", at_slow(SHORT_ONE, half)),
             ("rate", slow),
+            ("busy rate", busy),
+            ("busy, long 20 s, requests", cells.of(LONG, busy, requests)),
+            ("busy, pauses, requests", cells.of(COLLECT, busy, requests)),
+            ("busy, pauses, p99 ms", cells.of(COLLECT, busy, |cell| cell.latency_ms(0.99))),
         ],
         skipped: None,
     }
