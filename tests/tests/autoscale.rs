@@ -53,8 +53,10 @@ async fn workers_follow_a_load_and_lose_nothing_when_they_are_ended() {
     assert_eq!((report["crashes"], report["kills"]), (0.0, 0.0));
     assert!(report["most-instances"] >= 4.0);
     assert_eq!(report["last-instances"], 1.0);
-    // Up with the rise, up with the burst, down: not one change after the other.
-    assert!(report["turns"] <= 4.0);
+    // The load rises, bursts before it has fallen, and from then on only falls: it turns once, and so do the
+    // instances. One that was started too many because the machine is busy goes no earlier than four seconds after
+    // the last change, while the load that rises is soon enough for it; what turns more often than that flaps.
+    assert_eq!(report["turns"], 1.0);
     // Neither too much for each nor too little, from the rise to the end of the plateau: it was all of the time.
     assert!(report["part-near-target"] >= 0.7);
     // And not because there were always enough: it was nine tenths.
