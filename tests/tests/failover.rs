@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use flotilla_tests::{Connection, Failed, Fleet, Load, Plan};
 use serde_json::json;
+use tokio::task::JoinSet;
 
+/// So many FIFO queues lie on every shard, nearly certainly.
+const FIFO_QUEUES: usize = 16;
 /// Kills of which at least one must come while a request is on its way.
 const ROUNDS_MAX: usize = 12;
 /// An election: followers wait for their leader's lease (700 ms, the longest election timeout) and for one timeout
@@ -139,6 +142,55 @@ async fn a_node_alone_acknowledges_nothing() {
     bodies.sort();
     stored.sort();
     assert_eq!(bodies, stored);
+}
+
+/// FIFO queues, each of which lies on one shard: a node alone knows for certain that it did nothing for a shard that
+/// the dead led, and is in doubt about those that it leads itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_not_to_be_applied_never_comes() {
+    let mut fleet = Fleet::start(3).await;
+    let mut queues = Vec::new();
+    for number in 0..FIFO_QUEUES {
+        let name = format!("certain-{number}.fifo");
+        let input = json!({ "QueueName": name, "Attributes": { "FifoQueue": "true" } });
+        let created = fleet.client(1).call("CreateQueue", &input).await.unwrap();
+        queues.push(created["QueueUrl"].as_str().unwrap().to_owned());
+    }
+    fleet.kill9(2);
+    fleet.kill9(3);
+    let mut sends = JoinSet::new();
+    for queue in queues {
+        let mut client = fleet.client(1);
+        sends.spawn(async move {
+            let input = json!({
+                "QueueUrl": queue,
+                "MessageBody": "alone",
+                "MessageGroupId": "one",
+                "MessageDeduplicationId": "alone",
+            });
+            let failure = client.call("SendMessage", &input).await.unwrap_err();
+            assert!(failure.is_retryable() && failure.status.is_some(), "{failure}");
+            (queue, failure.outcome)
+        });
+    }
+    let outcomes = sends.join_all().await;
+    let of = |wanted| outcomes.iter().filter(|(_, outcome)| *outcome == wanted).count();
+    let (certain, doubtful) = (of(Failed::NotApplied), of(Failed::Unknown));
+    eprintln!("{certain} certainly not applied, {doubtful} in doubt");
+    assert!(certain > 0, "everything is in doubt");
+    fleet.launch(2);
+    fleet.launch(3);
+    fleet.whole().await;
+    let mut receives = JoinSet::new();
+    for (queue, outcome) in outcomes {
+        let mut client = fleet.client(2);
+        receives.spawn(async move {
+            let came = client.receive(&queue, 30, 2).await.unwrap().len();
+            let most = usize::from(outcome == Failed::Unknown);
+            assert!(came <= most, "{queue}: {outcome:?}, and {came} came");
+        });
+    }
+    receives.join_all().await;
 }
 
 /// Receives and deletes until everything expected has come; what came.
