@@ -54,7 +54,7 @@ impl Node {
     pub(crate) async fn decide_as(
         &self,
         id: CommandId,
-        command: Command,
+        mut command: Command,
     ) -> Result<Reply, Trouble> {
         let deadline = Instant::now() + PATIENCE;
         let mut maybe_applied = false;
@@ -79,7 +79,10 @@ impl Node {
                     return Err(Trouble::Overloaded);
                 }
                 Err(ShardError::NotLeader(_) | ShardError::Overloaded) => {}
-                Err(ShardError::Unknown) => maybe_applied = true,
+                Err(ShardError::Unknown) => {
+                    maybe_applied = true;
+                    command.repeated();
+                }
             }
             if Instant::now() + LOOK_AGAIN >= deadline {
                 let (request_id, leader) = (request::current(), self.catalog_leader());

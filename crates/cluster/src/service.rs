@@ -198,7 +198,8 @@ impl Cluster for Node {
     }
 
     async fn queue(&self, name: &QueueName) -> Result<Arc<Queue>, QueueError> {
-        if let Some(queue) = self.catalog.queue(name.as_str()) {
+        // Where names come back at once, the local replica may know the one before.
+        if let Some(queue) = self.catalog.queue(name.as_str()).filter(|_| self.rests) {
             return Ok(queue);
         }
         self.lookup(name.as_str()).await?.ok_or(QueueError::NotFound)

@@ -103,8 +103,8 @@ impl Default for Polling {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Queues {
-    /// Whether the name of a deleted queue, and a queue that was purged, rest for a minute, as in SQS. `false` is for test suites
-    /// that always use the same names.
+    /// Whether the name of a deleted queue, and a queue that was purged, rest for a minute, as in SQS. `false` is for test
+    /// suites that always use the same names: each request asks the catalog's leader which queue it means.
     pub(crate) rests: bool,
 }
 

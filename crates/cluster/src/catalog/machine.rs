@@ -122,6 +122,16 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// An earlier attempt may have been applied. A queue that it made may have been deleted since, by somebody who was
+    /// told so, and must not come back: the name rests.
+    pub(crate) fn repeated(&mut self) {
+        if let Self::CreateQueue { at_once, .. } = self {
+            *at_once = false;
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Done,
@@ -461,16 +471,23 @@ mod tests {
         }
         let delete = Command::DeleteQueue { queue: first.id };
         assert_eq!(run(&mut machine, 1_000, 3, delete.clone()), Reply::Done);
-        let again = Command::CreateQueue {
+        let mut again = Command::CreateQueue {
             name: name("a"),
             attributes: patch(&[]),
             tags: None,
             at_once: true,
         };
-        let Reply::Queue(second) = run(&mut machine, 1_000, 4, again) else { panic!("created") };
+        let created = run(&mut machine, 1_000, 4, again.clone());
+        let Reply::Queue(second) = created else { panic!("created") };
         assert_ne!(first.id, second.id);
         assert_eq!(run(&mut machine, 1_000, 3, delete), Reply::Done, "repeated, of the first one");
         assert!(machine.by_id(second.id).is_some());
+
+        // Whoever does not know whether that was done must not undo what was done since.
+        let delete = Command::DeleteQueue { queue: second.id };
+        assert_eq!(run(&mut machine, 1_000, 5, delete), Reply::Done);
+        again.repeated();
+        assert_eq!(run(&mut machine, 1_000, 4, again), Reply::DeletedRecently);
     }
 
     #[test]
