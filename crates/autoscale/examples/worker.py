@@ -34,16 +34,9 @@ sqs = boto3.client(
 )
 statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
-queue = None
-while not (queue or ending):
-    try:
-        queue = sqs.create_queue(QueueName=sys.argv[1])["QueueUrl"]
-    except (BotoCoreError, ClientError) as error:
-        # A worker that ended here would be started again, and look like one that crashes.
-        print(f"the queue cannot be had yet: {error}", file=sys.stderr)
-        time.sleep(1)
 
-while not ending:
+def take(queue):
+    """One poll, and what it brings."""
     # A poll goes on after SIGTERM, so it is much shorter than the autoscaler's --grace-s.
     received = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=1)
     for message in received.get("Messages", []):
@@ -58,3 +51,15 @@ while not ending:
             took = f"processing:{1000 * (time.monotonic() - begin):.1f}|ms"
             address = os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])
             statsd.sendto(took.encode(), address)
+
+
+queue = None
+while not ending:
+    try:
+        queue = queue or sqs.create_queue(QueueName=sys.argv[1])["QueueUrl"]
+        take(queue)
+    except (BotoCoreError, ClientError) as error:
+        # The node may be away for longer than the client tries. A worker that ended here would be started again, and
+        # look like one that crashes; a message that it could not delete comes again.
+        print(f"the queue cannot be had: {error}", file=sys.stderr)
+        time.sleep(1)

@@ -42,12 +42,17 @@ async fn move_back(queues: &Queues) -> anyhow::Result<i64> {
     }
 }
 
-/// Another endpoint may have started it before its answer was lost: only one task can run.
+/// Another endpoint may have started it before its answer was lost: only one task can run. One that ended since it was
+/// in the way may have begun before the last of what is there now.
 async fn start(client: Client, arn: &str) -> anyhow::Result<()> {
-    let Err(error) = client.start_message_move_task().source_arn(arn).send().await else {
+    let ask = || client.start_message_move_task().source_arn(arn).send();
+    if ask().await.is_ok() {
         return Ok(());
-    };
+    }
     let list = client.list_message_move_tasks().source_arn(arn).send().await?;
     let is_running = list.results().first().is_some_and(|task| task.status() == Some(RUNNING));
-    if is_running { Ok(()) } else { Err(error.into()) }
+    if !is_running {
+        ask().await?;
+    }
+    Ok(())
 }
