@@ -1,5 +1,6 @@
 //! What follows from the numbers.
 
+use super::choices::HARDLY_MORE;
 use crate::section::{Section, duration, percent};
 
 /// A value that an experiment brought home.
@@ -85,7 +86,7 @@ fn sample(sections: &[Section]) -> Option<String> {
     let of = |name| value(sections, "coverage", name);
     let (bound, most) = (of("bound")?, of("most polls for ten")?);
     let (three, all) = (of("999, three")?, of("999, all")?);
-    let cheap = three < 1.5 * all;
+    let cheap = three < HARDLY_MORE * all;
     let verdict =
         if cheap && most <= bound { "keeps what is promised" } else { "should be looked at again" };
     Some(format!(

@@ -1,6 +1,7 @@
 //! Which wait time, sample and number of shards for which use, each with the numbers that it follows from.
 
 use super::advice::value;
+use super::theory;
 use crate::section::{Section, Table, duration, percent};
 
 /// What the server does by itself: three of eight shards for a short poll, and no wait.
@@ -8,6 +9,9 @@ const DEFAULT_SAMPLE: &str = "3";
 const DEFAULT_SHARDS: &str = "8";
 /// What no setting of the server can change.
 const ANY: &str = "any: all are asked";
+
+/// Times as many polls as with all shards asked.
+pub(super) const HARDLY_MORE: f64 = 1.5;
 
 /// One use.
 struct Choice {
@@ -42,13 +46,14 @@ fn waiting(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "cost", name);
     let (long, short) = (of("long 20 s, requests")?, of("short 1 s, requests")?);
     let (long_ms, short_ms) = (of("long 20 s, p50 ms")?, of("short 1 s, p50 ms")?);
+    let rate = of("rate")?;
     (long < short && long_ms < short_ms).then(|| Choice {
         who: "a worker that takes what comes",
         wait: "20 s",
         sample: ANY,
         shards: DEFAULT_SHARDS.to_owned(),
         because: format!(
-            "{long:.1} requests per message instead of {short:.1} with short polls every second, at a message in five seconds; half \
+            "{long:.1} requests per message instead of {short:.1} with short polls every second, at {rate} messages per second; half \
              come within {} instead of {}",
             duration(long_ms),
             duration(short_ms)
@@ -56,17 +61,24 @@ fn waiting(sections: &[Section]) -> Option<Choice> {
     })
 }
 
+/// Messages gather in pauses, between short polls or after each answer of a long one.
 fn busy(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "cost", name);
     let (rate, long) = (of("busy rate")?, of("busy, long 20 s, requests")?);
-    let (pauses, p99_ms) = (of("busy, pauses, requests")?, of("busy, pauses, p99 ms")?);
-    (pauses < long).then(|| Choice {
+    let pauses = (of("busy, pauses, requests")?, of("busy, pauses, p99 ms")?);
+    let short = (of("busy, short 1 s, requests")?, of("busy, short 1 s, p99 ms")?);
+    let (wait, sample, (requests, p99_ms)) = match short.1 <= pauses.1 {
+        true => ("0, and a poll every second", DEFAULT_SAMPLE, short),
+        false => ("20 s, and a pause of 1 s after each answer", ANY, pauses),
+    };
+    (requests < long).then(|| Choice {
         who: "many messages that may wait for a second or two",
-        wait: "20 s, and a pause of 1 s after each answer",
-        sample: ANY,
+        wait,
+        sample,
         shards: DEFAULT_SHARDS.to_owned(),
         because: format!(
-            "{pauses:.2} receive requests per message instead of {long:.2} without pauses, at {rate:.0} messages per second; 99 % come within {}",
+            "{requests:.2} receive requests per message instead of {long:.2} with long polls without pauses, at {rate:.0} messages per second; \
+             99 % come within {}",
             duration(p99_ms)
         ),
     })
@@ -74,16 +86,18 @@ fn busy(sections: &[Section]) -> Option<Choice> {
 
 fn many_queues(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "many", name);
-    let (queues, turn, at_once) = (of("queues")?, of("in turn, p50 ms")?, of("at once, p50 ms")?);
-    (at_once < turn).then(|| Choice {
+    let (queues, at_once) = (of("queues")?, of("at once, p50 ms")?);
+    let (turn, short) = (of("in turn, p50 ms")?, of("short in turn, p50 ms")?);
+    (at_once < turn.min(short)).then(|| Choice {
         who: "one worker of many queues",
         wait: "20 s, a poll waiting at each queue",
         sample: ANY,
         shards: DEFAULT_SHARDS.to_owned(),
         because: format!(
-            "of {queues:.0} queues half of the messages come within {} instead of {} with long polls in turn",
+            "of {queues:.0} queues half of the messages come within {} instead of {} with long polls of a second in turn, or {} with short ones",
             duration(at_once),
-            duration(turn)
+            duration(turn),
+            duration(short)
         ),
     })
 }
@@ -125,7 +139,9 @@ fn must_find(sections: &[Section]) -> Option<Choice> {
 fn drains(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "coverage", name);
     let (three, all) = (of("999, three")?, of("999, all")?);
-    Some(Choice {
+    // Those of a cluster that was given are its own.
+    let is_default = of("sample").is_some_and(|sample| sample.to_string() == DEFAULT_SAMPLE);
+    (is_default && three < HARDLY_MORE * all).then(|| Choice {
         who: "emptying a backlog with short polls",
         wait: "0, and 20 s for the last poll",
         sample: DEFAULT_SAMPLE,
@@ -139,16 +155,27 @@ fn drains(sections: &[Section]) -> Option<Choice> {
 
 fn one_machine(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "shards", name);
-    let (few, few_idle, few_rate) = (of("few")?, of("few, idle %")?, of("few, rate")?);
-    let (idle, rate) = (of("idle %")?, of("rate")?);
-    (few_idle < idle).then(|| Choice {
+    let (few, few_rate, rate) = (of("few")?, of("few, rate")?, of("rate")?);
+    // Within the intervals it is no difference.
+    let is_slower = of("few, rate high")? < of("rate low")?;
+    let is_cheaper = of("few, idle % high")? < of("idle % low")?;
+    let (few_idle, idle) = (of("few, idle %")?, of("idle %")?);
+    let cheaper = match is_cheaper {
+        true => format!(", idle nodes take {few_idle:.0} % of a core instead of {idle:.0} %"),
+        false => String::new(),
+    };
+    let missed = |shards: f64| percent(theory::miss(shards as usize, 3));
+    (few < 8.0 && !is_slower).then(|| Choice {
         who: "all nodes on one machine",
         wait: "20 s",
         sample: DEFAULT_SAMPLE,
         shards: format!("{few:.0}"),
         because: format!(
-            "an idle cluster takes {few_idle:.0} % of a core instead of {idle:.0} %, and {:.2} times as many messages go through as with eight",
-            few_rate / rate
+            "{:.2} times as many messages go through as with eight{cheaper}, and a short poll misses a lone message in {} of all cases instead \
+             of {}",
+            few_rate / rate,
+            missed(few),
+            missed(8.0)
         ),
     })
 }
@@ -157,6 +184,10 @@ fn own_machines(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "shards", name);
     let (most, most_idle, most_rate) = (of("most")?, of("most, idle %")?, of("most, rate")?);
     let (idle, rate) = (of("idle %")?, of("rate")?);
+    let verdict = match of("most, rate low")? > of("rate high")? {
+        true => "more shards may bring more",
+        false => "more than the cores need only cost",
+    };
     Some(Choice {
         who: "nodes on machines of their own (not measured here: everything ran on one)",
         wait: "20 s",
@@ -164,7 +195,7 @@ fn own_machines(sections: &[Section]) -> Option<Choice> {
         shards: "8, or a few for each core that is to work".to_owned(),
         because: format!(
             "the number cannot be changed later; here {most:.0} take {most_idle:.0} % of a core when idle instead of {idle:.0} %, and {:.2} times as \
-             many messages go through as with eight, so more than the cores need only cost",
+             many messages go through as with eight: {verdict}",
             most_rate / rate
         ),
     })
@@ -193,17 +224,43 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_chosen_by_what_they_cost() {
-        let shards = |few_idle| {
-            let few = [("few", 4.0), ("few, idle %", few_idle), ("few, rate", 110.0)];
-            let rest = [("idle %", 6.0), ("rate", 100.0), ("most", 64.0)];
-            let most = [("most, idle %", 20.0), ("most, rate", 60.0)];
-            [section("shards", &[&few[..], &rest, &most].concat())]
+    fn who_may_wait_pauses_where_the_slowest_message_comes_sooner() {
+        let cost = |short_p99_ms| {
+            let pauses = [("busy, pauses, requests", 0.11), ("busy, pauses, p99 ms", 7_000.0)];
+            let short =
+                [("busy, short 1 s, requests", 0.12), ("busy, short 1 s, p99 ms", short_p99_ms)];
+            let rest = [("busy rate", 100.0), ("busy, long 20 s, requests", 0.98)];
+            [section("cost", &[pauses, short, rest].concat())]
         };
-        let found = rows(&shards(4.0));
+        assert_eq!(rows(&cost(1_700.0))[0][1], "0, and a poll every second");
+        assert!(rows(&cost(8_000.0))[0][1].starts_with("20 s"));
+    }
+
+    #[test]
+    fn shards_are_chosen_by_what_they_cost() {
+        let shards = |few_rate: f64, most_rate: f64| {
+            let of = |names: [&'static str; 3], value: f64, by: f64| {
+                [(names[0], value), (names[1], value - by), (names[2], value + by)]
+            };
+            let few_idle = of(["few, idle %", "few, idle % low", "few, idle % high"], 4.0, 0.5);
+            let few = of(["few, rate", "few, rate low", "few, rate high"], few_rate, 5.0);
+            let idle = of(["idle %", "idle % low", "idle % high"], 6.0, 0.5);
+            let rate = of(["rate", "rate low", "rate high"], 100.0, 5.0);
+            let most = of(["most, rate", "most, rate low", "most, rate high"], most_rate, 5.0);
+            let rest = [("few", 4.0), ("most", 64.0), ("most, idle %", 20.0)];
+            [section("shards", &[&few_idle[..], &few, &idle, &rate, &most, &rest].concat())]
+        };
+        let found = rows(&shards(95.0, 60.0));
         assert_eq!(found[0][3], "4");
-        assert!(found[0][4].contains("1.10 times"), "{found:?}");
+        for words in
+            ["0.95 times", "4 % of a core instead of 6 %", "in 25 % of all cases instead of 62 %"]
+        {
+            assert!(found[0][4].contains(words), "{found:?}");
+        }
         assert!(found[1][4].contains("64 take 20 % of a core"), "{found:?}");
-        assert_eq!(rows(&shards(6.0)).len(), 1, "four are no cheaper");
+        assert!(found[1][4].ends_with("only cost"), "{found:?}");
+        let found = rows(&shards(80.0, 120.0));
+        assert_eq!(found.len(), 1, "four are slower");
+        assert!(found[0][4].ends_with("may bring more"), "{found:?}");
     }
 }

@@ -304,15 +304,23 @@ fn section(cases: &[Case]) -> Section {
 fn values(cases: &[Case]) -> Vec<(&'static str, f64)> {
     let (Some(few), Some(most)) = (cases.first(), cases.last()) else { return Vec::new() };
     let Some(default) = cases.iter().find(|case| case.shards == DEFAULT) else { return Vec::new() };
+    let (few_idle, few_rate) = (few.idle_percent(), few.rate());
+    let (idle, rate) = (default.idle_percent(), default.rate());
     vec![
         ("few", few.shards as f64),
-        ("few, idle %", few.idle_percent().value),
-        ("few, rate", few.rate().value),
-        ("idle %", default.idle_percent().value),
-        ("rate", default.rate().value),
+        ("few, idle %", few_idle.value),
+        ("few, idle % high", few_idle.high),
+        ("few, rate", few_rate.value),
+        ("few, rate high", few_rate.high),
+        ("idle %", idle.value),
+        ("idle % low", idle.low),
+        ("rate", rate.value),
+        ("rate low", rate.low),
+        ("rate high", rate.high),
         ("most", most.shards as f64),
         ("most, idle %", most.idle_percent().value),
         ("most, rate", most.rate().value),
+        ("most, rate low", most.rate().low),
     ]
 }
 

@@ -290,6 +290,7 @@ fn section(cells: &Cells) -> Section {
     let at_slow = |name, value: fn(&Cell) -> f64| cells.of(name, slow, value);
     let requests = |cell: &Cell| cell.requests().value;
     let half = |cell: &Cell| cell.latency_ms(0.5);
+    let slowest = |cell: &Cell| cell.latency_ms(0.99);
     let lost: u64 = cells.all.iter().map(|cell| cell.seen.lost).sum();
     Section {
         name: "cost",
@@ -317,7 +318,9 @@ fn section(cells: &Cells) -> Section {
             ("busy rate", busy),
             ("busy, long 20 s, requests", cells.of(LONG, busy, requests)),
             ("busy, pauses, requests", cells.of(COLLECT, busy, requests)),
-            ("busy, pauses, p99 ms", cells.of(COLLECT, busy, |cell| cell.latency_ms(0.99))),
+            ("busy, pauses, p99 ms", cells.of(COLLECT, busy, slowest)),
+            ("busy, short 1 s, requests", cells.of(SHORT_ONE, busy, requests)),
+            ("busy, short 1 s, p99 ms", cells.of(SHORT_ONE, busy, slowest)),
         ],
         skipped: None,
     }

@@ -367,6 +367,7 @@ fn section(settings: &Settings) -> Section {
             ("bound", settings.bound() as f64),
             ("most polls for ten", settings.most() as f64),
             ("999, three", settings.mean(settings.main, MANY)),
+            ("sample", settings.main as f64),
             ("999, all", settings.mean(settings.shards(), MANY)),
         ],
         ..Section::default()
