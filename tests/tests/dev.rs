@@ -177,9 +177,8 @@ async fn names_and_purges_rest_for_a_minute_or_not_at_all() {
         let arguments: &[&str] = if rests { &[] } else { &["--no-rests"] };
         let dev = Dev::start(temporary.path(), arguments);
         let mut clients = dev.clients();
-        for round in 0..3 {
-            // Through another node than the one that deleted it.
-            let client = &mut clients[round];
+        // Each through another node than the one that deleted it.
+        for (round, client) in clients.iter_mut().enumerate() {
             let created = client.create_queue("again").await;
             if rests && round > 0 {
                 let refused = created.unwrap_err();
