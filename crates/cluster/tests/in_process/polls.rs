@@ -1,12 +1,11 @@
 //! Long polls, and who wakes them.
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flotilla_cluster::SampleSize;
 use flotilla_cluster::api::{Cluster as _, Outgoing, Queue, ReceiveRequest};
 use flotilla_cluster::node::Node;
 use flotilla_types::ids::{GroupId, GroupKey, NodeId};
@@ -182,13 +181,14 @@ async fn a_poll_that_waits_hands_out_what_has_no_dead_letter_queue_any_more() {
 }
 
 /// What a receive moved to the dead-letter queue was unknown to the node that received: the first short poll of that
-/// queue was a blind sample. Here it asks one shard of four.
+/// queue was a blind sample. Here it asks two shards of four: blind ones miss half of the letters, and others one of 700.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_poll_finds_dead_letters_that_its_node_has_just_moved() {
-    let sample = SampleSize::Some(NonZeroUsize::MIN);
+    let sample = "2".parse().unwrap();
     let fleet = Fleet::start_with(3, Settings { sample, ..Settings::default() }).await;
     let node = fleet.node(1);
-    for round in 0..10 {
+    let mut missed = 0;
+    for round in 0..20 {
         let dead = queue(node, &format!("dead{round}"), &[]).await;
         let policy = format!(
             "{{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:000000000000:dead{round}\",\
@@ -202,8 +202,10 @@ async fn a_short_poll_finds_dead_letters_that_its_node_has_just_moved() {
             node.receive(&source, at_once).await.unwrap();
         }
         let received = node.receive(&dead, short_poll()).await.unwrap();
-        assert_eq!(received.messages.len(), 1, "round {round}");
+        missed += usize::from(received.messages.is_empty());
     }
+    // Three of twenty come up once in 400,000 runs; blind samples miss ten.
+    assert!(missed <= 2, "{missed} of 20 were missed");
 }
 
 fn group(number: u64) -> GroupKey {
