@@ -41,10 +41,10 @@ pub(crate) fn command_to_bytes(now_ms: u64, id: Option<CommandId>, command: &Com
         }),
         Command::CreateQueue { name, attributes, tags, at_once } => {
             Kind::CreateQueue(pb::CreateQueue {
-                at_once: *at_once,
                 name: name.to_string(),
                 attributes: patch_to_pb(attributes),
                 tags: tags.clone().map(|tags| pb::Tags { tags: tags.into_iter().collect() }),
+                at_once: *at_once,
             })
         }
         Command::DeleteQueue { queue } => Kind::DeleteQueue(pb::DeleteQueue { queue: queue.0 }),

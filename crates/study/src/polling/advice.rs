@@ -29,17 +29,41 @@ pub(super) fn advice(sections: &[Section]) -> Vec<String> {
     all
 }
 
+/// Long polls of 20 s beside short ones every second, of a slow queue: requests per message, and half of the latencies.
+pub(super) struct Waiting {
+    pub(super) rate: f64,
+    pub(super) long: f64,
+    pub(super) short: f64,
+    pub(super) long_ms: f64,
+    pub(super) short_ms: f64,
+}
+
+impl Waiting {
+    pub(super) fn of(sections: &[Section]) -> Option<Self> {
+        let of = |name| value(sections, "cost", name);
+        Some(Self {
+            rate: of("rate")?,
+            long: of("long 20 s, requests")?,
+            short: of("short 1 s, requests")?,
+            long_ms: of("long 20 s, p50 ms")?,
+            short_ms: of("short 1 s, p50 ms")?,
+        })
+    }
+
+    pub(super) fn is_better(&self) -> bool {
+        self.long < self.short && self.long_ms < self.short_ms
+    }
+}
+
 fn wait(sections: &[Section]) -> Option<String> {
-    let of = |name| value(sections, "cost", name);
-    let (long, short, rate) = (of("long 20 s, requests")?, of("short 1 s, requests")?, of("rate")?);
-    let (long_ms, short_ms) = (of("long 20 s, p50 ms")?, of("short 1 s, p50 ms")?);
-    let better = long < short && long_ms < short_ms;
-    let verdict = if better {
+    let waiting = Waiting::of(sections)?;
+    let verdict = if waiting.is_better() {
         "Where messages are rare, or wanted at once, wait 20 s (ReceiveMessageWaitTimeSeconds of the queue, or WaitTimeSeconds of the \
          call)"
     } else {
         "Here short polls of a slow queue were cheaper or faster than waits of 20 s, which should not be: look at the errors"
     };
+    let Waiting { rate, long, short, long_ms, short_ms } = waiting;
     Some(format!(
         "{verdict}. At {rate} messages per second it took {long:.2} receive requests per message instead of {short:.1} with short polls \
          every second, and half of the messages came within {} instead of {}. A shorter wait buys nothing, because an answer \
@@ -51,15 +75,38 @@ fn wait(sections: &[Section]) -> Option<String> {
     ))
 }
 
+/// One consumer of many queues: half of the latencies, with a long poll at each, with long polls in turn, and short ones.
+pub(super) struct Rounds {
+    pub(super) queues: f64,
+    pub(super) at_once: f64,
+    pub(super) turn: f64,
+    pub(super) short: f64,
+}
+
+impl Rounds {
+    pub(super) fn of(sections: &[Section]) -> Option<Self> {
+        let of = |name| value(sections, "many", name);
+        Some(Self {
+            queues: of("queues")?,
+            at_once: of("at once, p50 ms")?,
+            turn: of("in turn, p50 ms")?,
+            short: of("short in turn, p50 ms")?,
+        })
+    }
+
+    pub(super) fn is_best_at_once(&self) -> bool {
+        self.at_once < self.turn.min(self.short)
+    }
+}
+
 fn rounds(sections: &[Section]) -> Option<String> {
-    let of = |name| value(sections, "many", name);
-    let (queues, turn, at_once) = (of("queues")?, of("in turn, p50 ms")?, of("at once, p50 ms")?);
-    let short = of("short in turn, p50 ms")?;
-    let verdict = if at_once < turn.min(short) {
+    let rounds = Rounds::of(sections)?;
+    let verdict = if rounds.is_best_at_once() {
         "For several queues, keep one long poll waiting at each"
     } else {
         "For several queues, one long poll waiting at each should be fastest, and was not here: look at the errors"
     };
+    let Rounds { queues, at_once, turn, short } = rounds;
     let better = if short < turn { "not wait" } else { "wait for a second" };
     Some(format!(
         "{verdict}. With {queues:.0} of them, half of the messages waited {} at most, {} where one thread took them in turn with long polls of \
@@ -70,14 +117,19 @@ fn rounds(sections: &[Section]) -> Option<String> {
     ))
 }
 
-fn idle(sections: &[Section]) -> Option<String> {
+/// What 200 idle consumers add, percent of a core: in long polls, and in short ones every 0.1 s.
+pub(super) fn idle_percent(sections: &[Section]) -> Option<(f64, f64)> {
     let of = |name| value(sections, "idle", name);
-    let (nobody, long, short) = (of("nobody")?, of("long")?, of("short 0.1 s")?);
+    let nobody = of("nobody")?;
+    let added = |cores: f64| 100.0 * (cores - nobody).max(0.0);
+    Some((added(of("long")?), added(of("short 0.1 s")?)))
+}
+
+fn idle(sections: &[Section]) -> Option<String> {
+    let (long, short) = idle_percent(sections)?;
     Some(format!(
-        "Let idle consumers wait: 200 of them added {:.1} % of a core to the three nodes in long polls of 20 s, and {:.0} % in short polls \
-         every 0.1 s.",
-        100.0 * (long - nobody).max(0.0),
-        100.0 * (short - nobody).max(0.0)
+        "Let idle consumers wait: 200 of them added {long:.1} % of a core to the three nodes in long polls of 20 s, and {short:.0} % in short polls \
+         every 0.1 s."
     ))
 }
 

@@ -1,12 +1,10 @@
 //! Which wait time, sample and number of shards for which use, each with the numbers that it follows from.
 
-use super::advice::value;
-use super::theory;
+use super::advice::{Rounds, Waiting, idle_percent, value};
+use super::context::Shape;
+use super::shards::{DEFAULT, missed};
 use crate::section::{Section, Table, duration, percent};
 
-/// What the server does by itself: three of eight shards for a short poll, and no wait.
-const DEFAULT_SAMPLE: &str = "3";
-const DEFAULT_SHARDS: &str = "8";
 /// What no setting of the server can change.
 const ANY: &str = "any: all are asked";
 
@@ -17,9 +15,25 @@ pub(super) const HARDLY_MORE: f64 = 1.5;
 struct Choice {
     who: &'static str,
     wait: &'static str,
-    sample: &'static str,
+    sample: String,
     shards: String,
     because: String,
+}
+
+impl Choice {
+    /// With what the server does by itself.
+    fn new(who: &'static str, wait: &'static str, because: String) -> Self {
+        let Shape { sample, shards, .. } = Shape::default();
+        Self { who, wait, sample: sample.to_string(), shards: shards.to_string(), because }
+    }
+
+    fn sample(self, sample: &str) -> Self {
+        Self { sample: sample.to_owned(), ..self }
+    }
+
+    fn shards(self, shards: impl ToString) -> Self {
+        Self { shards: shards.to_string(), ..self }
+    }
 }
 
 /// The uses of which the experiments that were run know something.
@@ -43,22 +57,15 @@ pub(super) fn choices(sections: &[Section]) -> Table {
 }
 
 fn waiting(sections: &[Section]) -> Option<Choice> {
-    let of = |name| value(sections, "cost", name);
-    let (long, short) = (of("long 20 s, requests")?, of("short 1 s, requests")?);
-    let (long_ms, short_ms) = (of("long 20 s, p50 ms")?, of("short 1 s, p50 ms")?);
-    let rate = of("rate")?;
-    (long < short && long_ms < short_ms).then(|| Choice {
-        who: "a worker that takes what comes",
-        wait: "20 s",
-        sample: ANY,
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "{long:.1} requests per message instead of {short:.1} with short polls every second, at {rate} messages per second; half \
-             come within {} instead of {}",
-            duration(long_ms),
-            duration(short_ms)
-        ),
-    })
+    let waiting = Waiting::of(sections).filter(Waiting::is_better)?;
+    let Waiting { rate, long, short, long_ms, short_ms } = waiting;
+    let because = format!(
+        "{long:.1} requests per message instead of {short:.1} with short polls every second, at {rate} messages per second; half \
+         come within {} instead of {}",
+        duration(long_ms),
+        duration(short_ms)
+    );
+    Some(Choice::new("a worker that takes what comes", "20 s", because).sample(ANY))
 }
 
 /// Messages gather in pauses, between short polls or after each answer of a long one.
@@ -67,95 +74,75 @@ fn busy(sections: &[Section]) -> Option<Choice> {
     let (rate, long) = (of("busy rate")?, of("busy, long 20 s, requests")?);
     let pauses = (of("busy, pauses, requests")?, of("busy, pauses, p99 ms")?);
     let short = (of("busy, short 1 s, requests")?, of("busy, short 1 s, p99 ms")?);
-    let (wait, sample, (requests, p99_ms)) = match short.1 <= pauses.1 {
-        true => ("0, and a poll every second", DEFAULT_SAMPLE, short),
-        false => ("20 s, and a pause of 1 s after each answer", ANY, pauses),
-    };
-    (requests < long).then(|| Choice {
-        who: "many messages that may wait for a second or two",
-        wait,
-        sample,
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "{requests:.2} receive requests per message instead of {long:.2} with long polls without pauses, at {rate:.0} messages per second; \
-             99 % come within {}",
-            duration(p99_ms)
-        ),
+    let is_short = short.1 <= pauses.1;
+    let (requests, p99_ms) = if is_short { short } else { pauses };
+    if requests >= long {
+        return None;
+    }
+    let because = format!(
+        "{requests:.2} receive requests per message instead of {long:.2} with long polls without pauses, at {rate:.0} messages per second; \
+         99 % come within {}",
+        duration(p99_ms)
+    );
+    let choice =
+        |wait| Choice::new("many messages that may wait for a second or two", wait, because);
+    Some(match is_short {
+        true => choice("0, and a poll every second"),
+        false => choice("20 s, and a pause of 1 s after each answer").sample(ANY),
     })
 }
 
 fn many_queues(sections: &[Section]) -> Option<Choice> {
-    let of = |name| value(sections, "many", name);
-    let (queues, at_once) = (of("queues")?, of("at once, p50 ms")?);
-    let (turn, short) = (of("in turn, p50 ms")?, of("short in turn, p50 ms")?);
-    (at_once < turn.min(short)).then(|| Choice {
-        who: "one worker of many queues",
-        wait: "20 s, a poll waiting at each queue",
-        sample: ANY,
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "of {queues:.0} queues half of the messages come within {} instead of {} with long polls of a second in turn, or {} with short ones",
-            duration(at_once),
-            duration(turn),
-            duration(short)
-        ),
-    })
+    let rounds = Rounds::of(sections).filter(Rounds::is_best_at_once)?;
+    let Rounds { queues, at_once, turn, short } = rounds;
+    let because = format!(
+        "of {queues:.0} queues half of the messages come within {} instead of {} with long polls of a second in turn, or {} with short ones",
+        duration(at_once),
+        duration(turn),
+        duration(short)
+    );
+    let wait = "20 s, a poll waiting at each queue";
+    Some(Choice::new("one worker of many queues", wait, because).sample(ANY))
 }
 
 fn idle(sections: &[Section]) -> Option<Choice> {
-    let of = |name| value(sections, "idle", name);
-    let (nobody, long, short) = (of("nobody")?, of("long")?, of("short 0.1 s")?);
-    let added = |cores: f64| 100.0 * (cores - nobody).max(0.0);
-    (long < short).then(|| Choice {
-        who: "hundreds of workers with little to do",
-        wait: "20 s",
-        sample: ANY,
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "200 of them take {:.1} % of a core instead of {:.0} % in short polls every 0.1 s",
-            added(long),
-            added(short)
-        ),
-    })
+    let (long, short) = idle_percent(sections).filter(|(long, short)| long < short)?;
+    let because = format!(
+        "200 of them take {long:.1} % of a core instead of {short:.0} % in short polls every 0.1 s"
+    );
+    Some(Choice::new("hundreds of workers with little to do", "20 s", because).sample(ANY))
 }
 
 fn must_find(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "misses", name);
     let (three, all) = (of("3 of 8")?, of("8 of 8")?);
-    (all < three).then(|| Choice {
-        who: "a job or a test that asks once whether there is something, and must not wait",
-        wait: "0",
-        sample: "all",
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "a sample of three misses a lone message of another node in {} of all polls, all shards in {}; whoever may wait for a \
-             second misses nothing either, with any sample",
-            percent(three),
-            percent(all)
-        ),
-    })
+    let who = "a job or a test that asks once whether there is something, and must not wait";
+    let because = format!(
+        "a sample of three misses a lone message of another node in {} of all polls, all shards in {}; whoever may wait for a \
+         second misses nothing either, with any sample",
+        percent(three),
+        percent(all)
+    );
+    (all < three).then(|| Choice::new(who, "0", because).sample("all"))
 }
 
 fn drains(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "coverage", name);
     let (three, all) = (of("999, three")?, of("999, all")?);
     // Those of a cluster that was given are its own.
-    let is_default = of("sample").is_some_and(|sample| sample.to_string() == DEFAULT_SAMPLE);
-    (is_default && three < HARDLY_MORE * all).then(|| Choice {
-        who: "emptying a backlog with short polls",
-        wait: "0, and 20 s for the last poll",
-        sample: DEFAULT_SAMPLE,
-        shards: DEFAULT_SHARDS.to_owned(),
-        because: format!(
-            "{three:.0} polls see all of 999 messages, {all:.0} with all shards asked; one empty answer of a sample does not mean that nothing is left, one of \
-             a long poll does"
-        ),
-    })
+    let is_default = of("sample")? == Shape::default().sample as f64;
+    let because = format!(
+        "{three:.0} polls see all of 999 messages, {all:.0} with all shards asked; one empty answer of a sample does not mean that nothing is \
+         left, one of a long poll does"
+    );
+    let wait = "0, and 20 s for the last poll";
+    (is_default && three < HARDLY_MORE * all)
+        .then(|| Choice::new("emptying a backlog with short polls", wait, because))
 }
 
 fn one_machine(sections: &[Section]) -> Option<Choice> {
     let of = |name| value(sections, "shards", name);
-    let (few, few_rate, rate) = (of("few")?, of("few, rate")?, of("rate")?);
+    let (few, few_rate, rate) = (of("few")? as usize, of("few, rate")?, of("rate")?);
     // Within the intervals it is no difference.
     let is_slower = of("few, rate high")? < of("rate low")?;
     let is_cheaper = of("few, idle % high")? < of("idle % low")?;
@@ -164,20 +151,15 @@ fn one_machine(sections: &[Section]) -> Option<Choice> {
         true => format!(", idle nodes take {few_idle:.0} % of a core instead of {idle:.0} %"),
         false => String::new(),
     };
-    let missed = |shards: f64| percent(theory::miss(shards as usize, 3));
-    (few < 8.0 && !is_slower).then(|| Choice {
-        who: "all nodes on one machine",
-        wait: "20 s",
-        sample: DEFAULT_SAMPLE,
-        shards: format!("{few:.0}"),
-        because: format!(
-            "{:.2} times as many messages go through as with eight{cheaper}, and a short poll misses a lone message in {} of all cases instead \
-             of {}",
-            few_rate / rate,
-            missed(few),
-            missed(8.0)
-        ),
-    })
+    let because = format!(
+        "{:.2} times as many messages go through as with eight{cheaper}, and a short poll misses a lone message in {} of all cases instead \
+         of {}",
+        few_rate / rate,
+        percent(missed(few)),
+        percent(missed(DEFAULT))
+    );
+    (few < DEFAULT && !is_slower)
+        .then(|| Choice::new("all nodes on one machine", "20 s", because).shards(few))
 }
 
 fn own_machines(sections: &[Section]) -> Option<Choice> {
@@ -188,17 +170,14 @@ fn own_machines(sections: &[Section]) -> Option<Choice> {
         true => "more shards may bring more",
         false => "more than the cores need only cost",
     };
-    Some(Choice {
-        who: "nodes on machines of their own (not measured here: everything ran on one)",
-        wait: "20 s",
-        sample: "three eighths of the shards",
-        shards: "8, or a few for each core that is to work".to_owned(),
-        because: format!(
-            "the number cannot be changed later; here {most:.0} take {most_idle:.0} % of a core when idle instead of {idle:.0} %, and {:.2} times as \
-             many messages go through as with eight: {verdict}",
-            most_rate / rate
-        ),
-    })
+    let because = format!(
+        "the number cannot be changed later; here {most:.0} take {most_idle:.0} % of a core when idle instead of {idle:.0} %, and {:.2} times as \
+         many messages go through as with eight: {verdict}",
+        most_rate / rate
+    );
+    let who = "nodes on machines of their own (not measured here: everything ran on one)";
+    let choice = Choice::new(who, "20 s", because).sample("three eighths of the shards");
+    Some(choice.shards(format!("{DEFAULT}, or a few for each core that is to work")))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::workloads;
 
 /// What is put through.
 const THROUGHPUT: Mixed = Mixed { producers: 16, consumers: 16, batch: 10, window: 2_000 };
-const DEFAULT: usize = 8;
+pub(super) const DEFAULT: usize = 8;
 const NODES: usize = 3;
 
 /// What one number of shards gave.
@@ -113,7 +113,7 @@ fn table(cases: &[Case]) -> Table {
 }
 
 /// Of a lone message at another node, with the default sample.
-fn missed(shards: usize) -> f64 {
+pub(super) fn missed(shards: usize) -> f64 {
     super::theory::miss(shards, Shape::default().sample)
 }
 

@@ -31,6 +31,16 @@ fn visible(one: Estimate) -> Estimate {
     one.map(|value| value.max(NOTHING))
 }
 
+/// Latencies, and empty answers.
+fn plots(x: impl Fn() -> Axis, titles: [&str; 2], layers: [Vec<Layer>; 2]) -> Vec<Plot> {
+    let y = [
+        Axis::log("send to receive (ms)"),
+        Axis::log("empty answers per message").range(NOTHING, 100.0),
+    ];
+    let all = titles.into_iter().zip(y).zip(layers);
+    all.map(|((title, y), layers)| Plot::new(title, x(), y, layers)).collect()
+}
+
 pub(super) fn crowd(cases: &[Case]) -> Figure {
     let most = most(cases);
     let looks = [(Colour::Blue, Dot::Circle), (Colour::Vermilion, Dot::Square)];
@@ -53,20 +63,8 @@ pub(super) fn crowd(cases: &[Case]) -> Figure {
     let theory =
         line(cases, CROWD[1], |case| case.count as f64 / (CROWD_RATE * PAUSE.as_secs_f64()));
     empties.push(Layer::new("theory: n/(λT)", Colour::Black, Mark::Line(Dash::Dashed), theory));
-    let plots = vec![
-        Plot::new(
-            "Half of the messages within (solid), 99 % within (dotted)",
-            counts("consumers of one queue", cases),
-            Axis::log("send to receive (ms)"),
-            latency,
-        ),
-        Plot::new(
-            "Wasted requests",
-            counts("consumers of one queue", cases),
-            Axis::log("empty answers per message").range(NOTHING, 100.0),
-            empties,
-        ),
-    ];
+    let titles = ["Half of the messages within (solid), 99 % within (dotted)", "Wasted requests"];
+    let plots = plots(|| counts("consumers of one queue", cases), titles, [latency, empties]);
     let of = |way| find(cases, way, most).map_or(f64::NAN, |case| case.empties().value);
     Figure::new(
         format!(
@@ -106,20 +104,8 @@ pub(super) fn round(cases: &[Case]) -> Figure {
             layers.push(Layer::new(way, colour, Mark::Dots(dot), dots));
         }
     }
-    let plots = vec![
-        Plot::new(
-            "Half of the messages within",
-            counts("queues", cases),
-            Axis::log("send to receive (ms)"),
-            latency,
-        ),
-        Plot::new(
-            "Requests in vain",
-            counts("queues", cases),
-            Axis::log("empty answers per message").range(NOTHING, 100.0),
-            empties,
-        ),
-    ];
+    let titles = ["Half of the messages within", "Requests in vain"];
+    let plots = plots(|| counts("queues", cases), titles, [latency, empties]);
     let half = |way| duration(half_ms(cases, way, most));
     Figure::new(
         format!(
