@@ -91,23 +91,26 @@ impl Axis {
                 let first = (from / step).ceil() as i64;
                 (first..).map(|i| i as f64 * step).take_while(|v| *v <= to * (1.0 + 1e-9)).collect()
             }
-            Scale::Log => {
-                let powers = (from.log10().floor() as i32)..=(to.log10().ceil() as i32);
-                let decades = (to / from).log10();
-                let factors: &[f64] = match decades {
-                    d if d < 2.5 => &[1.0, 2.0, 5.0],
-                    // The powers alone would be two or three.
-                    d if d < 3.5 => &[1.0, 3.0],
-                    _ => &[1.0],
-                };
-                let every = (decades / about).ceil().max(1.0) as i32;
-                let powers = powers.filter(|power| power.rem_euclid(every) == 0);
-                let all = powers.flat_map(|p| factors.iter().map(move |f| f * 10_f64.powi(p)));
-                all.filter(|v| *v >= from * 0.999 && *v <= to * 1.001).collect()
-            }
+            Scale::Log => logarithmic(from, to, about),
         };
         values.into_iter().map(|value| (value, number(value))).collect()
     }
+}
+
+/// As many in each decade as there is room for.
+const FACTORS: [&[f64]; 4] =
+    [&[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+
+fn logarithmic(from: f64, to: f64, about: f64) -> Vec<f64> {
+    let powers = (from.log10().floor() as i32)..=(to.log10().ceil() as i32);
+    let every = ((to / from).log10() / about).ceil().max(1.0) as i32;
+    let of = |factors: &[f64]| -> Vec<f64> {
+        let powers = powers.clone().filter(|power| power.rem_euclid(every) == 0);
+        let all = powers.flat_map(|power| factors.iter().map(move |f| f * 10_f64.powi(power)));
+        all.filter(|value| *value >= from * 0.999 && *value <= to * 1.001).collect()
+    };
+    let few = |values: &Vec<f64>| values.len() as f64 <= about + 1.0;
+    FACTORS.into_iter().map(of).find(few).unwrap_or_else(|| of(&[1.0]))
 }
 
 /// 1, 2 or 5 times a power of ten.
@@ -157,10 +160,17 @@ mod tests {
         assert_eq!(written(&axis, 10.0)[..3], ["0", "500", "1,000"]);
         let axis = Axis::log("x").range(0.05, 2_000.0);
         assert_eq!(written(&axis, 6.0), ["0.1", "1", "10", "100", "1,000"]);
-        let axis = Axis::log("x").range(1.2, 450.0);
-        assert_eq!(written(&axis, 6.0), ["3", "10", "30", "100", "300"]);
         let axis = Axis::log("x").range(0.9, 11.0);
         assert_eq!(written(&axis, 6.0), ["1", "2", "5", "10"]);
+    }
+
+    #[test]
+    fn short_logarithmic_axes_have_ticks_between_the_powers_of_ten() {
+        let axis = Axis::log("x").range(1.2, 500.0);
+        assert_eq!(written(&axis, 7.5), ["2", "5", "10", "20", "50", "100", "200", "500"]);
+        assert_eq!(written(&axis, 5.5), ["3", "10", "30", "100", "300"]);
+        let axis = Axis::log("x").range(1.8, 6.5);
+        assert_eq!(written(&axis, 5.5), ["2", "3", "4", "6"]);
     }
 
     #[test]

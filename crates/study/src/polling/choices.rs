@@ -41,12 +41,14 @@ pub(super) fn choices(sections: &[Section]) -> Table {
     let known = [
         waiting(sections),
         busy(sections),
+        many_consumers(sections),
         many_queues(sections),
         idle(sections),
         must_find(sections),
         drains(sections),
         one_machine(sections),
         own_machines(sections),
+        ordered(sections),
     ];
     let header = ["use", "wait time", "sample", "shards", "because"];
     let mut table = Table::new("choices", &header);
@@ -90,6 +92,20 @@ fn busy(sections: &[Section]) -> Option<Choice> {
         true => choice("0, and a poll every second"),
         false => choice("20 s, and a pause of 1 s after each answer").sample(ANY),
     })
+}
+
+fn many_consumers(sections: &[Section]) -> Option<Choice> {
+    let of = |name| value(sections, "many", name);
+    let (consumers, long, short) = (of("consumers")?, of("long, empties")?, of("short, empties")?);
+    let (long_ms, short_ms) = (of("long, p50 ms")?, of("short, p50 ms")?);
+    let because = format!(
+        "{consumers:.0} of them have {long:.2} empty answers for each message instead of {short:.0} with short polls every 0.1 s, and half of the \
+         messages come within {} instead of {}",
+        duration(long_ms),
+        duration(short_ms)
+    );
+    let who = "many workers of one queue with few messages";
+    (long < short && long_ms < short_ms).then(|| Choice::new(who, "20 s", because).sample(ANY))
 }
 
 fn many_queues(sections: &[Section]) -> Option<Choice> {
@@ -180,6 +196,16 @@ fn own_machines(sections: &[Section]) -> Option<Choice> {
     Some(choice.shards(format!("{DEFAULT}, or a few for each core that is to work")))
 }
 
+/// They are polled like others, and no experiment has them.
+fn ordered(sections: &[Section]) -> Option<Choice> {
+    Waiting::of(sections).filter(Waiting::is_better)?;
+    let because = "not measured here: short polls of them ask where the queue lives and then all shards, so they miss nothing, and long \
+                   ones save the same empty answers; a queue lives on one shard unless its limit is perMessageGroupId, and a \
+                   message group always does"
+        .to_owned();
+    Some(Choice::new("FIFO queues", "20 s", because).sample(ANY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +239,19 @@ mod tests {
         };
         assert_eq!(rows(&cost(1_700.0))[0][1], "0, and a poll every second");
         assert!(rows(&cost(8_000.0))[0][1].starts_with("20 s"));
+    }
+
+    #[test]
+    fn crowds_wait_where_that_saves_answers_and_time() {
+        let many = |long_ms| {
+            let short = [("short, empties", 31.1), ("short, p50 ms", 5.0)];
+            let long = [("long, empties", 0.0), ("long, p50 ms", long_ms)];
+            [section("many", &[&[("consumers", 64.0)][..], &short, &long].concat())]
+        };
+        let found = rows(&many(1.6));
+        assert_eq!(found[0][..2], ["many workers of one queue with few messages", "20 s"]);
+        assert!(found[0][4].starts_with("64 of them have 0.00 empty answers"), "{found:?}");
+        assert!(rows(&many(6.0)).is_empty(), "waiting takes longer");
     }
 
     #[test]

@@ -255,8 +255,7 @@ fn table(cases: &[Case]) -> Table {
     let mut table = Table::new("idle", &header);
     for case in cases {
         let count = if case.style.is_some() { CONSUMERS } else { 0 };
-        let name = case.name.replace(',', ";");
-        let mut row = vec![count.to_string(), name, case.windows.len().to_string()];
+        let mut row = vec![count.to_string(), case.name.to_owned(), case.windows.len().to_string()];
         for one in
             [case.requests(), case.server(), case.more(&cases[0]), case.client(), case.request_ms()]
         {

@@ -33,7 +33,7 @@ pub(super) struct Poller {
 }
 
 /// How long requests take that do not wait, seconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Times {
     /// To an answer that is empty.
     empty_s: f64,
@@ -333,6 +333,7 @@ mod tests {
     use super::*;
     use crate::polling::deck::leaders;
     use crate::polling::theory;
+    use crate::polling::traffic::Request;
 
     const ASK_ALL: usize = 8;
 
@@ -411,6 +412,18 @@ mod tests {
         let pause = Duration::from_secs(1);
         let seen = forecast(&world(Style::Collect { wait_s: 20, pause }, 5.0, 3));
         assert!(seen.quantile_ms(0.99) < 2_500.0, "{}", seen.quantile_ms(0.99));
+    }
+
+    #[test]
+    fn each_time_is_of_the_first_who_has_it() {
+        let request =
+            |took_s, outcome| Request { run: 0, begin_s: 1.0, end_s: 1.0 + took_s, outcome };
+        let seen = |requests: &[Request]| Seen { requests: requests.to_vec(), ..Seen::default() };
+        let own = seen(&[request(0.25, Outcome::Messages)]);
+        let other = seen(&[request(0.5, Outcome::Messages), request(0.125, Outcome::Empty)]);
+        assert_eq!(Times::of([&own, &other]), Times { empty_s: 0.125, hit_s: 0.25 });
+        assert_eq!(Times::of([&own]), Times { empty_s: Times::ELSE_S, hit_s: 0.25 });
+        assert_eq!(Times::of([]), Times { empty_s: Times::ELSE_S, hit_s: Times::ELSE_S });
     }
 
     #[test]

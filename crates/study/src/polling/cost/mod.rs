@@ -356,7 +356,7 @@ fn table(cells: &Cells) -> Table {
         let seen = &cell.seen;
         let [p50, p99, p999] = seen.latencies([0.5, 0.99, 0.999]);
         let mut row = vec![
-            cell.kind.name.replace(',', ";"),
+            cell.kind.name.to_owned(),
             number(cell.rate_per_s),
             seen.delivered.len().to_string(),
         ];

@@ -1,4 +1,4 @@
-//! The charts.
+//! Its charts.
 
 use super::{CROWD, CROWD_RATE, Case, LONG_WAIT_S, PAUSE, ROUND, ROUND_RATE, find, half_ms, most};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
@@ -31,55 +31,76 @@ fn visible(one: Estimate) -> Estimate {
     one.map(|value| value.max(NOTHING))
 }
 
-/// Latencies, and empty answers.
-fn plots(x: impl Fn() -> Axis, titles: [&str; 2], layers: [Vec<Layer>; 2]) -> Vec<Plot> {
-    let y = [
-        Axis::log("send to receive (ms)"),
-        Axis::log("empty answers per message").range(NOTHING, 100.0),
-    ];
-    let all = titles.into_iter().zip(y).zip(layers);
-    all.map(|((title, y), layers)| Plot::new(title, x(), y, layers)).collect()
+/// Of one range for the two diagrams, which are to be compared.
+fn milliseconds(values: impl Iterator<Item = Point>) -> Axis {
+    let limits = values.flat_map(|point| {
+        let (low, high) = point.range.unwrap_or((point.y, point.y));
+        [low, point.y, high]
+    });
+    let limits: Vec<f64> = limits.filter(|ms| ms.is_finite() && *ms > 0.0).collect();
+    let axis = Axis::log("send to receive (ms)");
+    if limits.is_empty() {
+        return axis;
+    }
+    let least = limits.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = limits.iter().copied().fold(0.0, f64::max);
+    axis.range(least / 1.3, most * 1.3)
 }
 
-pub(super) fn crowd(cases: &[Case]) -> Figure {
-    let most = most(cases);
-    let looks = [(Colour::Blue, Dot::Circle), (Colour::Vermilion, Dot::Square)];
-    let (mut latency, mut empties) = (Vec::new(), Vec::new());
-    for (way, (colour, dot)) in CROWD.into_iter().zip(looks) {
-        if way == CROWD[1] {
-            for (share, name) in [(0.5, "model of short polls"), (0.99, "")] {
-                let model = line(cases, way, |case| case.model.quantile_ms(share));
-                latency.push(Layer::new(name, Colour::Grey, Mark::Line(Dash::Dashed), model));
-            }
-        }
-        let half = dots(cases, way, |case| case.latency(0.5));
-        latency.push(Layer::new(way, colour, Mark::DotsAndLine(dot), half));
-        let slowest = dots(cases, way, |case| case.latency(0.99));
-        latency.push(Layer::new("", colour, Mark::Line(Dash::Dotted), slowest.clone()));
-        latency.push(Layer::new("", colour, Mark::Dots(dot), slowest));
-        let vain = dots(cases, way, |case| visible(case.empties()));
-        empties.push(Layer::new(way, colour, Mark::DotsAndLine(dot), vain));
-    }
+fn empty_answers() -> Axis {
+    let mut axis = Axis::log("empty answers per message")
+        .range(NOTHING, 100.0)
+        .ticks_at(&[NOTHING, 0.01, 0.1, 1.0, 10.0, 100.0]);
+    "none".clone_into(&mut axis.ticks[0].1);
+    axis
+}
+
+/// Legend of what short polls should see.
+const EXPECTED: &str = "short polls, expected: model; right: consumers / (rate · pause)";
+
+pub(super) fn crowds(cases: &[Case]) -> Figure {
+    let shares = [0.5, 0.99];
+    let latencies =
+        CROWD.map(|way| shares.map(|share| dots(cases, way, |case| case.latency(share))));
+    let models = shares.map(|share| line(cases, CROWD[1], |case| case.model.quantile_ms(share)));
+    let expected = models.iter().flatten().map(|at| Point::from(*at));
+    let y = milliseconds(latencies.iter().flatten().flatten().copied().chain(expected));
+    let both = |long: Vec<Point>, short: Vec<Point>, expected: Vec<(f64, f64)>| {
+        vec![
+            Layer::new(CROWD[0], Colour::Blue, Mark::DotsAndLine(Dot::Circle), long),
+            Layer::new(CROWD[1], Colour::Vermilion, Mark::DotsAndLine(Dot::Square), short),
+            Layer::new(EXPECTED, Colour::Black, Mark::Line(Dash::Dashed), expected),
+        ]
+    };
+    let plot =
+        |title, y, layers| Plot::new(title, counts("consumers of one queue", cases), y, layers);
+    let [[long_half, long_most], [short_half, short_most]] = latencies;
+    let [half_expected, most_expected] = models;
+    let vain = |way| dots(cases, way, |case| visible(case.empties()));
     let theory =
         line(cases, CROWD[1], |case| case.count as f64 / (CROWD_RATE * PAUSE.as_secs_f64()));
-    empties.push(Layer::new("theory: n/(λT)", Colour::Black, Mark::Line(Dash::Dashed), theory));
-    let titles = ["Half of the messages within (solid), 99 % within (dotted)", "Wasted requests"];
-    let plots = plots(|| counts("consumers of one queue", cases), titles, [latency, empties]);
+    let plots = vec![
+        plot("Half of the messages within", y.clone(), both(long_half, short_half, half_expected)),
+        plot("99 % of the messages within", y, both(long_most, short_most, most_expected)),
+        plot("Wasted requests", empty_answers(), both(vain(CROWD[0]), vain(CROWD[1]), theory)),
+    ];
+    let most = most(cases);
     let of = |way| find(cases, way, most).map_or(f64::NAN, |case| case.empties().value);
+    let long = match of(CROWD[0]) {
+        0.0 => "no empty answers".to_owned(),
+        some => format!("{some:.2} empty answers per message"),
+    };
     Figure::new(
+        format!("{most} consumers: {long} in long polls, {:.0} per message in short ones every 0.1 s", of(CROWD[1])),
         format!(
-            "{most} consumers: {:.2} empty answers per message in long polls, {:.0} in short ones every 0.1 s",
-            of(CROWD[0]),
-            of(CROWD[1])
-        ),
-        format!(
-            "{CROWD_RATE} messages per second for all consumers together, who are spread over the nodes; on the lower edge of the right diagram: none; bars: 95 % confidence"
+            "{CROWD_RATE} messages per second for all consumers together, who are spread over the nodes; bars: 95 % confidence"
         ),
         plots,
     )
+    .columns(3)
 }
 
-pub(super) fn round(cases: &[Case]) -> Figure {
+pub(super) fn rounds(cases: &[Case]) -> Figure {
     let most = most(cases);
     let looks = [
         (Colour::Vermilion, Dot::Square),
@@ -104,8 +125,15 @@ pub(super) fn round(cases: &[Case]) -> Figure {
             layers.push(Layer::new(way, colour, Mark::Dots(dot), dots));
         }
     }
-    let titles = ["Half of the messages within", "Requests in vain"];
-    let plots = plots(|| counts("queues", cases), titles, [latency, empties]);
+    let plots = vec![
+        Plot::new(
+            "Half of the messages within",
+            counts("queues", cases),
+            Axis::log("send to receive (ms)"),
+            latency,
+        ),
+        Plot::new("Requests in vain", counts("queues", cases), empty_answers(), empties),
+    ];
     let half = |way| duration(half_ms(cases, way, most));
     Figure::new(
         format!(
@@ -114,8 +142,38 @@ pub(super) fn round(cases: &[Case]) -> Figure {
             half(ROUND[1])
         ),
         format!(
-            "{ROUND_RATE} messages per second for all queues together; one node is polled; dashed: model and closed forms; on the lower edge of the right diagram: none; bars: 95 % confidence"
+            "{ROUND_RATE} messages per second for all queues together; one node is polled; dashed: model and closed forms; bars: 95 % confidence"
         ),
         plots,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::polling::model::Forecast;
+    use crate::polling::traffic::{Delivery, Outcome, Request, Seen};
+
+    #[test]
+    fn nothing_and_what_is_expected_are_named() {
+        let case = |way: &'static str, empties: u32| {
+            let at = |number: u32| f64::from(number) / 10.0;
+            let request =
+                |end_s| Request { run: 0, begin_s: end_s, end_s, outcome: Outcome::Empty };
+            let seen = Seen {
+                seconds: 20.0,
+                runs: 1,
+                requests: (0..empties).map(|number| request(at(number))).collect(),
+                delivered: (0..100).map(|i| Delivery { run: 0, due_s: at(i), ms: 2.0 }).collect(),
+                ..Seen::default()
+            };
+            Case { way, count: 4, seen, model: Forecast::default() }
+        };
+        let figure = crowds(&[case(CROWD[0], 0), case(CROWD[1], 200)]);
+        assert!(figure.title.starts_with("4 consumers: no empty answers in long polls, 2 per"));
+        let svg = figure.svg();
+        assert!(svg.contains(">none</text>") && !svg.contains("NaN"));
+        assert_eq!(svg.matches("short polls, expected").count(), 1);
+        assert!(crowds(&[]).svg().contains("1 consumers"));
+    }
 }

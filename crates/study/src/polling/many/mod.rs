@@ -239,7 +239,7 @@ fn table(name: &str, cases: &[Case]) -> Table {
     let mut table = Table::new(name, &header);
     for case in cases {
         let mut row = vec![
-            case.way.replace(',', ";"),
+            case.way.to_owned(),
             case.count.to_string(),
             case.seen.delivered.len().to_string(),
         ];
@@ -271,7 +271,11 @@ fn half_ms(cases: &[Case], way: &str, count: usize) -> f64 {
 }
 
 fn section(crowds: &[Case], rounds: &[Case]) -> Section {
-    let queues = most(rounds);
+    let (consumers, queues) = (most(crowds), most(rounds));
+    let of = |way| {
+        let case = find(crowds, way, consumers);
+        case.map_or((f64::NAN, f64::NAN), |case| (case.empties().value, case.latency(0.5).value))
+    };
     let lost: u64 = crowds.iter().chain(rounds).map(|case| case.seen.lost).sum();
     Section {
         name: "many",
@@ -296,8 +300,8 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
             words::agreement(crowds, rounds),
         ],
         figures: vec![
-            ("many-consumers".to_owned(), draw::crowd(crowds)),
-            ("many-queues".to_owned(), draw::round(rounds)),
+            ("many-consumers".to_owned(), draw::crowds(crowds)),
+            ("many-queues".to_owned(), draw::rounds(rounds)),
         ],
         tables: vec![table("many-consumers", crowds), table("many-queues", rounds)],
         broken: (lost > 0)
@@ -305,6 +309,11 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
             .into_iter()
             .collect(),
         values: vec![
+            ("consumers", consumers as f64),
+            ("long, empties", of(CROWD[0]).0),
+            ("long, p50 ms", of(CROWD[0]).1),
+            ("short, empties", of(CROWD[1]).0),
+            ("short, p50 ms", of(CROWD[1]).1),
             ("queues", queues as f64),
             ("in turn, p50 ms", half_ms(rounds, ROUND[1], queues)),
             ("short in turn, p50 ms", half_ms(rounds, ROUND[0], queues)),
