@@ -474,6 +474,9 @@ impl Node {
         if !leadership.here {
             return Err(ShardError::NotLeader(leadership.leader));
         }
+        if group.has_lost_quorum() {
+            return Err(ShardError::NotLeader(None));
+        }
         let Ok(_under_way) = self.catalog_room.try_acquire() else {
             return Err(ShardError::Overloaded);
         };

@@ -355,12 +355,13 @@ impl Cluster for Node {
                 return vec![Err(Trouble::LowOnSpace); count];
             }
             not.extend(&tried);
-            let Some(shard) = self.shard_for_send(in_work.count, &not) else {
-                if Instant::now() >= deadline {
-                    let request_id = request::current();
-                    tracing::warn!(%request_id, "no shard had a leader in time");
-                    return vec![Err(Trouble::Unavailable { maybe_applied: false }); count];
-                }
+            let shard = self.shard_for_send(in_work.count, &not);
+            if Instant::now() >= deadline && (shard.is_none() || !tried.is_empty()) {
+                let request_id = request::current();
+                tracing::warn!(%request_id, "no shard had a leader in time");
+                return vec![Err(Trouble::Unavailable { maybe_applied: false }); count];
+            }
+            let Some(shard) = shard else {
                 // No shard has a leader that can be reached: wait for an election.
                 tried.clear();
                 tokio::time::sleep(crate::router::LOOK_AGAIN).await;
@@ -378,9 +379,7 @@ impl Cluster for Node {
                     return messages.iter().map(|message| sent(message, shard)).collect();
                 }
                 // Certainly not stored there: any other shard will do.
-                Err(Trouble::Unavailable { maybe_applied: false }) if Instant::now() < deadline => {
-                    tried.push(shard);
-                }
+                Err(Trouble::Unavailable { maybe_applied: false }) => tried.push(shard),
                 Err(trouble) => return vec![Err(trouble); count],
             }
         }

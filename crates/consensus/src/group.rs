@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use flotilla_storage::log::GroupLog;
 use flotilla_storage::state::GroupState;
@@ -270,11 +271,25 @@ impl Group {
         if leadership.term <= self.inner.given_away_term.load(Ordering::Acquire) {
             return false;
         }
+        leadership.here && self.quorum_heard_ago().is_some_and(|ago| ago < crate::LEASE)
+    }
+
+    /// Whether this node takes itself for the leader, and no majority has answered it for so long that there may be
+    /// another one, or none for a while. What it proposed now would be in doubt for whoever waits for it, and it is
+    /// certain as yet that nothing was.
+    pub fn has_lost_quorum(&self) -> bool {
+        let here = self.inner.leadership.borrow().here;
+        here && self.quorum_heard_ago().is_some_and(|ago| ago >= crate::QUORUM_LOST)
+    }
+
+    /// When a majority last answered the leader that this node is; `None` as long as none has.
+    fn quorum_heard_ago(&self) -> Option<Duration> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let is_alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        let heard = metrics.last_quorum_acked.map(|at| at.into_inner().elapsed());
-        leadership.here && (is_alone || heard.is_some_and(|it| it < crate::LEASE))
+        if metrics.membership_config.membership().voter_ids().count() == 1 {
+            return Some(Duration::ZERO);
+        }
+        metrics.last_quorum_acked.map(|at| at.into_inner().elapsed())
     }
 
     /// Asks a follower to take over. From here on this replica takes no proposals any more, so the

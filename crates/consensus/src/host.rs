@@ -513,7 +513,7 @@ pub(crate) fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
         // A follower that acknowledged an append meanwhile needs no heartbeat.
         heartbeat_min_interval: Some(heartbeat_ms),
         election_timeout_min: crate::LEASE.as_millis() as u64,
-        election_timeout_max: 700,
+        election_timeout_max: crate::ELECTION_MAX.as_millis() as u64,
         enable_pre_vote: Some(true),
         // A restarted leader that went on leading would serve before it knows what it missed.
         enable_leader_restore: Some(false),

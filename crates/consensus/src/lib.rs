@@ -50,6 +50,10 @@ pub use types::{Answer, Commands};
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(150);
 /// A member that heard its leader helps nobody else to lead for at least so long.
 pub const LEASE: Duration = Duration::from_millis(500);
+/// A member that has not heard its leader for so long wants to be elected, at the latest.
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(700);
+/// A leader that no majority has answered for so long has lost it: two elections were possible meanwhile.
+pub(crate) const QUORUM_LOST: Duration = ELECTION_MAX.saturating_mul(2);
 
 /// First of the method numbers that the crates above may use on the peer links.
 pub const FIRST_FOREIGN_METHOD: u32 = network::method::FIRST_FOREIGN;

@@ -46,7 +46,7 @@ pub trait ShardEvents: Send + Sync + 'static {
 /// Why a shard did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
-    /// Not the leader here, or not yet ready to decide. Nothing was proposed.
+    /// Not the leader here, not yet ready to decide, or left by its majority. Nothing was proposed.
     #[error("not the leader")]
     NotLeader(Option<NodeId>),
     /// Too much is waiting already. Nothing was proposed.
@@ -171,6 +171,9 @@ impl Shard {
     /// See [`ShardError`]; it holds for all of them.
     pub async fn submit(&self, commands: Vec<Identified>) -> Result<Vec<Reply>, ShardError> {
         self.check_leader()?;
+        if self.group.has_lost_quorum() {
+            return Err(ShardError::NotLeader(None));
+        }
         let bytes = commands.iter().map(command_bytes).sum();
         if !self.pending.admit(commands.len(), bytes) {
             return Err(ShardError::Overloaded);
