@@ -1,5 +1,7 @@
 //! Taking messages: directly from shards that are led here, from others through their leaders.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use flotilla_consensus::LEASE;
 use flotilla_consensus::group::Group;
@@ -16,7 +18,7 @@ use flotilla_wire::command::{
 use flotilla_wire::proto::cluster as pb;
 use futures::future::join_all;
 use prost::Message as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::forward::method;
 use crate::node::Node;
@@ -54,6 +56,9 @@ pub(crate) struct Claimed {
     pub(crate) noisy: bool,
     /// It may have kept back messages for which there was no room.
     pub(crate) withheld: bool,
+    /// Some of what was reserved left the queue instead: dead letters, or what was too old. Known only where it was
+    /// asked.
+    left: bool,
     /// About how many messages the queue's dead-letter queue has there; 0 if there is none.
     pub(crate) dead_letters: usize,
 }
@@ -61,7 +66,8 @@ pub(crate) struct Claimed {
 impl Claimed {
     fn failed(shard: GroupId, why: Missed) -> Self {
         let (leases, backlog, dead_letters) = (Err(why), 0, 0);
-        Self { shard, leases, backlog, noisy: false, withheld: false, dead_letters }
+        let (noisy, withheld, left) = (false, false, false);
+        Self { shard, leases, backlog, noisy, withheld, left, dead_letters }
     }
 
     /// Who leads a shard that could not be asked, if that is known.
@@ -104,16 +110,47 @@ impl Share {
     }
 }
 
-/// Asks shards that are led on this node, in order, until there is enough: side by side as many as there is
-/// room for whatever they reserve, and with little room one after the other.
+/// Shards of which all that was reserved left the queue are asked again so often, and for so long.
+const LOOKS_AGAIN: usize = 16;
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
+
+/// Asks shards that are led on this node, in order, until there is enough. A poll is not empty because what it came
+/// upon were dead letters.
 pub(crate) async fn claim_here(
     router: &Router,
     shards: &[GroupId],
     mut spec: ReceiveSpec,
 ) -> Vec<Claimed> {
+    let began = Instant::now();
+    let mut claimed = claim_in_turn(router, shards, &mut spec).await;
+    for _ in 0..LOOKS_AGAIN {
+        let found = claimed.iter().any(|one| one.count() > 0);
+        let left = claimed.iter().filter(|one| one.left).map(|one| one.shard);
+        let again: Vec<GroupId> = left.filter(|_| !found).collect();
+        if again.is_empty() || began.elapsed() >= LOOK_AGAIN_FOR {
+            break;
+        }
+        for now in claim_in_turn(router, &again, &mut spec).await {
+            if let Some(before) = claimed.iter_mut().find(|one| one.shard == now.shard) {
+                *before = now;
+            }
+        }
+    }
+    failpoint!(Claimed);
+    claimed
+}
+
+/// Side by side as many as there is room for whatever they reserve, and with little room one after the other.
+async fn claim_in_turn(
+    router: &Router,
+    shards: &[GroupId],
+    spec: &mut ReceiveSpec,
+) -> Vec<Claimed> {
     let mut claimed: Vec<Claimed> = Vec::with_capacity(shards.len());
     while claimed.len() < shards.len() && spec.max > 0 {
-        let (more, enough) = claim_together(router, &shards[claimed.len()..], &spec).await;
+        let (more, enough) = claim_together(router, &shards[claimed.len()..], spec).await;
+        let only_left =
+            more.iter().all(|one| one.leases.is_ok()) && more.iter().any(|one| one.left);
         for one in more {
             spec.max = spec.max.saturating_sub(one.count());
             spec.bytes_max = spec.bytes_max.saturating_sub(one.bytes());
@@ -122,11 +159,10 @@ pub(crate) async fn claim_here(
         let found = claimed.iter().any(|one| one.count() > 0);
         // What stands for an attempt is on one shard. What did not fit will not fit from the next one either.
         let is_last = spec.only_again || claimed.iter().any(|one| one.withheld);
-        if enough || (found && is_last) {
+        if (enough && (found || !only_left)) || (found && is_last) {
             break;
         }
     }
-    failpoint!(Claimed);
     claimed
 }
 
@@ -186,8 +222,9 @@ async fn claim_together(
         let (left, dead) = (has(queue), target.map(has).unwrap_or_default());
         let (backlog, noisy) = (left.visible as usize, left.noisy);
         let dead_letters = dead.visible as usize;
-        let withheld = short && leases.len() < reserved;
-        Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld, dead_letters }
+        let is_less = leases.len() < reserved;
+        let (withheld, left) = (short && is_less, !short && is_less && !spec.only_again);
+        Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld, left, dead_letters }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)
 }
@@ -251,7 +288,8 @@ fn decode_answer(bytes: Bytes) -> Result<Vec<Claimed>, DecodeError> {
         let leases = claimed.leases.into_iter().map(lease_from_pb).collect::<Result<_, _>>()?;
         let (noisy, withheld) = (claimed.noisy, claimed.withheld);
         let (backlog, dead_letters) = (claimed.backlog as usize, claimed.dead_letters as usize);
-        Ok(Claimed { shard, leases: Ok(leases), backlog, noisy, withheld, dead_letters })
+        let left = false;
+        Ok(Claimed { shard, leases: Ok(leases), backlog, noisy, withheld, left, dead_letters })
     };
     pb::ClaimAnswer::decode(bytes)?.shards.into_iter().map(claimed).collect()
 }

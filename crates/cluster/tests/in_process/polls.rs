@@ -208,6 +208,26 @@ async fn a_short_poll_finds_dead_letters_that_its_node_has_just_moved() {
     assert!(missed <= 2, "{missed} of 20 were missed");
 }
 
+/// Each message that a poll comes upon here may be one that has become a dead letter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_of_all_shards_is_not_empty_because_it_came_upon_dead_letters() {
+    let sample = "all".parse().unwrap();
+    let fleet = Fleet::start_with(3, Settings { sample, ..Settings::default() }).await;
+    let node = fleet.node(1);
+    queue(node, "buried", &[]).await;
+    let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:buried","maxReceiveCount":1}"#;
+    let created = queue(node, "frail", &[("RedrivePolicy", policy)]).await;
+    for number in 0..30 {
+        fleet.node(1 + number % 3).send(&created, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let one = ReceiveRequest { max_messages: 1, visibility_seconds: 0, ..short_poll() };
+    for number in 0..30 {
+        let received = node.receive(&created, one).await.unwrap();
+        assert_eq!(received.messages.len(), 1, "poll {number}: {:?}", received.asked);
+    }
+    assert!(node.receive(&created, one).await.unwrap().messages.is_empty());
+}
+
 fn group(number: u64) -> GroupKey {
     GroupKey(NonZeroU64::new(number).unwrap())
 }
