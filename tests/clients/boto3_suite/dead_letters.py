@@ -59,10 +59,11 @@ def dead_letters_without_their_queue_are_delivered():
 def vector_24_dead_letters_of_a_fifo_queue():
     dead = create_fifo("v24-dead")
     url = create_fifo("v24", RedrivePolicy=redrive_to("v24-dead.fifo", 2))
-    send_fifo(url, "g-m1", "g-m2")
+    send_fifo(url, "g-m1")
     first = short(url, 1, VisibilityTimeout=0)[0]
     equal(bodies(short(url, 1, VisibilityTimeout=0)), ["g-m1"])
     equal(short(url, 1, VisibilityTimeout=0), [])
+    send_fifo(url, "g-m2")
     equal(bodies(short(url, 1, VisibilityTimeout=0)), ["g-m2"])
     moved = short(dead, 10, **{SYSTEM_ATTRIBUTE_NAMES: ["All"]})[0]
     equal(moved["MessageId"], first["MessageId"])
