@@ -470,13 +470,7 @@ impl Node {
         let Some(group) = self.catalog_group.get() else {
             return Err(ShardError::NotLeader(None));
         };
-        let leadership = *group.leadership().borrow();
-        if !leadership.here {
-            return Err(ShardError::NotLeader(leadership.leader));
-        }
-        if group.has_lost_quorum() {
-            return Err(ShardError::NotLeader(None));
-        }
+        group.may_propose().map_err(ShardError::NotLeader)?;
         let Ok(_under_way) = self.catalog_room.try_acquire() else {
             return Err(ShardError::Overloaded);
         };

@@ -271,25 +271,37 @@ impl Group {
         if leadership.term <= self.inner.given_away_term.load(Ordering::Acquire) {
             return false;
         }
-        leadership.here && self.quorum_heard_ago().is_some_and(|ago| ago < crate::LEASE)
+        leadership.here && self.heard_quorum_within(crate::LEASE) == Some(true)
     }
 
-    /// Whether this node takes itself for the leader, and no majority has answered it for so long that there may be
-    /// another one, or none for a while. What it proposed now would be in doubt for whoever waits for it, and it is
-    /// certain as yet that nothing was.
-    pub fn has_lost_quorum(&self) -> bool {
-        let here = self.inner.leadership.borrow().here;
-        here && self.quorum_heard_ago().is_some_and(|ago| ago >= crate::QUORUM_LOST)
+    /// Whether this node may hand over proposals that somebody waits for. Not when it takes itself for the leader and no
+    /// majority has answered it for so long that there may be another one, or none for a while: what it proposed now
+    /// would be in doubt, and it is certain as yet that nothing was.
+    ///
+    /// # Errors
+    /// With the leader to ask instead, if one is known.
+    pub fn may_propose(&self) -> Result<(), Option<NodeId>> {
+        let leadership = *self.inner.leadership.borrow();
+        if !leadership.here {
+            return Err(leadership.leader);
+        }
+        match self.heard_quorum_within(crate::QUORUM_LOST) {
+            Some(false) => Err(None),
+            Some(true) | None => Ok(()),
+        }
     }
 
-    /// When a majority last answered the leader that this node is; `None` as long as none has.
-    fn quorum_heard_ago(&self) -> Option<Duration> {
+    /// Whether a majority answered the leader that this node is so lately; `None` if none ever has. One without
+    /// followers is its own majority.
+    fn heard_quorum_within(&self, limit: Duration) -> Option<bool> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if metrics.membership_config.membership().voter_ids().count() == 1 {
-            return Some(Duration::ZERO);
+        let heard = metrics.last_quorum_acked.map(|at| at.into_inner().elapsed() < limit);
+        // Each proposal comes here, and to look at the members is to copy them.
+        if heard == Some(true) || metrics.membership_config.membership().voter_ids().count() == 1 {
+            return Some(true);
         }
-        metrics.last_quorum_acked.map(|at| at.into_inner().elapsed())
+        heard
     }
 
     /// Asks a follower to take over. From here on this replica takes no proposals any more, so the

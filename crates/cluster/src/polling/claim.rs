@@ -119,10 +119,10 @@ const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
 pub(crate) async fn claim_here(
     router: &Router,
     shards: &[GroupId],
-    mut spec: ReceiveSpec,
+    spec: ReceiveSpec,
 ) -> Vec<Claimed> {
     let began = Instant::now();
-    let mut claimed = claim_in_turn(router, shards, &mut spec).await;
+    let mut claimed = claim_in_turn(router, shards, spec.clone()).await;
     for _ in 0..LOOKS_AGAIN {
         let found = claimed.iter().any(|one| one.count() > 0);
         let left = claimed.iter().filter(|one| one.left).map(|one| one.shard);
@@ -130,7 +130,7 @@ pub(crate) async fn claim_here(
         if again.is_empty() || began.elapsed() >= LOOK_AGAIN_FOR {
             break;
         }
-        for now in claim_in_turn(router, &again, &mut spec).await {
+        for now in claim_in_turn(router, &again, spec.clone()).await {
             if let Some(before) = claimed.iter_mut().find(|one| one.shard == now.shard) {
                 *before = now;
             }
@@ -141,14 +141,10 @@ pub(crate) async fn claim_here(
 }
 
 /// Side by side as many as there is room for whatever they reserve, and with little room one after the other.
-async fn claim_in_turn(
-    router: &Router,
-    shards: &[GroupId],
-    spec: &mut ReceiveSpec,
-) -> Vec<Claimed> {
+async fn claim_in_turn(router: &Router, shards: &[GroupId], mut spec: ReceiveSpec) -> Vec<Claimed> {
     let mut claimed: Vec<Claimed> = Vec::with_capacity(shards.len());
     while claimed.len() < shards.len() && spec.max > 0 {
-        let (more, enough) = claim_together(router, &shards[claimed.len()..], spec).await;
+        let (more, enough) = claim_together(router, &shards[claimed.len()..], &spec).await;
         let only_left =
             more.iter().all(|one| one.leases.is_ok()) && more.iter().any(|one| one.left);
         for one in more {

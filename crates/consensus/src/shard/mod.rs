@@ -170,10 +170,7 @@ impl Shard {
     /// # Errors
     /// See [`ShardError`]; it holds for all of them.
     pub async fn submit(&self, commands: Vec<Identified>) -> Result<Vec<Reply>, ShardError> {
-        self.check_leader()?;
-        if self.group.has_lost_quorum() {
-            return Err(ShardError::NotLeader(None));
-        }
+        self.group.may_propose().map_err(ShardError::NotLeader)?;
         let bytes = commands.iter().map(command_bytes).sum();
         if !self.pending.admit(commands.len(), bytes) {
             return Err(ShardError::Overloaded);
