@@ -48,7 +48,7 @@ impl Axis {
     }
 
     /// With a range for these values.
-    pub(super) fn fit(&self, values: impl Iterator<Item = f64>, from_zero: bool) -> Self {
+    pub(crate) fn fit(&self, values: impl Iterator<Item = f64>, from_zero: bool) -> Self {
         let mut axis = self.clone();
         if axis.range.is_some() {
             return axis;

@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::svg::{line, text};
-use super::{Event, Figure, Layer, Mark, Plot, Rule};
+use super::{Event, Figure, Layer, Mark, Plot, Point, Rule};
 
 const WIDTH: f64 = 960.0;
 /// Around each diagram's area: for the numbers and names of its axes.
@@ -129,10 +129,7 @@ impl Plot {
         let points = || self.layers.iter().flat_map(|layer| &layer.points);
         let spans = |layer: &&Layer| layer.mark != Mark::Span;
         let values = self.layers.iter().filter(spans).flat_map(|layer| &layer.points);
-        let ys = values.flat_map(|point| {
-            let (low, high) = point.range.unwrap_or((point.y, point.y));
-            [low, point.y, high]
-        });
+        let ys = values.flat_map(Point::extent);
         let ys = ys.chain(self.rule.iter().map(|rule| rule.at));
         Frame {
             left: left + LEFT,

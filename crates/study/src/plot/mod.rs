@@ -73,6 +73,14 @@ impl From<(f64, f64)> for Point {
     }
 }
 
+impl Point {
+    /// What an axis must have room for.
+    pub(crate) fn extent(&self) -> [f64; 3] {
+        let (low, high) = self.range.unwrap_or((self.y, self.y));
+        [low, self.y, high]
+    }
+}
+
 /// How points are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mark {

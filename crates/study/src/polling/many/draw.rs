@@ -1,6 +1,8 @@
 //! Its charts.
 
-use super::{CROWD, CROWD_RATE, Case, LONG_WAIT_S, PAUSE, ROUND, ROUND_RATE, find, half_ms, most};
+use super::{
+    CROWD, CROWD_RATE, Case, LONG_WAIT_S, PAUSE, ROUND, ROUND_RATE, empties, half_ms, most,
+};
 use crate::plot::{Axis, Colour, Dash, Dot, Figure, Layer, Mark, Plot, Point};
 use crate::polling::stats::Estimate;
 use crate::polling::theory;
@@ -33,18 +35,7 @@ fn visible(one: Estimate) -> Estimate {
 
 /// Of one range for the two diagrams, which are to be compared.
 fn milliseconds(values: impl Iterator<Item = Point>) -> Axis {
-    let limits = values.flat_map(|point| {
-        let (low, high) = point.range.unwrap_or((point.y, point.y));
-        [low, point.y, high]
-    });
-    let limits: Vec<f64> = limits.filter(|ms| ms.is_finite() && *ms > 0.0).collect();
-    let axis = Axis::log("send to receive (ms)");
-    if limits.is_empty() {
-        return axis;
-    }
-    let least = limits.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = limits.iter().copied().fold(0.0, f64::max);
-    axis.range(least / 1.3, most * 1.3)
+    Axis::log("send to receive (ms)").fit(values.flat_map(|point| point.extent()), false)
 }
 
 fn empty_answers() -> Axis {
@@ -85,13 +76,12 @@ pub(super) fn crowds(cases: &[Case]) -> Figure {
         plot("Wasted requests", empty_answers(), both(vain(CROWD[0]), vain(CROWD[1]), theory)),
     ];
     let most = most(cases);
-    let of = |way| find(cases, way, most).map_or(f64::NAN, |case| case.empties().value);
-    let long = match of(CROWD[0]) {
+    let long = match empties(cases, CROWD[0], most) {
         0.0 => "no empty answers".to_owned(),
         some => format!("{some:.2} empty answers per message"),
     };
     Figure::new(
-        format!("{most} consumers: {long} in long polls, {:.0} per message in short ones every 0.1 s", of(CROWD[1])),
+        format!("{most} consumers: {long} in long polls, {:.0} per message in short ones every 0.1 s", empties(cases, CROWD[1], most)),
         format!(
             "{CROWD_RATE} messages per second for all consumers together, who are spread over the nodes; bars: 95 % confidence"
         ),

@@ -270,12 +270,13 @@ fn half_ms(cases: &[Case], way: &str, count: usize) -> f64 {
     find(cases, way, count).map_or(f64::NAN, |case| case.latency(0.5).value)
 }
 
+/// Likewise.
+fn empties(cases: &[Case], way: &str, count: usize) -> f64 {
+    find(cases, way, count).map_or(f64::NAN, |case| case.empties().value)
+}
+
 fn section(crowds: &[Case], rounds: &[Case]) -> Section {
     let (consumers, queues) = (most(crowds), most(rounds));
-    let of = |way| {
-        let case = find(crowds, way, consumers);
-        case.map_or((f64::NAN, f64::NAN), |case| (case.empties().value, case.latency(0.5).value))
-    };
     let lost: u64 = crowds.iter().chain(rounds).map(|case| case.seen.lost).sum();
     Section {
         name: "many",
@@ -310,10 +311,10 @@ fn section(crowds: &[Case], rounds: &[Case]) -> Section {
             .collect(),
         values: vec![
             ("consumers", consumers as f64),
-            ("long, empties", of(CROWD[0]).0),
-            ("long, p50 ms", of(CROWD[0]).1),
-            ("short, empties", of(CROWD[1]).0),
-            ("short, p50 ms", of(CROWD[1]).1),
+            ("long, empties", empties(crowds, CROWD[0], consumers)),
+            ("long, p50 ms", half_ms(crowds, CROWD[0], consumers)),
+            ("short, empties", empties(crowds, CROWD[1], consumers)),
+            ("short, p50 ms", half_ms(crowds, CROWD[1], consumers)),
             ("queues", queues as f64),
             ("in turn, p50 ms", half_ms(rounds, ROUND[1], queues)),
             ("short in turn, p50 ms", half_ms(rounds, ROUND[0], queues)),

@@ -1,6 +1,6 @@
 //! What the numbers say.
 
-use super::{CROWD, Case, ROUND, find, half_ms, most};
+use super::{CROWD, Case, ROUND, empties, find, half_ms, most};
 use crate::polling::model::FAR;
 use crate::section::duration;
 
@@ -10,7 +10,6 @@ pub(super) fn findings(crowds: &[Case], rounds: &[Case]) -> Vec<String> {
         let case = find(crowds, way, consumers);
         duration(case.map_or(f64::NAN, |case| case.latency(share).value))
     };
-    let empties = |way| find(crowds, way, consumers).map_or(f64::NAN, |case| case.empties().value);
     let one = half_ms(crowds, CROWD[1], 1);
     let many = half_ms(crowds, CROWD[1], consumers);
     let shared = if many < one {
@@ -32,10 +31,10 @@ pub(super) fn findings(crowds: &[Case], rounds: &[Case]) -> Vec<String> {
              message. In short polls every 0.1 s: {}, {} and {:.0}; {shared}.",
             p(CROWD[0], 0.5),
             p(CROWD[0], 0.99),
-            empties(CROWD[0]),
+            empties(crowds, CROWD[0], consumers),
             p(CROWD[1], 0.5),
             p(CROWD[1], 0.99),
-            empties(CROWD[1])
+            empties(crowds, CROWD[1], consumers)
         ),
         format!(
             "One consumer who takes {queues} queues in turn: half of the messages wait longer than {} with short polls and {} with \
