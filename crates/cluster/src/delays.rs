@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use flotilla_consensus::shard::{Shard, ShardError};
-use flotilla_queue::command::{Command, Identified, Redelay};
+use flotilla_queue::command::{Command, Redelay};
 use flotilla_types::ids::{GroupId, QueueId};
 use flotilla_types::limits::REDELAY_MESSAGES_MAX;
 
 use crate::api::Queue;
+use crate::router::decide_in;
 
 /// How often what waits is looked at after a change.
 const LOOKS: u32 = 2;
@@ -57,7 +58,7 @@ impl Delays {
                 delay_ms: u64::from(delay_seconds) * 1_000,
                 candidates: candidates.to_vec(),
             });
-            if let Err(error) = shard.submit(vec![Identified { id: None, command }]).await {
+            if let Err(error) = decide_in(shard, command).await {
                 self.0.remove(&place);
                 return Err(error);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flotilla_consensus::shard::{Shard, ShardError};
 use flotilla_probe::planted;
-use flotilla_queue::command::{Command, Identified, Reply};
+use flotilla_queue::command::{Command, Reply};
 use flotilla_transport::Lane;
 use flotilla_types::ids::{GroupId, NodeId, QueueId, Seq};
 use flotilla_types::limits::QUEUES_SWEPT_MAX;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::delays::Delays;
 use crate::node::Node;
+use crate::router::decide_in;
 
 /// One round.
 const ROUND: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_PIECE: usize = 32;
 /// Commands per look that may find no old message: where all ages lie among each other a look is a
 /// search, and a deep queue is searched bit by bit.
-const FRUITLESS_EXPIRES: usize = 10;
+const FRUITLESS_EXPIRES: usize = 40;
 /// The state is made durable when this much of it is not, or as much log as the options say waits
 /// for it.
 const CHECKPOINT_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
@@ -234,7 +235,7 @@ async fn visit(
         // The local catalog may be behind a creation: only its leader's word ends a queue.
         if node.deleted(id).await {
             let command = Command::DropQueue { queue: id };
-            shard.submit(vec![Identified { id: None, command }]).await?;
+            decide_in(shard, command).await?;
         }
         return Ok(());
     };
@@ -266,7 +267,7 @@ async fn expire(
     let mut fruitless = 0;
     while fruitless < FRUITLESS_EXPIRES {
         let command = Command::Expire { queue, retention_ms, from };
-        let reply = shard.submit(vec![Identified { id: None, command }]).await?;
+        let reply = decide_in(shard, command).await?;
         match reply.as_slice() {
             [Reply::Expired { removed, resume: Some(place) }] => {
                 fruitless += usize::from(*removed == 0);

@@ -22,7 +22,7 @@ use crate::moves;
 use crate::node::Node;
 use crate::polling::{arm, claim, in_flight};
 use crate::request;
-use crate::router::CALL_TIMEOUT;
+use crate::router::submit_here;
 
 /// Holds the node weakly: the links hold the handler, the node holds the links.
 pub(crate) struct Peers(pub(crate) Weak<Node>);
@@ -82,10 +82,7 @@ async fn submit(node: &Node, group: GroupId, payload: Bytes) -> Result<Bytes, St
     let result = match node.router.here(group) {
         // The caller may not have heard of it.
         Some(_) if sends && node.is_shard_low_on_space(group) => Err(ShardError::Overloaded),
-        // A leader without a majority would keep the caller's slot for ever.
-        Some(shard) => tokio::time::timeout(CALL_TIMEOUT, shard.submit(commands))
-            .await
-            .unwrap_or(Err(ShardError::Unknown)),
+        Some(shard) => submit_here(&shard, commands).await,
         None => Err(ShardError::NotLeader(None)),
     };
     failpoint!(ForwardAnswer);

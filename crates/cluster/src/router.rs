@@ -318,10 +318,7 @@ impl Router {
         match self.leader(group) {
             None => Err(Failure::NotThere(None)),
             Some(leader) if leader == self.node => match self.here(group) {
-                // A leader that lost its majority goes on as one, and never answers.
-                Some(shard) => timeout(CALL_TIMEOUT, shard.submit(commands.to_vec()))
-                    .await
-                    .map_or(Err(Failure::Unknown), |result| Ok(result?)),
+                Some(shard) => Ok(submit_here(&shard, commands.to_vec()).await?),
                 None => Err(Failure::NotThere(None)),
             },
             Some(leader) => self.forward(leader, group, commands).await,
@@ -391,6 +388,20 @@ async fn changed_or_later(leadership: Option<watch::Receiver<Leadership>>) {
     };
     // That it took too long is no error.
     let _ = timeout(LOOK_AGAIN, changed).await;
+}
+
+/// Has a shard that is led on this node apply commands. A leader that lost its majority goes on as one, and never
+/// answers: nobody may wait for it without an end.
+pub(crate) async fn submit_here(
+    shard: &Shard,
+    commands: Vec<Identified>,
+) -> Result<Vec<Reply>, ShardError> {
+    timeout(CALL_TIMEOUT, shard.submit(commands)).await.unwrap_or(Err(ShardError::Unknown))
+}
+
+/// The same for one command of this node's own, which it never repeats under the same name.
+pub(crate) async fn decide_in(shard: &Shard, command: Command) -> Result<Vec<Reply>, ShardError> {
+    submit_here(shard, vec![Identified { id: None, command }]).await
 }
 
 #[cfg(test)]

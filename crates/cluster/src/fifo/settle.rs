@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flotilla_consensus::shard::Shard;
 use flotilla_probe::planted;
-use flotilla_queue::command::{Command as ShardCommand, Identified};
+use flotilla_queue::command::Command as ShardCommand;
 use flotilla_types::limits::DEDUP_INTERVAL_MS;
 use tokio::time::MissedTickBehavior;
 
@@ -15,6 +15,7 @@ use super::shard_of;
 use crate::api::Queue;
 use crate::catalog::Command;
 use crate::node::Node;
+use crate::router::decide_in;
 
 const ROUND: Duration = Duration::from_secs(2);
 /// Groups that one read asks for.
@@ -48,7 +49,7 @@ async fn look(node: &Node, queue: &Queue) {
         }
         // From here on no message comes that an earlier decision placed here.
         let command = ShardCommand::Fence { queue: id, epoch };
-        if shard.submit(vec![Identified { id: None, command }]).await.is_err() {
+        if decide_in(&shard, command).await.is_err() {
             continue;
         }
         match has_others(node, queue, &shard) {
