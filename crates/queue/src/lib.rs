@@ -20,6 +20,7 @@
 //!
 //! Not here: Raft, encoding, which shard a message goes to, who may do what, what a client sees.
 
+mod ages;
 mod apply;
 mod check;
 pub mod command;

@@ -243,7 +243,7 @@ impl Machine {
     }
 
     /// Whether an Expire would find something (a message or deduplication keys), as far as that is
-    /// known without a search: always, when messages of all ages lie among each other. Not between an apply and its commit.
+    /// known without a search. Not between an apply and its commit.
     ///
     /// # Errors
     /// When the store fails.
@@ -255,9 +255,13 @@ impl Machine {
         read: &impl Read,
     ) -> io::Result<bool> {
         let Some(row) = self.queue(queue).copied() else { return Ok(false) };
-        let searched = row.mixed_ages && row.messages > 0;
-        if searched || apply::duplicate::is_due(row.originals, now_ms) {
+        if apply::duplicate::is_due(row.originals, now_ms) {
             return Ok(true);
+        }
+        if row.mixed_ages {
+            let ages = self.queues.get(queue).map(|state| &state.ages);
+            let may_be_past = ages.is_some_and(|ages| ages.may_be_past(retention_ms, now_ms));
+            return Ok(row.messages > 0 && may_be_past);
         }
         let oldest = self.oldest(queue, read)?;
         Ok(oldest.is_some_and(|head| {

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use flotilla_probe::planted;
 use flotilla_types::ids::{GroupKey, Seq};
 
+use crate::ages::Ages;
 use crate::hash::IdMap;
 use crate::store::{Hidden, QueueRow};
 use crate::tenants::{Kind, Tenants};
@@ -45,6 +46,8 @@ pub(crate) struct QueueState {
     /// No message at all lies below this place. Volatile: it only saves expiry from walking over
     /// what it removed before.
     pub(crate) floor: Seq,
+    /// How old the messages can be.
+    pub(crate) ages: Ages,
     /// Whether the store has a row of this queue.
     pub(crate) stored: bool,
     /// Whether the running batch changed the row.
@@ -58,7 +61,7 @@ impl QueueState {
     /// shows messages of its life before a drop.
     pub(crate) fn new(at: Seq, fifo: bool) -> QueueState {
         let row = QueueRow { purged_below: at, fresh_from: at, fifo, ..QueueRow::default() };
-        QueueState::with_row(row)
+        QueueState { ages: Ages::of_none(), ..QueueState::with_row(row) }
     }
 
     fn with_row(row: QueueRow) -> QueueState {
@@ -73,6 +76,7 @@ impl QueueState {
             groups: BTreeMap::new(),
             tenants: None,
             floor: row.purged_below,
+            ages: Ages::default(),
             stored: false,
             dirty: false,
             is_busy: false,

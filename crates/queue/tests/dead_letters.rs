@@ -7,6 +7,7 @@ use common::{RETENTION_MS, Rig, delete, leases, receive, send, seqs};
 use flotilla_queue::QueueCounts;
 use flotilla_queue::command::{Command, Receive, Redrive, Reply};
 use flotilla_queue::effect::Effect;
+use flotilla_queue::machine::Machine;
 use flotilla_queue::store::Read;
 use flotilla_types::ids::{QueueId, Seq};
 
@@ -137,7 +138,7 @@ fn expire_finds_old_messages_behind_younger_ones() {
     assert!(!rig.machine.may_expire(DEAD, 1_000, 2_000, &rig.store).unwrap());
     rig.receive(1_900, Q, 1, 0);
     assert!(rig.machine.queue(DEAD).unwrap().mixed_ages);
-    assert!(rig.machine.may_expire(DEAD, 1_000, 2_000, &rig.store).unwrap());
+    assert!(rig.machine.may_expire(DEAD, 1_000, 2_010, &rig.store).unwrap());
     assert_eq!(rig.one(1_999, expire(0)), Reply::Expired { removed: 0, resume: None });
     assert_eq!(rig.one(2_000, expire(0)), Reply::Expired { removed: 1, resume: None });
     assert_eq!(rig.machine.counts(DEAD, 0).visible, 1);
@@ -152,9 +153,46 @@ fn a_search_among_many_young_messages_goes_on_where_it_stopped() {
     rig.receive(5_000, Q, 1, 0);
     let expire = |from| Command::Expire { queue: DEAD, retention_ms: 1_000, from };
     let first = rig.one(5_000, expire(Seq(0)));
-    assert_eq!(first, Reply::Expired { removed: 0, resume: Some(Seq(4_097)) });
-    let second = rig.one(5_000, expire(Seq(4_097)));
-    assert_eq!(second, Reply::Expired { removed: 1, resume: None });
+    assert_eq!(first, Reply::Expired { removed: 0, resume: Some(Seq(1_025)) });
+    let mut resume = Some(Seq(1_025));
+    let mut removed_in_all = 0;
+    while let Some(place) = resume {
+        let reply = rig.one(5_000, expire(place));
+        let Reply::Expired { removed, resume: next } = reply else { panic!("{reply:?}") };
+        removed_in_all += removed;
+        resume = next;
+    }
+    assert_eq!(removed_in_all, 1);
     let oldest = rig.machine.oldest(DEAD, &rig.store).unwrap().unwrap();
     assert_eq!(oldest.seq, Seq(1), "what a search from further up did not see is still there");
+}
+
+/// Every five seconds all dead letters were read on every replica, for as long as there were any.
+#[test]
+fn dead_letters_are_searched_only_when_one_can_be_too_old() {
+    let mut rig = rig(1);
+    let expire = Command::Expire { queue: DEAD, retention_ms: 1_000, from: Seq(0) };
+    let may_expire =
+        |rig: &mut Rig, now_ms| rig.machine.may_expire(DEAD, 1_000, now_ms, &rig.store).unwrap();
+    for sent_ms in [5_000, 5_500] {
+        rig.run(sent_ms, vec![send(Q, 1, 0)]);
+        rig.receive(sent_ms, Q, 1, 0);
+        rig.receive(sent_ms + 100, Q, 1, 0);
+    }
+    assert!(!may_expire(&mut rig, 6_009));
+    assert!(may_expire(&mut rig, 6_010));
+    assert_eq!(rig.one(6_010, expire.clone()), Reply::Expired { removed: 1, resume: None });
+    assert!(!may_expire(&mut rig, 6_509));
+    // What is older comes later, and is known.
+    rig.run(5_900, vec![send(Q, 1, 0)]);
+    rig.receive(6_200, Q, 1, 0);
+    rig.receive(6_200, Q, 1, 0);
+    assert!(!may_expire(&mut rig, 6_509));
+    assert!(may_expire(&mut rig, 6_510));
+    // A replica that starts again knows nothing, until it has looked.
+    rig.machine = Machine::load(&rig.store).unwrap();
+    assert!(may_expire(&mut rig, 6_300));
+    assert_eq!(rig.one(6_300, expire), Reply::Expired { removed: 0, resume: None });
+    assert!(!may_expire(&mut rig, 6_509));
+    assert!(may_expire(&mut rig, 6_510));
 }

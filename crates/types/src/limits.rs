@@ -113,7 +113,7 @@ pub const REDELAY_MESSAGES_MAX: usize = 500;
 /// Messages one Expire command removes.
 pub const EXPIRE_MESSAGES_MAX: usize = 1_000;
 /// Messages one Expire command looks at: the shard stands still meanwhile.
-pub const EXPIRE_SCANNED_MAX: usize = 4_096;
+pub const EXPIRE_SCANNED_MAX: usize = 1_024;
 /// Open HTTP connections of one node.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// Requests in work on one node, parked polls not counted.

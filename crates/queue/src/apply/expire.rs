@@ -23,6 +23,8 @@ struct Walk {
     first_left: Seq,
     /// It stopped at a bound, before this place.
     resume: Option<Seq>,
+    /// Since when the oldest one is there of those that it came upon and left.
+    oldest_ms: u64,
 }
 
 /// A message in flight goes too: being received does not prolong its life.
@@ -41,6 +43,9 @@ pub(crate) fn apply<R: Read, W: Write>(
     let before = state.row.messages;
     let walk = remove_expired(state, ctx, queue, retention_ms, from)?;
     let removed = before - state.row.messages;
+    if state.row.mixed_ages {
+        state.ages.walked(ctx.first_seq, from, walk.resume, walk.oldest_ms);
+    }
     // A walk that began further up knows nothing of what lies below. This is decided by the
     // command, because the floor itself is not the same on every replica.
     if from == Seq(0) {
@@ -64,7 +69,7 @@ fn remove_expired<R: Read, W: Write>(
     from: Seq,
 ) -> io::Result<Walk> {
     let mut at = state.floor.max(state.row.purged_below).max(from);
-    let mut first_left = None;
+    let (mut first_left, mut oldest_ms) = (None, u64::MAX);
     let mut limit = FIRST_READ;
     let (mut removable, mut scannable) = (EXPIRE_MESSAGES_MAX, EXPIRE_SCANNED_MAX);
     loop {
@@ -72,11 +77,12 @@ fn remove_expired<R: Read, W: Write>(
         if heads.is_empty() {
             // What this batch sent is not shown, and not old.
             let end = ctx.first_seq.max(at);
-            return Ok(Walk { first_left: first_left.unwrap_or(end), resume: None });
+            return Ok(Walk { first_left: first_left.unwrap_or(end), resume: None, oldest_ms });
         }
         for head in &heads {
             if removable == 0 || scannable == 0 {
-                return Ok(Walk { first_left: first_left.unwrap_or(at), resume: Some(at) });
+                let (first_left, resume) = (first_left.unwrap_or(at), Some(at));
+                return Ok(Walk { first_left, resume, oldest_ms });
             }
             scannable -= 1;
             let is_there = !ctx.removed.contains(&head.seq);
@@ -87,8 +93,9 @@ fn remove_expired<R: Read, W: Write>(
                 ctx.remove(queue, state, head.seq, head.group);
             } else if is_there {
                 first_left.get_or_insert(head.seq);
+                oldest_ms = oldest_ms.min(since_ms);
                 if !state.row.mixed_ages {
-                    return Ok(Walk { first_left: head.seq, resume: None });
+                    return Ok(Walk { first_left: head.seq, resume: None, oldest_ms });
                 }
             }
             at = head.seq.next();

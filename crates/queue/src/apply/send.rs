@@ -87,6 +87,7 @@ pub(crate) fn store<'q, R: Read, W: Write>(
     ctx.messages += 1;
     let since_ms = state.row.ages_since_ms(message.sent_ms, message.entered_ms());
     state.row.mixed_ages |= since_ms < ctx.now_ms;
+    state.ages.came(ctx.first_seq, since_ms);
     ctx.row_changed(queue, state);
     (seq, state)
 }
