@@ -370,13 +370,17 @@ fn reply_to_repeat<R: Read, W: Write>(
     command: &Command,
 ) -> io::Result<Reply> {
     Ok(match command {
-        Command::Send(Send { queue, dedup: Some(key), .. }) => {
+        Command::Send(Send { queue, dedup: Some(key), placing, .. }) => {
+            let known = queues.get(*queue).map_or(0, |state| state.row.epoch);
+            let may_be_refused = placing.only_if_present || placing.epoch < known;
             match apply::duplicate::find(queues, ctx, *queue, *key)? {
                 Some(OriginalRow { seq, message_id, .. }) => {
                     Reply::Sent(Some(Accepted { seq, message_id }))
                 }
                 // Commands are repeated within seconds: it was not stored, unless it was purged.
-                None => Reply::Elsewhere(Elsewhere::Stale),
+                None if may_be_refused => Reply::Elsewhere(Elsewhere::Stale),
+                // It was stored, and has been purged.
+                None => Reply::Forgotten,
             }
         }
         Command::Send(_) => Reply::Sent(None),

@@ -443,3 +443,22 @@ fn a_group_with_a_backlog_as_long_as_the_window_hides_those_behind_it() {
     rig.settle(Q, &[Seq(1)]);
     assert_eq!(reserved(&mut rig, 10), [WINDOW + 1]);
 }
+
+/// It was answered as one that was refused: the client was told that it was certainly not sent.
+#[test]
+fn a_repeated_send_of_what_was_purged_meanwhile_was_not_refused() {
+    let mut rig = Rig::new();
+    let send = |epoch| {
+        let placing = Placing { epoch, ..Placing::default() };
+        let command = Command::Send(Send { placing, ..message(1, 0, 0) });
+        Identified { id: Some(CommandId { session: 1, counter: 7 }), command }
+    };
+    let batch = |command| Batch { now_ms: T, commands: vec![command] };
+    let sent = rig.apply(&batch(send(3)));
+    assert!(matches!(sent[..], [Reply::Sent(Some(_))]), "{sent:?}");
+    rig.one(T, Command::Purge { queue: Q });
+    assert_eq!(rig.apply(&batch(send(3))), [Reply::Forgotten]);
+    // It may have been, if the shard has heard of a later change.
+    rig.one(T, Command::Fence { queue: Q, epoch: 4 });
+    assert_eq!(rig.apply(&batch(send(3))), [Reply::Elsewhere(Elsewhere::Stale)]);
+}
