@@ -40,6 +40,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two reports of how far a task is.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// For so long it is waited for what is being handed out to others at every look: they may go on for ever.
+const HELD_MAX: Duration = Duration::from_secs(30);
+
 /// A task, and the term in which it is this node's.
 type Assignment = (TaskId, u64);
 
@@ -80,6 +83,7 @@ async fn carry_out(node: &Node, (id, term): Assignment, moved_before: u64, taken
     let mut reported_at = Instant::now();
     let mut turn = 0;
     let mut doubt = Doubt::default();
+    let mut moved_at = Instant::now();
     if taken_over {
         doubt.arises(Instant::now());
     }
@@ -109,11 +113,13 @@ async fn carry_out(node: &Node, (id, term): Assignment, moved_before: u64, taken
             Step::Moved(count) => {
                 pace.spend(count);
                 moved += count;
+                moved_at = Instant::now();
             }
-            Step::Done if doubt.is_settled() && is_ours() => {
+            Step::Held if moved_at.elapsed() < HELD_MAX => sleep(LOOK_AGAIN).await,
+            Step::Done | Step::Held if doubt.is_settled() && is_ours() => {
                 return report(node, id, moved, Some(Ok(()))).await;
             }
-            Step::Done => {
+            Step::Done | Step::Held => {
                 let hides = may_hide(node, &task).await;
                 if !doubt.looked(Instant::now(), hides) {
                     sleep(LOOK).await;

@@ -111,10 +111,10 @@ impl Window {
         }
     }
 
-    fn has_reservations(&self) -> bool {
+    fn reserved(&self) -> usize {
         match self {
-            Window::Standard(window) => window.has_reservations(),
-            Window::Fifo(window) => window.has_reservations(),
+            Window::Standard(window) => window.reserved(),
+            Window::Fifo(window) => window.reserved(),
         }
     }
 
@@ -209,6 +209,11 @@ impl ReadyWindow {
         }
     }
 
+    /// How many messages of the queue are reserved.
+    pub fn reserved(&self, queue: QueueId) -> usize {
+        self.queues.get(&queue).map_or(0, Window::reserved)
+    }
+
     /// Whether the queue has noisy tenants.
     pub fn is_noisy(&self, queue: QueueId) -> bool {
         matches!(self.queues.get(&queue), Some(Window::Standard(window)) if window.is_noisy())
@@ -251,7 +256,7 @@ impl ReadyWindow {
     /// Forgets the queues without reservations. What they held can be found again; without this
     /// every queue that was ever asked would stay.
     fn sweep(&mut self) {
-        self.queues.retain(|_, window| window.has_reservations());
+        self.queues.retain(|_, window| window.reserved() > 0);
         self.sweep_at = SWEEP_MIN.max(2 * self.queues.len());
     }
 }

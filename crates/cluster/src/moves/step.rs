@@ -25,9 +25,13 @@ use crate::catalog::tasks::Task;
 use crate::fifo::Home;
 use crate::forward::method;
 use crate::node::Node;
-use crate::polling::claim::{claim_at, claim_here};
+use crate::polling::claim::{claim_at, claim_here, still_leads};
 use crate::router::{CALL_TIMEOUT, Router};
 
+/// A message that came just before the task was started may have a later time than the start: its shard's clock
+/// and the catalog's may differ by so much (`clocks` in the consensus crate). One that came just after it is moved,
+/// too.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(200);
 /// How long a message of a FIFO queue is hidden while it is moved.
 pub(super) const HIDDEN: Duration = Duration::from_secs(60);
 
@@ -38,6 +42,8 @@ pub(super) enum Step {
     Moved(u64),
     /// No shard has any more.
     Done,
+    /// No more than what is being handed out to others at this moment.
+    Held,
     /// And so many messages were moved in this step.
     Failed(MoveFailure, u64),
     /// Some shard could not be asked; try again.
@@ -78,7 +84,8 @@ pub(super) async fn step(
     known.retain(|name, _| {
         queue_name(name).is_some_and(|name| source.attributes.allows_source_named(&name))
     });
-    let mut work = Work { node, task, source: &source, known, limits, in_doubt: false };
+    let rest = Rest::default();
+    let mut work = Work { node, task, source: &source, known, limits, in_doubt: false, rest };
     let step = work.step().await;
     Progress { step, in_doubt: work.in_doubt }
 }
@@ -96,6 +103,15 @@ struct Inside {
     elsewhere: bool,
 }
 
+/// Why finding nothing to move does not mean that there is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// What was looked at is not what will be looked at next.
+    left: bool,
+    /// Others have it for now.
+    held: bool,
+}
+
 struct Work<'a> {
     node: &'a Node,
     task: &'a Task,
@@ -105,6 +121,7 @@ struct Work<'a> {
     limits: Limits,
     /// See [`Progress`].
     in_doubt: bool,
+    rest: Rest,
 }
 
 impl Work<'_> {
@@ -131,10 +148,11 @@ impl Work<'_> {
                 break;
             }
         }
-        match (moved, trouble) {
-            (0, false) => Step::Done,
-            (0, true) => Step::Trouble,
-            (moved, _) => Step::Moved(moved),
+        match (moved, self.rest) {
+            (1.., _) => Step::Moved(moved),
+            (0, Rest { left, .. }) if left || trouble => Step::Trouble,
+            (0, Rest { held, .. }) if held => Step::Held,
+            (0, _) => Step::Done,
         }
     }
 
@@ -156,26 +174,41 @@ impl Work<'_> {
     /// this shard there, too. Dead letters that go back to their own queue mostly do: they were given
     /// up here.
     async fn inside(&mut self, shard: GroupId, max: usize) -> Result<Inside, Stop> {
-        let mut moved = 0;
+        let mut inside = Inside::default();
         loop {
-            let to = self.targets(moved)?;
-            let spec = MoveSpec {
-                queue: self.task.source,
-                retention_ms: self.source.attributes.retention_ms(),
-                max: max - moved as usize,
-                entered_by_ms: self.task.shown.started_ms,
-                to,
-            };
-            let outcome = self.ask(shard, &spec).await.ok_or(Stop::Trouble)?;
-            moved += outcome.moved;
-            let inside = Inside { moved, elsewhere: outcome.elsewhere };
-            let Some(name) = outcome.unresolved else { return Ok(inside) };
-            let queue = self.resolve(name.clone(), moved).await?;
-            self.known.extend(name.map(|name| (name, queue.id)));
-            if moved as usize >= max {
-                return Ok(inside);
+            match self.inside_once(shard, max, &mut inside).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(inside),
+                Err(Stop::Trouble) if inside.moved > 0 => return Ok(inside),
+                Err(stop) => return Err(stop),
             }
         }
+    }
+
+    /// One command; whether there is to be another.
+    async fn inside_once(
+        &mut self,
+        shard: GroupId,
+        max: usize,
+        inside: &mut Inside,
+    ) -> Result<bool, Stop> {
+        let to = self.targets(inside.moved)?;
+        let spec = MoveSpec {
+            queue: self.task.source,
+            retention_ms: self.source.attributes.retention_ms(),
+            max: max - inside.moved as usize,
+            entered_by_ms: self.task.shown.started_ms + CLOCKS_DIFFER.as_millis() as u64,
+            to,
+        };
+        let outcome = self.ask(shard, &spec).await.ok_or(Stop::Trouble)?;
+        inside.moved += outcome.moved;
+        inside.elsewhere = outcome.elsewhere;
+        self.rest.left |= outcome.left;
+        self.rest.held |= outcome.held;
+        let Some(name) = outcome.unresolved else { return Ok(false) };
+        let queue = self.resolve(name.clone(), inside.moved).await?;
+        self.known.extend(name.map(|name| (name, queue.id)));
+        Ok((inside.moved as usize) < max)
     }
 
     /// The task's destination, if it is still there.
@@ -342,7 +375,9 @@ async fn move_here(
         },
     };
     let shard = router.here(shard)?;
-    timeout(CALL_TIMEOUT, shard.move_messages(spec, place, draw)).await.ok()?.ok()
+    let moved = timeout(CALL_TIMEOUT, shard.move_messages(spec, place, draw)).await.ok()?.ok()?;
+    // That there is nothing was decided by nobody: see claims.
+    (moved.moved > 0 || still_leads(shard.group()).await).then_some(moved)
 }
 
 async fn move_at(
@@ -381,8 +416,8 @@ async fn move_at(
         Some(pb::move_answer::Unresolved::NoName(_)) => Some(None),
         None => None,
     };
-    let MoveAnswer { failed, moved, elsewhere, .. } = answer;
-    (!failed).then_some(MoveOutcome { moved, unresolved, elsewhere })
+    let MoveAnswer { failed, moved, elsewhere, left, held, .. } = answer;
+    (!failed).then_some(MoveOutcome { moved, unresolved, elsewhere, left, held })
 }
 
 fn home_to_pb(home: &Home) -> pb::Home {
@@ -436,8 +471,9 @@ pub(crate) async fn serve_move(
         Some(name) => pb::move_answer::Unresolved::Name(name),
         None => pb::move_answer::Unresolved::NoName(pb::Nothing {}),
     });
-    let MoveOutcome { moved, elsewhere, .. } = outcome;
-    Ok(MoveAnswer { failed, moved, unresolved, elsewhere }.encode_to_vec().into())
+    let MoveOutcome { moved, elsewhere, left, held, .. } = outcome;
+    let answer = MoveAnswer { failed, moved, unresolved, elsewhere, left, held };
+    Ok(answer.encode_to_vec().into())
 }
 
 #[cfg(test)]

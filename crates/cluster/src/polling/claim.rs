@@ -228,7 +228,7 @@ async fn claim_together(
 /// Whether the group's leader, which has just found nothing, was still the leader then. Nothing had to be decided, so
 /// nothing else shows it: one that no majority has heard of lately does not know what the next one has. After a
 /// pause it asks; a node that is cut off answers within another lease.
-async fn still_leads(group: &Group) -> bool {
+pub(crate) async fn still_leads(group: &Group) -> bool {
     group.is_confirmed() || matches!(timeout(LEASE, group.linearize()).await, Ok(Ok(_)))
 }
 

@@ -1,13 +1,14 @@
 //! Tasks that move messages.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::api::{
     Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue, ReceiveRequest,
 };
 use flotilla_types::ids::{GroupId, NodeId, TaskId};
+use futures::future::join_all;
 
 use crate::fleet::{Fleet, fifo_message, message, queue, short_poll};
 
@@ -141,4 +142,51 @@ async fn who_takes_a_task_over_waits_for_what_may_be_half_moved() {
     let left = node.counts(&dead).await.unwrap();
     let moved = node.counts(&there).await.unwrap();
     assert_eq!((left.visible + left.in_flight, moved.visible), (0, 6), "{task:?}");
+}
+
+/// What was looked at first was past its retention: it went, nothing was moved, and the task was called completed
+/// while the rest was still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_task_goes_on_behind_messages_that_are_too_old() {
+    let fleet = Fleet::start(3).await;
+    let dead = dead_letters(&fleet, "ageing", 40).await;
+    let retention_ms = dead.attributes.retention_ms();
+    fleet.clock.ahead_ms.store(retention_ms - 3_000, Ordering::Relaxed);
+    let young = 100..110;
+    for number in young.clone() {
+        fleet.node(2).send(&dead, vec![message(number)]).await[0].clone().unwrap();
+    }
+    let target = queue(fleet.node(1), "aged", &[]).await;
+    let node = fleet.node(2);
+    // From one moment to the next, before anybody looks for them.
+    fleet.clock.ahead_ms.store(retention_ms + 1_000, Ordering::Relaxed);
+    node.start_move(TaskId([1; 16]), &dead, Some(&target), Some(5)).await.unwrap();
+    let task = ended(&fleet, &dead, 1).await;
+    assert_eq!((task.status, task.moved), (MoveStatus::Completed, 10), "{task:?}");
+    assert_eq!(fleet.node(1).counts(&target).await.unwrap().visible, 10);
+    assert_eq!(fleet.node(1).counts(&dead).await.unwrap().visible, 0);
+}
+
+/// Somebody looks at the queue all the time, and what was out at that moment stayed where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_task_waits_for_what_is_being_handed_out() {
+    let fleet = Fleet::start(3).await;
+    let dead = dead_letters(&fleet, "watched", 6).await;
+    let target = queue(fleet.node(1), "unwatched", &[]).await;
+    let watching = AtomicBool::new(true);
+    let watch = async |node: u64| {
+        let look = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
+        while watching.load(Ordering::Relaxed) {
+            fleet.node(node).receive(&dead, look).await.unwrap();
+        }
+    };
+    let watch = join_all((0..12).map(|number| watch(1 + number % 3)));
+    let task = async {
+        fleet.node(2).start_move(TaskId([1; 16]), &dead, Some(&target), None).await.unwrap();
+        let task = ended(&fleet, &dead, 1).await;
+        watching.store(false, Ordering::Relaxed);
+        task
+    };
+    let (_, task) = tokio::join!(watch, task);
+    assert_eq!((task.status, task.moved), (MoveStatus::Completed, 6), "{task:?}");
 }

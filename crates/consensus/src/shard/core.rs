@@ -17,7 +17,7 @@ use flotilla_storage::state::GroupState;
 use flotilla_types::clock::Clock;
 use flotilla_types::ids::{GroupId, GroupKey, QueueId, Seq};
 use flotilla_wire::command::decode_batch;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{Backlog, BusyPiece, ReceiveSpec, Reserved, ShardEvents, ShardNoise, ShardTenants};
@@ -27,6 +27,16 @@ use crate::types::Answer;
 
 /// What a new leader may have to apply before it serves is what one shard commits in this time.
 const FOLLOWER_PATIENCE: Duration = Duration::from_millis(25);
+
+/// What a look for messages came to.
+pub(crate) enum Look {
+    /// These, until they are settled.
+    Found(Reserved),
+    /// No more now than the `held` ones that are reserved already, by anybody.
+    Nothing { held: usize },
+    /// This replica does not lead, or has not been told yet: it does not know.
+    NotLeading,
+}
 
 pub(crate) struct Core {
     group: GroupId,
@@ -117,42 +127,41 @@ impl Core {
         self.inner.lock().leading = None;
     }
 
-    /// `None`: nothing can be received now.
-    pub(crate) fn reserve(
-        &self,
-        state: &GroupState,
-        spec: &ReceiveSpec,
-    ) -> io::Result<Option<Reserved>> {
+    /// Looks for messages that can be received now.
+    pub(crate) fn reserve(&self, state: &GroupState, spec: &ReceiveSpec) -> io::Result<Look> {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
-        let Inner { machine: Some(machine), leading: Some(leading), epoch, .. } = &mut *inner
-        else {
-            return Ok(None);
-        };
-        let ReceiveSpec { queue, retention_ms, .. } = *spec;
-        if let Some(key) = spec.attempt
-            && let Some(mut seqs) = machine.attempted(queue, key, retention_ms, now_ms, state)?
-        {
-            seqs.truncate(spec.max);
-            let fresh_from = Seq(0);
-            return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: true }));
-        }
-        if spec.only_again {
-            return Ok(None);
-        }
         loop {
-            let ReceiveSpec { max, quiet_only, to_move, .. } = *spec;
+            let Inner { machine: Some(machine), leading: Some(leading), epoch, .. } = &mut *inner
+            else {
+                return Ok(Look::NotLeading);
+            };
+            let epoch = *epoch;
+            let ReceiveSpec { queue, retention_ms, max, quiet_only, to_move, .. } = *spec;
+            if let Some(key) = spec.attempt
+                && let Some(mut seqs) =
+                    machine.attempted(queue, key, retention_ms, now_ms, state)?
+            {
+                seqs.truncate(max);
+                let fresh_from = Seq(0);
+                return Ok(Look::Found(Reserved { epoch, seqs, fresh_from, again: true }));
+            }
+            if spec.only_again {
+                return Ok(Look::Nothing { held: 0 });
+            }
             let receives_max = spec.redrive.as_ref().map(|redrive| redrive.receives_max);
             let wanted = Wanted { max, now_ms, quiet_only, to_move, receives_max };
-            let reservation = leading.window.reserve(machine, state, spec.queue, wanted)?;
-            if !reservation.seqs.is_empty() {
-                let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);
-                return Ok(Some(Reserved { epoch: *epoch, seqs, fresh_from, again: false }));
+            let reservation = leading.window.reserve(machine, state, queue, wanted)?;
+            let (seqs, fresh_from) = (reservation.seqs, reservation.fresh_from);
+            if !seqs.is_empty() {
+                return Ok(Look::Found(Reserved { epoch, seqs, fresh_from, again: false }));
             }
             // Whoever wants only quiet tenants' messages has others to fall back on, and comes again.
-            if !reservation.unfinished || spec.quiet_only {
-                return Ok(None);
+            if !reservation.unfinished || quiet_only {
+                return Ok(Look::Nothing { held: leading.window.reserved(queue) });
             }
+            // The search is bounded so that what else the shard does has its turn.
+            MutexGuard::bump(&mut inner);
         }
     }
 
@@ -502,5 +511,39 @@ mod tests {
         for now_ms in [0, STAMP_MS, STAMP_MS + 10_000, STAMP_MS + 1_000_000] {
             assert_eq!(held(now_ms, false), leader);
         }
+    }
+
+    /// It was answered like an empty queue by one that did not know that it led, and would have brought what it
+    /// applied before.
+    #[test]
+    fn who_has_not_been_told_that_it_leads_does_not_know_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = StateDb::open(dir.path(), StateOptions::default()).unwrap();
+        let state = db.group(GroupId(1)).unwrap();
+        let core = Core::new(GroupId(1), Arc::new(At(STAMP_MS)), Arc::new(Nobody));
+        core.reload(&state).unwrap();
+        let commands = vec![Identified { id: None, command: send(0) }];
+        let batch = Batch { now_ms: STAMP_MS, commands };
+        core.apply(&state, encode_batch(&batch), b"", true).unwrap();
+        let spec = ReceiveSpec {
+            queue: QUEUE,
+            max: 10,
+            visibility_ms: 0,
+            retention_ms: 60_000,
+            redrive: None,
+            attempt: None,
+            only_again: false,
+            quiet_only: false,
+            bytes_max: usize::MAX,
+            to_move: false,
+        };
+        assert!(matches!(core.reserve(&state, &spec).unwrap(), Look::NotLeading));
+        core.lead();
+        let found = core.reserve(&state, &spec).unwrap();
+        assert!(matches!(found, Look::Found(Reserved { seqs, .. }) if seqs == [Seq(0)]));
+        let nothing = core.reserve(&state, &spec).unwrap();
+        assert!(matches!(nothing, Look::Nothing { held: 1 }));
+        core.follow();
+        assert!(matches!(core.reserve(&state, &spec).unwrap(), Look::NotLeading));
     }
 }

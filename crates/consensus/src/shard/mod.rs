@@ -20,7 +20,7 @@ use flotilla_types::clock::Clock;
 use flotilla_types::ids::{DedupKey, GroupId, GroupKey, NodeId, QueueId, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::core::Core;
+use self::core::{Core, Look};
 use self::owner::{Owner, Request};
 use self::pending::Pending;
 use crate::group::{Group, Leadership};
@@ -193,10 +193,14 @@ impl Shard {
             return Err(ShardError::Overloaded);
         }
         let reserved = match self.core.reserve(self.group.state(), &spec) {
-            Ok(Some(reserved)) => reserved,
-            Ok(None) => {
+            Ok(Look::Found(reserved)) => reserved,
+            Ok(Look::Nothing { .. }) => {
                 self.pending.release(1, 0);
                 return Ok(None);
+            }
+            Ok(Look::NotLeading) => {
+                self.pending.release(1, 0);
+                return Err(ShardError::NotLeader(None));
             }
             Err(error) => {
                 self.pending.release(1, 0);

@@ -10,7 +10,7 @@ use flotilla_queue::store::Read;
 use flotilla_types::ids::{GroupKey, MessageId, QueueId, Seq};
 use flotilla_types::limits::READY_WINDOW_MAX;
 
-use super::core::Core;
+use super::core::{Core, Look};
 use super::{ReceiveSpec, Reserved, Shard, ShardError};
 
 /// What to move.
@@ -47,6 +47,11 @@ pub struct MoveOutcome {
     pub unresolved: Option<Option<Bytes>>,
     /// A message stayed because its group lives in another shard there.
     pub elsewhere: bool,
+    /// Some of what was looked at was not moved, and may not be what is looked at next: it was past its
+    /// retention, or gone, or placed by an earlier decision.
+    pub left: bool,
+    /// Somebody else has messages reserved, which may be back in a moment.
+    pub held: bool,
 }
 
 /// Where a message is in its target, of this shard.
@@ -69,6 +74,12 @@ struct Settle<'a> {
     gone: usize,
 }
 
+impl Settle<'_> {
+    fn count(&self) -> usize {
+        self.reserved.seqs.len()
+    }
+}
+
 impl Drop for Settle<'_> {
     fn drop(&mut self) {
         self.core.settle(self.queue, &self.reserved, self.gone);
@@ -76,8 +87,8 @@ impl Drop for Settle<'_> {
 }
 
 impl Shard {
-    /// Moves messages that can be received now. Fewer than `max`, nothing unresolved, nothing
-    /// elsewhere: there are no more. `place` tells where messages of a group have to be, `draw` makes
+    /// Moves messages that can be received now. Fewer than `max`, nothing unresolved, elsewhere, left or
+    /// held: there are no more. `place` tells where messages of a group have to be, `draw` makes
     /// identities.
     ///
     /// # Errors
@@ -99,8 +110,14 @@ impl Shard {
             };
             let state = self.group.state();
             let receive = receive_spec(spec);
-            let Some(reserved) = self.core.reserve(state, &receive).map_err(unreadable)? else {
-                return Ok(outcome);
+            let looked: usize = passed.iter().map(Settle::count).sum();
+            let reserved = match self.core.reserve(state, &receive).map_err(unreadable)? {
+                Look::Found(reserved) => reserved,
+                Look::Nothing { held } => {
+                    outcome.held = held > looked;
+                    return Ok(outcome);
+                }
+                Look::NotLeading => return Err(ShardError::NotLeader(None)),
             };
             let settle = Settle { core: &self.core, queue: spec.queue, reserved, gone: 0 };
             let found = self.candidates(spec, &settle.reserved.seqs, &place, &draw, &mut outcome);
@@ -108,18 +125,20 @@ impl Shard {
             if !candidates.is_empty() {
                 break (settle, candidates);
             }
+            let looked = looked + settle.count();
             passed.push(settle);
-            let looked: usize = passed.iter().map(|settle| settle.reserved.seqs.len()).sum();
             if outcome.unresolved.is_some() || outcome.elsewhere || looked >= READY_WINDOW_MAX {
                 return Ok(outcome);
             }
         };
         let (queue, retention_ms) = (spec.queue, spec.retention_ms);
+        let found = candidates.len() as u64;
         let command = Command::Move(Move { queue, retention_ms, candidates });
         failpoint!(Move);
         let replies = self.submit(vec![Identified { id: None, command }]).await?;
         if let [Reply::Moved(moved)] = replies.as_slice() {
             outcome.moved = *moved;
+            outcome.left = *moved < found;
             settle.gone = *moved as usize;
         }
         Ok(outcome)

@@ -59,8 +59,8 @@ impl FifoWindow {
         }
     }
 
-    pub(super) fn has_reservations(&self) -> bool {
-        !self.reserved.is_empty()
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.len()
     }
 
     /// Fills up from one group before it takes from the next.
@@ -124,7 +124,8 @@ impl FifoWindow {
         if !self.caught_up {
             return;
         }
-        if self.fresh.len() < FIFO_WINDOW_MAX {
+        // What nobody asks for needs no memory: a reserve reads on to more if it has to.
+        if self.fresh.len() < READY_WINDOW_MAX {
             self.insert_fresh(seq, group);
             self.scan_from = seq.next();
             self.push_ready(group);

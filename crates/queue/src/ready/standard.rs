@@ -70,8 +70,8 @@ impl QueueWindow {
         }
     }
 
-    pub(super) fn has_reservations(&self) -> bool {
-        !self.reserved.is_empty()
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.len()
     }
 
     pub(super) fn reserve(
