@@ -211,7 +211,9 @@ impl Sending<'_> {
             true => (keys.in_group, keys.in_queue),
             false => (keys.in_queue, keys.in_group),
         });
-        let dedup_before = keys.map(|(_, before)| before).filter(|_| only_if_present);
+        // Also where a group stays on its shard: it settles no sooner than what was sent before is forgotten.
+        let changing = only_if_present || !placement.unsettled.is_empty();
+        let dedup_before = keys.map(|(_, before)| before).filter(|_| changing);
         Command::Send(Send {
             queue: self.queue.id,
             message_id: message.message_id,

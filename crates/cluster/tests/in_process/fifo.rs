@@ -103,24 +103,23 @@ fn group(number: u64) -> GroupKey {
 /// The last place of each group; the number of a message is made of its place.
 type Places = BTreeMap<u64, (Seq, GroupId)>;
 
-/// One more message of each group, each through another node; message `n` of group `g` is
-/// `1000 g + n`. Its number is larger than those of the group before.
+/// Message `n` of group `g` is `1000 g + n`.
+fn of_round(of: u64, round: u64) -> Outgoing {
+    let number = 1_000 * of + round;
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    let in_queue = DedupKey(key);
+    key[15] = 1;
+    let dedup = Some(DedupKeys { in_queue, in_group: DedupKey(key) });
+    Outgoing { group: Some(group(of)), dedup, ..message(number) }
+}
+
+/// One more message of each group, each through another node. Its number is larger than those of the group before.
 async fn send_round(fleet: &Fleet, name: &QueueName, round: u64, places: &mut Places) {
     for of in 1..=GROUPS {
         let node = fleet.node(1 + (of + round) % 3);
         let queue = node.queue(name).await.unwrap();
-        let number = 1_000 * of + round;
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&number.to_be_bytes());
-        let (in_queue, in_group) = (
-            DedupKey(key),
-            DedupKey({
-                key[15] = 1;
-                key
-            }),
-        );
-        let dedup = Some(DedupKeys { in_queue, in_group });
-        let outgoing = Outgoing { group: Some(group(of)), dedup, ..message(number) };
+        let outgoing = of_round(of, round);
         let again = Outgoing { message_id: MessageId([0xff; 16]), ..outgoing.clone() };
         let sent = node.send(&queue, vec![outgoing, again]).await;
         let sent: Vec<_> = sent.into_iter().map(Result::unwrap).collect();
@@ -198,6 +197,29 @@ async fn groups_keep_their_order_when_their_queue_is_placed_anew() {
     settled(&fleet, &name).await;
     send_round(&fleet, &name, 6, &mut places).await;
     assert_eq!(take_in_order(&fleet, &name, 5..7).await, 1);
+}
+
+/// Where a group stayed on its shard, only the key of after the change was looked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicates_of_before_a_change_are_known_wherever_their_groups_live() {
+    let fleet = Fleet::start(3).await;
+    let name = QueueName::new("twice.fifo").unwrap();
+    queue(fleet.node(1), name.as_str(), &[("FifoQueue", "true")]).await;
+    let mut places = Places::new();
+    send_round(&fleet, &name, 0, &mut places).await;
+    scope(&fleet, &name, "messageGroup").await;
+    send_round(&fleet, &name, 1, &mut places).await;
+    take_in_order(&fleet, &name, 0..2).await;
+    for to in ["messageGroup", "queue"] {
+        scope(&fleet, &name, to).await;
+        for (of, round) in (1..=GROUPS).flat_map(|of| [(of, 0), (of, 1)]) {
+            let node = fleet.node(1 + (of + round) % 3);
+            let queue = node.queue(&name).await.unwrap();
+            let again = Outgoing { message_id: MessageId([0xff; 16]), ..of_round(of, round) };
+            let sent = node.send(&queue, vec![again]).await[0].clone().unwrap();
+            assert!(sent.duplicate, "group {of}, round {round}, ids unique in {to}");
+        }
+    }
 }
 
 /// A group would be on two shards, and its messages handed out by both.
