@@ -219,7 +219,9 @@ async fn claim_together(
         let (backlog, noisy) = (left.visible as usize, left.noisy);
         let dead_letters = dead.visible as usize;
         let is_less = leases.len() < reserved;
-        let (withheld, left) = (short && is_less, !short && is_less && !spec.only_again);
+        // What went to the end of its own queue is not to be handed out by the same poll.
+        let goes_on = !spec.only_again && target != Some(queue);
+        let (withheld, left) = (short && is_less, !short && is_less && goes_on);
         Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld, left, dead_letters }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use flotilla_cluster::api::{Cluster as _, Outgoing, Queue, ReceiveRequest};
 use flotilla_cluster::node::Node;
+use flotilla_types::attributes::{AttributePatch, PatchFor};
 use flotilla_types::ids::{GroupId, GroupKey, NodeId};
+use flotilla_types::names::QueueName;
 
 use crate::fleet::{Fleet, Settings, drain, fifo_message, message, queue, short_poll};
 
@@ -226,6 +228,27 @@ async fn a_poll_of_all_shards_is_not_empty_because_it_came_upon_dead_letters() {
         assert_eq!(received.messages.len(), 1, "poll {number}: {:?}", received.asked);
     }
     assert!(node.receive(&created, one).await.unwrap().messages.is_empty());
+}
+
+/// It was handed out by the poll that had just put it at the end of its queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_of_its_own_queue_is_not_what_the_poll_brings() {
+    let sample = "all".parse().unwrap();
+    let fleet = Fleet::start_with(3, Settings { sample, ..Settings::default() }).await;
+    let node = fleet.node(1);
+    let own = queue(node, "own", &[]).await;
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:own","maxReceiveCount":1}"#;
+    let patch =
+        AttributePatch::parse([("RedrivePolicy", policy)], PatchFor::change(&own.attributes));
+    node.set_attributes(&own, &patch.unwrap()).await.unwrap();
+    let own = node.queue(&QueueName::new("own").unwrap()).await.unwrap();
+    node.send(&own, vec![message(1)]).await[0].clone().unwrap();
+    let again = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
+    for expected in [1, 0, 1, 0, 1] {
+        let received = node.receive(&own, again).await.unwrap();
+        assert_eq!(received.messages.len(), expected, "{:?}", received.asked);
+    }
 }
 
 fn group(number: u64) -> GroupKey {
