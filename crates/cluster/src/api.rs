@@ -483,9 +483,10 @@ pub trait Cluster: Send + Sync + 'static {
         rate: Option<u32>,
     ) -> impl Future<Output = Result<(), StartMoveError>> + Send;
 
-    /// Ends a task; returns how many messages it has moved.
+    /// Ends a task of this dead-letter queue; returns how many messages it has moved.
     fn cancel_move(
         &self,
+        source: &Queue,
         task: TaskId,
     ) -> impl Future<Output = Result<u64, CancelMoveError>> + Send;
 

@@ -142,6 +142,17 @@ impl Node {
         let _ = tokio::time::timeout(LOOK_AGAIN * 10, seen).await;
     }
 
+    /// Whether a task is one of this queue's.
+    pub(crate) async fn has_task(&self, source: &Queue, task: TaskId) -> Result<bool, Trouble> {
+        // Another node may have started it a moment ago.
+        if self.catalog.task(task).is_none() {
+            self.see_all().await?;
+        }
+        let task = self.catalog.task(task);
+        // By name, as it was asked for: this node may still know a queue of that name that is gone.
+        Ok(task.is_some_and(|task| task.shown.source == source.name))
+    }
+
     async fn decide_at(
         &self,
         to: NodeId,

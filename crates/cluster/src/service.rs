@@ -473,7 +473,11 @@ impl Cluster for Node {
         }
     }
 
-    async fn cancel_move(&self, task: TaskId) -> Result<u64, CancelMoveError> {
+    async fn cancel_move(&self, source: &Queue, task: TaskId) -> Result<u64, CancelMoveError> {
+        // A task stays the same queue's: what is found before the decision holds in it.
+        if !self.has_task(source, task).await? {
+            return Err(CancelMoveError::NotFound);
+        }
         match self.decide(Command::CancelMove(task)).await? {
             catalog::Reply::Moved(moved) => Ok(moved),
             catalog::Reply::TaskNotRunning => Err(CancelMoveError::NotRunning),

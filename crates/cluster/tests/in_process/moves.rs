@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::api::{
-    Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue, ReceiveRequest,
+    CancelMoveError, Cluster as _, MoveFailure, MoveStatus, MoveTask, Queue, ReceiveRequest,
 };
 use flotilla_types::ids::{GroupId, NodeId, TaskId};
 use futures::future::join_all;
@@ -71,6 +71,25 @@ async fn a_move_task_fails_when_its_destination_goes_or_its_time_is_over() {
     assert_eq!((task.status, task.failure), (MoveStatus::Failed, Some(MoveFailure::TimedOut)));
     let moved = fleet.node(1).counts(&staying).await.unwrap().visible;
     assert_eq!(left().await + moved, stayed, "the rest is where it was");
+}
+
+/// Through whichever node, also one that has not heard of the task yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_cancelled_as_its_own_queues_only() {
+    let fleet = Fleet::start(3).await;
+    let dead = dead_letters(&fleet, "owning", 20).await;
+    let there = queue(fleet.node(1), "there", &[]).await;
+    let id = TaskId([1; 16]);
+    fleet.node(2).start_move(id, &dead, Some(&there), Some(1)).await.unwrap();
+    for node in [3, 2, 1] {
+        for (source, id) in [(&there, id), (&dead, TaskId([2; 16]))] {
+            let refused = fleet.node(node).cancel_move(source, id).await;
+            assert!(matches!(refused, Err(CancelMoveError::NotFound)), "{node}: {refused:?}");
+        }
+    }
+    let task = fleet.node(1).move_tasks(&dead, 1).await.unwrap().remove(0);
+    assert_eq!(task.status, MoveStatus::Running);
+    assert!(fleet.node(3).cancel_move(&dead, id).await.unwrap() < 20);
 }
 
 /// The queue that the first ones came from was found once for all: what was moved after its deletion was thrown

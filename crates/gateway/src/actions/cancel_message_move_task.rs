@@ -31,8 +31,8 @@ pub(crate) async fn run<C: Cluster>(
     let invalid = || ApiError::invalid("Value for parameter TaskHandle is invalid.");
     let (task, source_arn) = task_handle::open(handle.as_str()).ok_or_else(invalid)?;
     let source = Arn::parse(&source_arn).ok_or_else(invalid)?;
-    moves::find(call, moves::SOURCE, &source).await?;
-    let cancelled = call.gateway.cluster.cancel_move(task).await;
+    let source = moves::find(call, moves::SOURCE, &source).await?;
+    let cancelled = call.gateway.cluster.cancel_move(&source, task).await;
     let approximate_number_of_messages_moved = cancelled.map_err(refusal)?;
     Ok(Response { approximate_number_of_messages_moved })
 }

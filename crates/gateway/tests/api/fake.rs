@@ -544,12 +544,13 @@ impl Cluster for Fake {
         Ok(())
     }
 
-    async fn cancel_move(&self, id: TaskId) -> Result<u64, CancelMoveError> {
+    async fn cancel_move(&self, source: &Queue, id: TaskId) -> Result<u64, CancelMoveError> {
         let mut state = self.state.lock();
         if let Some(trouble) = state.trouble.clone() {
             return Err(trouble.into());
         }
-        let task = state.moves.iter_mut().find(|task| task.id == id);
+        let is_it = |task: &&mut MoveTask| task.id == id && task.source == source.name;
+        let task = state.moves.iter_mut().find(is_it);
         let task = task.ok_or(CancelMoveError::NotFound)?;
         if task.status != MoveStatus::Running {
             return Err(CancelMoveError::NotRunning);

@@ -10,13 +10,13 @@ use crate::messages::send;
 use crate::query;
 
 const STARTED_MS: u64 = 1_700_000_000_000;
-const UNKNOWN_TASK: &str = "10f57157-fc38-4da9-a113-4de7e12d05aa";
+pub(crate) const UNKNOWN_TASK: &str = "10f57157-fc38-4da9-a113-4de7e12d05aa";
 
-fn arn(queue: &str) -> String {
+pub(crate) fn arn(queue: &str) -> String {
     format!("arn:aws:sqs:us-east-1:000000000000:{queue}")
 }
 
-fn handle(task: &str, source_arn: &str) -> String {
+pub(crate) fn handle(task: &str, source_arn: &str) -> String {
     STANDARD.encode(json!({"taskId": task, "sourceArn": source_arn}).to_string())
 }
 
@@ -75,7 +75,7 @@ fn not_found(answer: &Answer) -> String {
     answer.sqs(404, "ResourceNotFoundException", "ResourceNotFoundException")
 }
 
-fn no_resource(parameter: &str) -> String {
+pub(crate) fn no_resource(parameter: &str) -> String {
     format!("The resource that you specified for the {parameter} parameter doesn't exist.")
 }
 
@@ -314,6 +314,22 @@ async fn handles_of_no_task() {
     }
     let unknown = cancel(&server, &handle(UNKNOWN_TASK, &arn("dead"))).await;
     assert_eq!(not_found(&unknown), "Task does not exist.");
+}
+
+/// Whoever may cancel the tasks of one queue must not reach those of another one through a handle of its own making.
+#[tokio::test]
+async fn a_handle_with_another_queue_is_no_handle_of_a_task() {
+    let server = with_dead_letters().await;
+    let own = started(&server).await;
+    let content: Value = serde_json::from_slice(&STANDARD.decode(&own).unwrap()).unwrap();
+    let foreign = handle(content["taskId"].as_str().unwrap(), &arn("q"));
+    assert_eq!(not_found(&cancel(&server, &foreign).await), "Task does not exist.");
+    let escaped = foreign.replace('=', "%3D").replace('+', "%2B");
+    let refused = form(&server, format!("Action=CancelMessageMoveTask&TaskHandle={escaped}")).await;
+    let text = query::refused(&refused, 404, "ResourceNotFoundException");
+    assert_eq!(text, "Task does not exist.");
+    assert_eq!(list(&server, None).await[0]["Status"], "RUNNING");
+    assert_eq!(cancel(&server, &own).await.status, 200);
 }
 
 #[tokio::test]
