@@ -48,10 +48,10 @@ pub(crate) async fn run<C: Cluster>(
     request: Request<'_>,
 ) -> Result<Response, ApiError> {
     let source = moves::source(request.source_arn.as_ref())?;
+    let source = moves::find(call, moves::SOURCE, &source).await?;
     let max = limits::MOVE_TASKS_LISTED_MAX;
     let limit =
         request.max_results.map_or(Ok(1), |given| moves::number("MaxResults", given, max))?;
-    let source = moves::find(call, moves::SOURCE, &source).await?;
     let tasks = call.gateway.cluster.move_tasks(&source, limit).await?;
     Ok(Response { results: tasks.into_iter().map(|task| entry(call, &task)).collect() })
 }

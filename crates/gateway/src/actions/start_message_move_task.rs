@@ -33,17 +33,16 @@ pub(crate) async fn run<C: Cluster>(
 ) -> Result<Response, ApiError> {
     let source = moves::source(request.source_arn.as_ref())?;
     let destination = moves::optional(moves::DESTINATION, request.destination_arn.as_ref())?;
-    let rate = |given| moves::number("MaxNumberOfMessagesPerSecond", given, limits::MOVE_RATE_MAX);
-    let rate = request.max_number_of_messages_per_second.map(rate).transpose()?;
     let source = moves::find(call, moves::SOURCE, &source).await?;
     let destination = match destination {
-        Some(arn) => {
-            let queue = moves::find(call, moves::DESTINATION, &arn).await?;
-            check_destination(&source, &queue)?;
-            Some(queue)
-        }
+        Some(arn) => Some(moves::find(call, moves::DESTINATION, &arn).await?),
         None => None,
     };
+    let rate = |given| moves::number("MaxNumberOfMessagesPerSecond", given, limits::MOVE_RATE_MAX);
+    let rate = request.max_number_of_messages_per_second.map(rate).transpose()?;
+    if let Some(destination) = &destination {
+        check_destination(&source, destination)?;
+    }
     let task = TaskId(ids::draw());
     let cluster = &call.gateway.cluster;
     let started = cluster.start_move(task, &source, destination.as_deref(), rate).await;

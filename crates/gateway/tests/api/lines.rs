@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::both;
 use crate::client::{Answer, Server, post};
 use crate::messages::send;
-use crate::query;
+use crate::{moves, query};
 
 const NO_QUEUE: &str = "AWS.SimpleQueueService.NonExistentQueue";
 
@@ -72,6 +72,24 @@ async fn that_there_is_no_such_queue_is_said_first() {
         let answer = query::post(&server, "/", &format!("Action={action}")).await;
         let text = query::refused(&answer, 400, NO_QUEUE);
         assert_eq!(text, "The specified queue does not exist for this wsdl version.");
+    }
+    let (there, not_there) = (moves::arn("q"), moves::arn("nope"));
+    assert_eq!(create(&server, "q", json!({})).await.status, 200);
+    let task = moves::handle(moves::UNKNOWN_TASK, &not_there);
+    let rate = "MaxNumberOfMessagesPerSecond";
+    for (action, body, parameter) in [
+        ("StartMessageMoveTask", json!({"SourceArn": not_there, rate: 501}), "SourceArn"),
+        (
+            "StartMessageMoveTask",
+            json!({"SourceArn": there, "DestinationArn": not_there, rate: 501}),
+            "DestinationArn",
+        ),
+        ("ListMessageMoveTasks", json!({"SourceArn": not_there, "MaxResults": 11}), "SourceArn"),
+        ("CancelMessageMoveTask", json!({"TaskHandle": task}), "SourceArn"),
+    ] {
+        let (status, code, text) = both::refused(&server, action, body).await;
+        assert_eq!((status, code.as_str()), (404, "ResourceNotFoundException"), "{action}");
+        assert_eq!(text, moves::no_resource(parameter), "{action}");
     }
 }
 
