@@ -3,7 +3,7 @@
 //!
 //! They differ from serde's own implementations in what they refuse and how they say it (the texts
 //! are those of the service's decoder), and in that no collection grows beyond
-//! [`ITEMS_KEPT_MAX`] items: the rest is counted and dropped.
+//! [`ITEMS_KEPT_MAX`] items, or a bound of its own: the rest is counted and dropped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +15,9 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 
 /// Items of one list or map that are kept. Every documented bound on a list is far below.
 pub(crate) const ITEMS_KEPT_MAX: usize = 256;
+
+/// Names of one list that are kept: as many as a form has parameters. No bound on them is documented.
+pub(crate) const NAMES_KEPT_MAX: usize = 4_096;
 
 /// A string.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +43,15 @@ pub(crate) struct Struct<T>(pub(crate) T);
 
 /// A list.
 #[derive(Clone, Debug)]
-pub(crate) struct List<T> {
-    /// The first [`ITEMS_KEPT_MAX`].
+pub(crate) struct List<T, const KEPT: usize = ITEMS_KEPT_MAX> {
+    /// The first `KEPT`.
     pub(crate) items: Vec<T>,
     /// How many there were.
     pub(crate) total: usize,
 }
+
+/// Names of what a caller asks for.
+pub(crate) type Names<'a> = List<Text<'a>, NAMES_KEPT_MAX>;
 
 /// A map with text keys, in the order in which they came; of equal keys the last one counts.
 #[derive(Clone, Debug)]
@@ -214,10 +220,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Struct<T> {
     }
 }
 
-struct ListVisitor<T>(PhantomData<T>);
+struct ListVisitor<T, const KEPT: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-    type Value = List<T>;
+impl<'de, T: Deserialize<'de>, const KEPT: usize> Visitor<'de> for ListVisitor<T, KEPT> {
+    type Value = List<T, KEPT>;
 
     kind!("List");
     refuse!(numbers: NUMBER_AS_COLLECTION);
@@ -225,9 +231,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     refuse!(booleans: BOOLEAN_AS_COLLECTION);
     refuse!(maps);
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<List<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
-        while items.len() < ITEMS_KEPT_MAX {
+        while items.len() < KEPT {
             match sequence.next_element()? {
                 Some(item) => items.push(item),
                 None => {
@@ -243,9 +249,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+impl<'de, T: Deserialize<'de>, const KEPT: usize> Deserialize<'de> for List<T, KEPT> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct("List", ListVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct("List", ListVisitor::<T, KEPT>(PhantomData))
     }
 }
 
@@ -363,14 +369,18 @@ mod tests {
         }
 
         #[test]
-        fn no_collection_grows_beyond_what_is_kept(sent in 0_usize..600) {
+        fn no_collection_grows_beyond_what_is_kept(
+            sent in prop_oneof![0_usize..600, NAMES_KEPT_MAX - 2..NAMES_KEPT_MAX + 3],
+        ) {
             let list = Value::from(vec!["v"; sent]);
             let map: serde_json::Map<_, _> =
                 (0..sent).map(|n| (n.to_string(), Value::from("v"))).collect();
             let (list, map) = (format!("{{\"x\":{list}}}"), serde_json::json!({ "x": map }).to_string());
+            let names = read::<Names<'_>>(&list).unwrap();
             let list = read::<List<Text<'_>>>(&list).unwrap();
             let map = read::<Map<'_, Text<'_>>>(&map).unwrap();
-            prop_assert_eq!((list.total, map.total), (sent, sent));
+            prop_assert_eq!((list.total, names.total, map.total), (sent, sent, sent));
+            prop_assert_eq!(names.items.len(), sent.min(NAMES_KEPT_MAX));
             let kept = sent.min(ITEMS_KEPT_MAX);
             prop_assert_eq!((list.items.len(), map.items.len()), (kept, kept));
         }

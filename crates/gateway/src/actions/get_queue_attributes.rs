@@ -6,9 +6,10 @@ use flotilla_cluster::api::{Cluster, Counts, Queue};
 use flotilla_types::attributes::AttributeName;
 use serde::{Deserialize, Serialize};
 
+use super::selection;
 use crate::action::Call;
 use crate::error::{ApiError, ErrorKind, shown};
-use crate::shape::{List, Text};
+use crate::shape::{Names, Text};
 use crate::urls;
 
 #[derive(Deserialize)]
@@ -17,7 +18,7 @@ pub(crate) struct Request<'a> {
     #[serde(borrow)]
     queue_url: Option<Text<'a>>,
     #[serde(borrow)]
-    attribute_names: Option<List<Text<'a>>>,
+    attribute_names: Option<Names<'a>>,
 }
 
 #[derive(Serialize)]
@@ -46,7 +47,8 @@ pub(crate) async fn run<C: Cluster>(
     Ok(Response { attributes: values.into_iter().map(|(n, v)| (n.as_str(), v)).collect() })
 }
 
-fn wanted(names: Option<&List<Text<'_>>>) -> Result<BTreeSet<AttributeName>, ApiError> {
+fn wanted(names: Option<&Names<'_>>) -> Result<BTreeSet<AttributeName>, ApiError> {
+    selection::check("AttributeNames", names)?;
     let mut wanted = BTreeSet::new();
     for name in names.into_iter().flat_map(|list| &list.items) {
         if name.as_str() == "All" {

@@ -15,14 +15,14 @@ use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::timeout;
 
-use super::selection::{SystemSelection, UserSelection};
+use super::selection::{self, SystemSelection, UserSelection};
 use crate::action::Call;
 use crate::error::{ApiError, Outcome, shown};
 use crate::ids::UuidText;
 use crate::message::digest::{self, Md5Sum};
 use crate::message::draft::WRONG_TYPE;
 use crate::message::keys;
-use crate::shape::{Integer, List, Text};
+use crate::shape::{Integer, Names, Text};
 use crate::urls;
 
 const MESSAGES_MAX: i64 = 10;
@@ -36,11 +36,11 @@ pub(crate) struct Request<'a> {
     visibility_timeout: Option<Integer>,
     wait_time_seconds: Option<Integer>,
     #[serde(borrow)]
-    attribute_names: Option<List<Text<'a>>>,
+    attribute_names: Option<Names<'a>>,
     #[serde(borrow)]
-    message_system_attribute_names: Option<List<Text<'a>>>,
+    message_system_attribute_names: Option<Names<'a>>,
     #[serde(borrow)]
-    message_attribute_names: Option<List<Text<'a>>>,
+    message_attribute_names: Option<Names<'a>>,
     #[serde(borrow)]
     receive_request_attempt_id: Option<Text<'a>>,
 }
@@ -189,6 +189,13 @@ fn check(request: &Request<'_>, queue: &Queue, explain: bool) -> Result<ReceiveR
         "VisibilityTimeout",
         "Must be >= 0 and <= 43200, if provided.",
     )?;
+    for (parameter, names) in [
+        ("AttributeNames", &request.attribute_names),
+        ("MessageSystemAttributeNames", &request.message_system_attribute_names),
+        ("MessageAttributeNames", &request.message_attribute_names),
+    ] {
+        selection::check(parameter, names.as_ref())?;
+    }
     let attempt_id = request.receive_request_attempt_id.as_ref().map(Text::as_str);
     if let Some(id) = attempt_id {
         if queue.attributes.fifo.is_none() {

@@ -1,6 +1,18 @@
 //! Which attributes a receive asks for.
 
-use crate::shape::{List, Text};
+use crate::error::ApiError;
+use crate::shape::Names;
+
+/// Refuses more names than were kept: the rest would be passed over in silence.
+///
+/// # Errors
+/// `InvalidParameterValue`.
+pub(crate) fn check(parameter: &str, names: Option<&Names<'_>>) -> Result<(), ApiError> {
+    if names.is_some_and(|names| names.total > names.items.len()) {
+        return Err(ApiError::invalid(format!("Too many names in parameter {parameter}.")));
+    }
+    Ok(())
+}
 
 /// Requested system attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +31,7 @@ pub(crate) struct SystemSelection {
 
 impl SystemSelection {
     /// The union of the old and the new list; names that do not apply are ignored.
-    pub(crate) fn new(lists: [Option<&List<Text<'_>>>; 2]) -> Self {
+    pub(crate) fn new(lists: [Option<&Names<'_>>; 2]) -> Self {
         let mut selection = Self::default();
         for name in lists.into_iter().flatten().flat_map(|list| &list.items) {
             match name.as_str() {
@@ -67,7 +79,7 @@ pub(crate) struct UserSelection {
 impl UserSelection {
     /// `All`, `*` and `.*` mean all; `x.*` means all that start with `x`; unknown and illegal names
     /// match nothing.
-    pub(crate) fn new(list: Option<&List<Text<'_>>>) -> Self {
+    pub(crate) fn new(list: Option<&Names<'_>>) -> Self {
         let mut selection = Self::default();
         for name in list.into_iter().flat_map(|list| &list.items) {
             match name.as_str() {
@@ -113,7 +125,7 @@ mod tests {
 
     #[test]
     fn system_attributes() {
-        let list = |text: &'static str| serde_json::from_str::<List<Text<'_>>>(text).unwrap();
+        let list = |text: &'static str| serde_json::from_str::<Names<'_>>(text).unwrap();
         let (old, new) = (list("[\"SenderId\",\"Policy\"]"), list("[\"SentTimestamp\"]"));
         let both = SystemSelection::new([Some(&old), Some(&new)]);
         assert!(both.sender_id && both.sent_timestamp && !both.group_id);

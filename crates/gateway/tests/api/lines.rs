@@ -93,6 +93,41 @@ async fn that_there_is_no_such_queue_is_said_first() {
     }
 }
 
+/// Or the request is refused, when there are more of them than anybody has.
+#[tokio::test]
+async fn every_name_of_a_long_list_counts() {
+    let server = Server::with_queue(json!({"VisibilityTimeout": "0"})).await;
+    let attribute = json!({"DataType": "String", "StringValue": "v"});
+    let body = json!({"MessageBody": "m", "MessageAttributes": {"a": attribute}});
+    server.ok("SendMessage", body).await;
+    let names = |first: &str, count: usize, last: &str| {
+        let mut names: Vec<_> = (0..count).map(|_| json!(first)).collect();
+        names.push(json!(last));
+        json!(names)
+    };
+    for (list, shown) in [
+        ("AttributeNames", "SentTimestamp"),
+        ("MessageSystemAttributeNames", "SentTimestamp"),
+        ("MessageAttributeNames", "MD5OfMessageAttributes"),
+    ] {
+        for answer in
+            both::ok(&server, "ReceiveMessage", json!({list: names("b", 299, "All")})).await
+        {
+            assert!(answer.body.contains(shown), "{list}: {answer:?}");
+        }
+        let answer = server.on_queue("ReceiveMessage", json!({list: names("b", 4_096, "All")}));
+        let text = answer.await.invalid();
+        assert_eq!(text, format!("Too many names in parameter {list}."));
+    }
+    let last = json!({"AttributeNames": names("All", 299, "Nope")});
+    let (status, code, text) = both::refused(&server, "GetQueueAttributes", last).await;
+    assert_eq!((status, code.as_str()), (400, "InvalidAttributeName"));
+    assert_eq!(text, "Unknown Attribute Nope.");
+    let more = json!({"AttributeNames": names("All", 4_096, "All")});
+    let text = server.on_queue("GetQueueAttributes", more).await.invalid();
+    assert_eq!(text, "Too many names in parameter AttributeNames.");
+}
+
 #[tokio::test]
 async fn lists_in_attributes_are_not_supported() {
     let server = Server::with_queue(json!({})).await;
