@@ -20,10 +20,12 @@ pub(crate) async fn dispatch<C: Cluster>(
     action: ActionName,
     wire: Wire<'_>,
 ) -> Result<Bytes, ApiError> {
+    let mut other = Vec::new();
     // The futures of seldom actions are boxed: the size of this one is paid by every request.
     match action {
         ActionName::SendMessage => {
-            let response = a::send_message::run(call, wire.decode()?).await?;
+            let request = wire.decode_messages(&mut call.work, &mut other)?;
+            let response = a::send_message::run(call, request).await?;
             Ok(wire.encode(action, &response, ANSWER_BYTES))
         }
         ActionName::ReceiveMessage => {
@@ -35,7 +37,8 @@ pub(crate) async fn dispatch<C: Cluster>(
             Ok(wire.done(action))
         }
         ActionName::SendMessageBatch => {
-            let response = a::send_message_batch::run(call, wire.decode()?).await?;
+            let request = wire.decode_messages(&mut call.work, &mut other)?;
+            let response = a::send_message_batch::run(call, request).await?;
             Ok(wire.encode(action, &response, 8 * ANSWER_BYTES))
         }
         ActionName::DeleteMessageBatch => {

@@ -7,6 +7,7 @@ use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionName;
+use crate::bounds::Work;
 use crate::error::{ApiError, ErrorKind, shown};
 use crate::ids::UuidText;
 use crate::json;
@@ -136,6 +137,30 @@ impl<'a> Wire<'a> {
         match *self {
             Self::Json(body) => json::decode(body),
             Self::Query { form, .. } => query::decode(form),
+        }
+    }
+
+    /// Reads a request that brings messages: half a surrogate pair in one makes that message wrong, not the JSON.
+    /// `other` is for the body without it.
+    ///
+    /// # Errors
+    /// Those of [`Wire::decode`]; `ServiceUnavailable` when there is no room for `other`.
+    pub(crate) fn decode_messages<'b, T: Deserialize<'b>>(
+        &self,
+        work: &mut Work,
+        other: &'b mut Vec<u8>,
+    ) -> Result<T, ApiError>
+    where
+        'a: 'b,
+    {
+        let wire: &Wire<'b> = self;
+        match (wire.decode(), wire) {
+            (Err(error), Wire::Json(body)) => {
+                work.keep(body.len()).map_err(|_| ApiError::overloaded())?;
+                other.extend_from_slice(body);
+                if json::replace_lone_surrogates(other) { json::decode(other) } else { Err(error) }
+            }
+            (decoded, _) => decoded,
         }
     }
 

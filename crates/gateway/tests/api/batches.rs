@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::Server;
+use crate::client::{Server, post};
 use crate::messages::send;
 
 #[tokio::test]
@@ -26,6 +26,41 @@ async fn send_batches() {
 
     let good = server.ok("SendMessageBatch", json!({"Entries": [entry("a", 1)]})).await;
     assert_eq!(good.get("Failed"), None);
+}
+
+/// It is text that no message may have, as other characters are.
+#[tokio::test]
+async fn half_a_surrogate_pair_is_the_fault_of_its_message_alone() {
+    let server = Server::with_queue(json!({})).await;
+    let text = "\\ud800 \\ude00\\ud83d";
+    let attribute = format!("{{\"a\":{{\"DataType\":\"String\",\"StringValue\":\"{text}\"}}}}");
+    for (fields, code) in [
+        (format!("\"MessageBody\":\"{text}\""), "InvalidMessageContents"),
+        (
+            format!("\"MessageBody\":\"m\",\"MessageAttributes\":{attribute}"),
+            "InvalidParameterValue",
+        ),
+        (format!("\"MessageBody\":\"m\",\"MessageGroupId\":\"{text}\""), "InvalidParameterValue"),
+    ] {
+        let single = format!("{{\"QueueUrl\":\"q\",{fields}}}");
+        let answer = server.raw(&post("SendMessage", "", &single)).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.headers["x-amzn-query-error"], format!("{code};Sender"));
+        let good = "\\ud83d\\ude00\\\\ud800";
+        let batch = format!(
+            "{{\"QueueUrl\":\"q\",\"Entries\":[{{\"Id\":\"a\",\"MessageBody\":\"{good}\"}},\
+             {{\"Id\":\"b\",{fields}}}]}}"
+        );
+        let answer = server.raw(&post("SendMessageBatch", "", &batch)).await.json();
+        assert_eq!(answer["Successful"][0]["Id"], "a", "{answer}");
+        let failed = answer["Failed"].as_array().unwrap();
+        assert_eq!((failed.len(), &failed[0]["Id"]), (1, &json!("b")));
+        assert_eq!(failed[0]["Code"], code);
+        assert_eq!(server.bodies(json!({})).await, ["\u{1f600}\\ud800"]);
+    }
+    let still_bad = post("SendMessage", "", &format!("{{\"MessageBody\":\"{text}\",}}"));
+    let malformed = "com.amazon.coral.service#SerializationException";
+    server.raw(&still_bad).await.refused(400, malformed, "MalformedInput;Sender");
 }
 
 #[tokio::test]
