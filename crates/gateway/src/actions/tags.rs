@@ -25,6 +25,9 @@ pub(crate) fn check(
     }
     for (key, value) in &tags.items {
         check_key(key)?;
+        if key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
+            return Err(ApiError::invalid("Tag keys must not start with the prefix aws:"));
+        }
         check_value(value.as_str())?;
     }
     let owned = tags.items.iter().map(|(key, value)| (key.to_string(), value.0.to_string()));
@@ -42,16 +45,13 @@ pub(crate) fn key_length() -> ApiError {
 }
 
 /// # Errors
-/// `InvalidParameterValue` when no tag that a caller gives can have this key.
+/// `InvalidParameterValue` when no tag can have this key.
 pub(crate) fn check_key(key: &str) -> Result<(), ApiError> {
     if key.is_empty() || key.chars().count() > TAG_KEY_CHARS_MAX {
         return Err(key_length());
     }
     if !key.chars().all(is_allowed) {
         return Err(ApiError::invalid(format!("Tag keys {SYMBOLS}")));
-    }
-    if key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
-        return Err(ApiError::invalid("Tag keys must not start with the prefix aws:"));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::both;
 use crate::client::{Answer, Server};
 
 fn no_queue(answer: &Answer) {
@@ -57,6 +58,17 @@ async fn refused_tags() {
     let reserved = "Tag keys must not start with the prefix aws:";
     assert_eq!(tag(json!({"aws:x": "v"})).await.invalid(), reserved);
     assert_eq!(server.ok("ListQueueTags", json!({})).await, json!({}));
+}
+
+/// A tag must not be given such a key; that a queue has none of it is no error.
+#[tokio::test]
+async fn reserved_keys_may_be_taken_away() {
+    let server = Server::with_queue(json!({})).await;
+    server.ok("TagQueue", json!({"Tags": {"k": "v", "l": "v"}})).await;
+    for keys in [json!(["aws:x", "k"]), json!(["AWS:cloudformation:stack-name"])] {
+        both::ok(&server, "UntagQueue", json!({ "TagKeys": keys })).await;
+    }
+    assert_eq!(server.ok("ListQueueTags", json!({})).await, json!({"Tags": {"l": "v"}}));
 }
 
 #[tokio::test]
