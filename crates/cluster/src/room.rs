@@ -34,7 +34,22 @@ pub struct Pool {
 struct Shared {
     bytes_max: usize,
     taken: AtomicUsize,
-    freed: Notify,
+    /// One each for who needs little, one message and more: who needs more than was given back must not keep the
+    /// news of it from who needs less.
+    freed: [Notify; 3],
+}
+
+impl Shared {
+    fn freed_for(&self, least: usize) -> &Notify {
+        let [little, message, more] = &self.freed;
+        if least <= SMALL_ANSWER_BYTES_MAX {
+            little
+        } else if least <= CONTENT_BYTES_MAX {
+            message
+        } else {
+            more
+        }
+    }
 }
 
 /// There is no room, and there was none for a while.
@@ -63,7 +78,7 @@ impl Default for Pool {
 impl Pool {
     /// Empty.
     pub fn new(bytes_max: usize) -> Self {
-        let shared = Shared { bytes_max, taken: AtomicUsize::new(0), freed: Notify::new() };
+        let shared = Shared { bytes_max, taken: AtomicUsize::new(0), freed: Default::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -95,9 +110,9 @@ impl Pool {
         }
     }
 
-    async fn wait_for(&self, take: impl Fn(&Self) -> Option<usize>) -> usize {
+    async fn wait_for(&self, freed: &Notify, take: impl Fn(&Self) -> Option<usize>) -> usize {
         loop {
-            let mut freed = pin!(self.shared.freed.notified());
+            let mut freed = pin!(freed.notified());
             // Before the look, or what is given back right after it would be missed.
             freed.as_mut().enable();
             if let Some(bytes) = take(self) {
@@ -110,7 +125,9 @@ impl Pool {
     fn give_back(&self, bytes: usize) {
         if bytes > 0 {
             self.shared.taken.fetch_sub(bytes, Ordering::Relaxed);
-            self.shared.freed.notify_one();
+            for freed in &self.shared.freed {
+                freed.notify_one();
+            }
         }
     }
 }
@@ -134,9 +151,10 @@ impl Room {
         let bytes = match take(&self.pool) {
             Some(bytes) => bytes,
             None => {
-                let waited = timeout(ANSWER_ROOM_WAIT_MAX, self.pool.wait_for(take)).await;
+                let freed = self.pool.shared.freed_for(least);
+                let waited = timeout(ANSWER_ROOM_WAIT_MAX, self.pool.wait_for(freed, take)).await;
                 // There may be enough for the next one, too; or the news of it went to this one.
-                self.pool.shared.freed.notify_one();
+                freed.notify_one();
                 waited.map_err(|_| Full)?
             }
         };
@@ -260,6 +278,28 @@ mod tests {
         drop(waits);
         drop((second, third, fourth));
         assert_eq!(pool.taken(), 0);
+    }
+
+    /// It got the news of what was given back, had no use for it and kept it.
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_little_is_not_held_up_by_who_needs_much() {
+        let pool = Pool::new(4 * CONTENT_BYTES_MAX);
+        let mut first = pool.room();
+        first.hold(4 * CONTENT_BYTES_MAX);
+        let (mut whole, mut large, mut small) = (pool.room(), pool.room(), pool.room());
+        let mut whole = Box::pin(whole.open(WHOLE, WHOLE));
+        let mut large = Box::pin(large.open(CONTENT_BYTES_MAX, WHOLE));
+        let mut small = Box::pin(small.open(0, WHOLE));
+        assert_eq!(whole.as_mut().now_or_never(), None);
+        assert_eq!(large.as_mut().now_or_never(), None);
+        assert_eq!(small.as_mut().now_or_never(), None);
+        first.hold(4 * CONTENT_BYTES_MAX - SMALL_ANSWER_BYTES_MAX);
+        assert_eq!(whole.as_mut().now_or_never(), None);
+        assert_eq!(large.as_mut().now_or_never(), None);
+        assert_eq!(small.as_mut().now_or_never(), Some(Ok(SMALL_ANSWER_BYTES_MAX)));
+        first.hold(CONTENT_BYTES_MAX);
+        assert_eq!(whole.as_mut().now_or_never(), None);
+        assert_eq!(large.as_mut().now_or_never(), Some(Ok(CONTENT_BYTES_MAX)));
     }
 
     #[test]
