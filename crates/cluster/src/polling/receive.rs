@@ -26,6 +26,8 @@ use crate::{fifo, gathering, request};
 
 /// Queues whose deck a node remembers; beyond that it starts over, which costs only luck.
 const DECKS_MAX: usize = 100_000;
+/// Shards in all of them together, at about 50 bytes each.
+const SLOTS_MAX: usize = 2_000_000;
 
 /// When a long poll begins elsewhere than on its own node: with shards that were passed over for so many rounds of
 /// all shards, or for fewer when what they are known to have is older than what is handed out (without it, consumers at one
@@ -59,15 +61,20 @@ impl Decks {
         act: impl FnOnce(&mut Deck) -> T,
     ) -> T {
         let mut decks = self.0.lock();
-        if decks.len() >= DECKS_MAX && !decks.contains_key(&queue) {
-            decks.clear();
+        let is_known = decks.get(&queue).is_some_and(|deck| deck.shards() == shards);
+        if !is_known {
+            decks.remove(&queue);
+            if decks.len() >= decks_max(shards) {
+                decks.clear();
+            }
         }
-        let deck = decks.entry(queue).or_insert_with(|| Deck::new(shards));
-        if deck.shards() != shards {
-            *deck = Deck::new(shards);
-        }
-        act(deck)
+        act(decks.entry(queue).or_insert_with(|| Deck::new(shards)))
     }
+}
+
+/// Decks of so many shards each.
+fn decks_max(shards: usize) -> usize {
+    DECKS_MAX.min(SLOTS_MAX / shards.max(1))
 }
 
 /// Leaders and links change while long polls wait, and until others lead nobody is heard: not longer than this where a
@@ -371,5 +378,32 @@ impl Poll<'_> {
         };
         all.fetch_add(1, Ordering::Relaxed);
         empties.fetch_add(u64::from(empty), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decks_are_bounded_by_the_shards_in_all_of_them() {
+        assert_eq!(decks_max(8), DECKS_MAX);
+        assert_eq!(decks_max(1_000), 2_000);
+        let decks = Decks::default();
+        let slots = || decks.0.lock().values().map(Deck::shards).sum::<usize>();
+        let half = SLOTS_MAX / 2;
+        for queue in 0..3 {
+            decks.with(QueueId(queue), half, |_| ());
+            assert!(slots() <= SLOTS_MAX);
+        }
+        assert_eq!(slots(), half, "it started over");
+        // A queue may be there with fewer shards than it has by now.
+        for queue in 0..4 {
+            decks.with(QueueId(queue), 10, |_| ());
+        }
+        for queue in 0..4 {
+            decks.with(QueueId(queue), half, |_| ());
+            assert!(slots() <= SLOTS_MAX + 30);
+        }
     }
 }
