@@ -1,6 +1,5 @@
 //! What applying and reserving share, under one short lock that is never held over an await.
 
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use flotilla_wire::command::decode_batch;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::alarms::{Alarms, Earliest};
 use super::{Backlog, BusyPiece, ReceiveSpec, Reserved, ShardEvents, ShardNoise, ShardTenants};
 use crate::codec::invalid;
 use crate::state_machine::Application;
@@ -44,6 +44,8 @@ pub(crate) struct Core {
     events: Arc<dyn ShardEvents>,
     /// Rings when the earliest alarm may have changed.
     pub(crate) alarm_changed: Notify,
+    /// When that one is due, for who looks without the lock.
+    earliest: Arc<Earliest>,
     inner: Mutex<Inner>,
 }
 
@@ -64,41 +66,10 @@ struct Leading {
     alarms: Alarms,
 }
 
-/// One alarm per awaited queue: when its next message becomes visible by time alone.
-#[derive(Default)]
-struct Alarms {
-    by_queue: HashMap<QueueId, u64>,
-    by_time: BTreeSet<(u64, QueueId)>,
-}
-
-impl Alarms {
-    /// Whether this became the earliest of all.
-    fn set(&mut self, queue: QueueId, at_ms: u64) -> bool {
-        if let Some(before) = self.by_queue.get(&queue) {
-            if *before <= at_ms {
-                return false;
-            }
-            self.by_time.remove(&(*before, queue));
-        }
-        self.by_queue.insert(queue, at_ms);
-        self.by_time.insert((at_ms, queue));
-        self.by_time.first() == Some(&(at_ms, queue))
-    }
-
-    fn pop_due(&mut self, now_ms: u64) -> Option<QueueId> {
-        let (at_ms, queue) = *self.by_time.first()?;
-        if at_ms > now_ms {
-            return None;
-        }
-        self.by_time.pop_first();
-        self.by_queue.remove(&queue);
-        Some(queue)
-    }
-}
-
 impl Core {
     pub(crate) fn new(group: GroupId, clock: Arc<dyn Clock>, events: Arc<dyn ShardEvents>) -> Self {
-        Self { group, clock, events, alarm_changed: Notify::new(), inner: Mutex::default() }
+        let (alarm_changed, earliest) = (Notify::new(), Arc::default());
+        Self { group, clock, events, alarm_changed, earliest, inner: Mutex::default() }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -110,7 +81,8 @@ impl Core {
         failpoint!(Lead);
         let mut inner = self.inner.lock();
         inner.epoch += 1;
-        inner.leading = Some(Leading { window: ReadyWindow::new(), alarms: Alarms::default() });
+        let alarms = Alarms::new(self.earliest.clone());
+        inner.leading = Some(Leading { window: ReadyWindow::new(), alarms });
         // Whoever waited at the old leader waits here now.
         let queues: Vec<_> = inner.machine().queues().map(|(queue, _)| queue).collect();
         // Or the shard would stand still until this node's clock has caught up.
@@ -191,13 +163,15 @@ impl Core {
     }
 
     pub(crate) fn next_alarm_ms(&self) -> Option<u64> {
-        let inner = self.inner.lock();
-        inner.leading.as_ref()?.alarms.by_time.first().map(|(at_ms, _)| *at_ms)
+        self.earliest.at_ms()
     }
 
-    /// Announces the queues whose alarm is due.
+    /// Announces the queues whose alarm is due; takes no lock when none is.
     pub(crate) fn ring(&self) {
         let now_ms = self.now_ms();
+        if self.next_alarm_ms().is_none_or(|at_ms| at_ms > now_ms) {
+            return;
+        }
         let mut inner = self.inner.lock();
         while let Some(queue) =
             inner.leading.as_mut().and_then(|leading| leading.alarms.pop_due(now_ms))
@@ -433,6 +407,8 @@ impl Application for Core {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use flotilla_queue::command::{Batch, Identified, Placing, Receive, Send};
     use flotilla_queue::store::Hidden;
     use flotilla_storage::state::{StateDb, StateOptions};
@@ -501,6 +477,61 @@ mod tests {
             core.apply(&state, encode_batch(&batch), b"", answered).unwrap();
         }
         state.hidden_rows(QUEUE).unwrap()
+    }
+
+    struct Ticking(AtomicU64);
+
+    impl Clock for Ticking {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Waits for everything, and counts what it is told of.
+    #[derive(Default)]
+    struct Somebody(AtomicU64);
+
+    impl ShardEvents for Somebody {
+        fn awaited(&self, _queue: QueueId) -> bool {
+            true
+        }
+
+        fn available(&self, _shard: GroupId, _queue: QueueId, count: usize) {
+            self.0.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The owner rings in each turn, whatever else it has to do.
+    #[test]
+    fn ringing_tells_of_what_is_due_and_takes_no_lock_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = StateDb::open(dir.path(), StateOptions::default()).unwrap();
+        let state = db.group(GroupId(1)).unwrap();
+        let (clock, told) =
+            (Arc::new(Ticking(AtomicU64::new(STAMP_MS))), Arc::new(Somebody::default()));
+        let core = Core::new(GroupId(1), clock.clone(), told.clone());
+        core.reload(&state).unwrap();
+        core.lead();
+        assert_eq!(core.next_alarm_ms(), None);
+        for delay_ms in [7_000, 5_000] {
+            let commands = vec![Identified { id: None, command: send(delay_ms) }];
+            let batch = Batch { now_ms: STAMP_MS, commands };
+            core.apply(&state, encode_batch(&batch), b"", true).unwrap();
+        }
+        let first_ms = STAMP_MS + 5_000;
+        assert_eq!(core.next_alarm_ms(), Some(first_ms));
+        {
+            let _inner = core.inner.lock();
+            core.ring();
+        }
+        let told = || told.0.load(Ordering::Relaxed);
+        assert_eq!(told(), 0);
+        clock.0.store(first_ms, Ordering::Relaxed);
+        core.ring();
+        assert_eq!(told(), 1);
+        assert_eq!(core.next_alarm_ms(), Some(STAMP_MS + 7_000));
+        core.follow();
+        assert_eq!(core.next_alarm_ms(), None);
     }
 
     /// A follower may apply an entry long after it was proposed, and a node that starts again does.

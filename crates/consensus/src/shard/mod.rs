@@ -4,6 +4,7 @@
 //! entries. A caller reserves in its own context (a lock, no await), so that an empty queue costs
 //! no hop; everything that changes state goes through the owner's channel.
 
+mod alarms;
 mod core;
 mod moving;
 mod owner;

@@ -115,9 +115,11 @@ impl Owner {
                     let Some(request) = request else { return };
                     self.waiting.push_back(request);
                 }
-                () = sleep_until_alarm(&self.core) => self.core.ring(),
+                () = sleep_until_alarm(&self.core) => {}
                 () = self.core.alarm_changed.notified() => {}
             }
+            // Each time: under load there is always a request, and nothing waits for the alarm.
+            self.core.ring();
             self.collect().await;
             self.propose().await;
             self.pending.note_front(self.waiting.front().map(Request::since));
