@@ -53,6 +53,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         node.router.turn_to_who_is_there();
         notice_changes(&node, &mut state);
+        node.hub.forget_some(Instant::now().into_std());
         if !node.host.is_slow() {
             hand_leaders_back(&node, &mut state).await;
         }

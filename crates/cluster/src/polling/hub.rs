@@ -7,10 +7,10 @@
 //!
 //! Invariant: no wake-up is lost. A poll is in the hub before anything is asked (arm, ask, park); a
 //! wake-up that reached a poll which then went away is passed on to the next one; a node's interest
-//! is dropped only by a "nobody here" that answers a wake-up sent after the latest arming; a wake-up that
-//! a node could not be told, over a link that is up, is owed to it.
+//! is dropped only by a "nobody here" that answers a wake-up sent after the latest arming, or when it
+//! outlived every poll that it was for; a wake-up that a node could not be told, over a link that is up, is owed to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a node's interest lasts without being renewed: longer than any poll that renewed it.
 const INTEREST: Duration = Duration::from_secs(WAIT_SECONDS_MAX as u64 + 5);
+
+/// Queues that are looked through at once for interest that is over: the lock is held meanwhile.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Why a parked poll was woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,10 @@ struct Awaited {
 
 /// See the module.
 pub(crate) struct Hub {
-    queues: Mutex<HashMap<QueueId, Awaited>>,
+    /// In order, so that they can be looked through bit by bit.
+    queues: Mutex<BTreeMap<QueueId, Awaited>>,
+    /// Where [`Hub::forget_some`] goes on.
+    forget_from: AtomicU64,
     /// How many polls, and which arming asked for it. Of each shard, node and queue with interest one at most.
     owed: Mutex<Owed>,
     tickets: AtomicU64,
@@ -79,6 +85,7 @@ impl Hub {
     pub(crate) fn new(remote: mpsc::UnboundedSender<RemoteWake>) -> Arc<Self> {
         Arc::new(Self {
             queues: Mutex::default(),
+            forget_from: AtomicU64::new(0),
             owed: Mutex::default(),
             tickets: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
@@ -115,6 +122,29 @@ impl Hub {
         let armed = self.tickets.fetch_add(1, Ordering::Relaxed);
         let interest = Interest { until: Instant::now() + INTEREST, armed };
         self.queues.lock().entry(queue).or_default().interest.insert(node, interest);
+    }
+
+    /// Drops interest that is over, some queues further each time: to some of them, as they were deleted, nothing
+    /// ever comes that would show it.
+    pub(crate) fn forget_some(&self, now: Instant) {
+        let mut queues = self.queues.lock();
+        let from = QueueId(self.forget_from.load(Ordering::Relaxed));
+        let (mut idle, mut left, mut next) = (Vec::new(), FORGOTTEN_AT_ONCE, 0);
+        for (queue, awaited) in queues.range_mut(from..) {
+            if left == 0 {
+                next = queue.0;
+                break;
+            }
+            left -= 1;
+            awaited.interest.retain(|_, interest| interest.until > now);
+            if awaited.is_idle() {
+                idle.push(*queue);
+            }
+        }
+        for queue in idle {
+            queues.remove(&queue);
+        }
+        self.forget_from.store(next, Ordering::Relaxed);
     }
 
     /// A node had no parked poll for a wake-up.
@@ -343,6 +373,27 @@ mod tests {
         third.taken();
         assert_eq!(hub.parked(), 0);
         assert!(!hub.awaited(QUEUE));
+    }
+
+    #[test]
+    fn interest_that_is_over_is_forgotten_bit_by_bit() {
+        let (hub, _remote) = hub();
+        let count = FORGOTTEN_AT_ONCE as u64 + 10;
+        for queue in 0..count {
+            hub.note_interest(QueueId(queue), NODE);
+        }
+        let awaited = || (0..count).filter(|queue| hub.awaited(QueueId(*queue))).count();
+        let now = Instant::now();
+        for _ in 0..3 {
+            hub.forget_some(now);
+        }
+        assert_eq!(awaited(), count as usize, "nothing is over yet");
+        let parked = hub.park(QUEUE).unwrap();
+        hub.forget_some(now + 2 * INTEREST);
+        hub.forget_some(now + 2 * INTEREST);
+        assert_eq!(awaited(), 1, "only where somebody waits here");
+        drop(parked);
+        assert_eq!(awaited(), 0);
     }
 
     #[tokio::test]
