@@ -310,10 +310,17 @@ impl Parked {
     /// To the next poll here, or to the other nodes': they were not told while this one seemed to be
     /// enough.
     fn pass_on(&mut self) {
-        if let Some(shard) = self.woken.take() {
-            sometimes!(WakePassedOn);
-            self.hub.available(shard, self.queue, 1);
-        }
+        drop(self.untaken());
+    }
+
+    fn untaken(&mut self) -> Option<Untaken> {
+        let shard = self.woken.take()?;
+        Some(Untaken { hub: self.hub.clone(), queue: self.queue, shard })
+    }
+
+    /// The shard of the wake-up could not be asked. Leaves; the wake-up is the caller's to pass on.
+    pub(crate) fn refused(mut self) -> Option<Untaken> {
+        self.untaken()
     }
 
     /// The wake-up was acted upon (or there is nothing to pass on any more).
@@ -332,6 +339,20 @@ impl Drop for Parked {
         self.pass_on();
         self.woken_by_now();
         self.pass_on();
+    }
+}
+
+/// A wake-up that a poll got and did not act upon. Dropping it passes it on.
+pub(crate) struct Untaken {
+    hub: Arc<Hub>,
+    queue: QueueId,
+    shard: GroupId,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        sometimes!(WakePassedOn);
+        self.hub.available(self.shard, self.queue, 1);
     }
 }
 
@@ -373,6 +394,22 @@ mod tests {
         third.taken();
         assert_eq!(hub.parked(), 0);
         assert!(!hub.awaited(QUEUE));
+    }
+
+    /// Whoever was refused and ended before it could ask again took the wake-up with it.
+    #[tokio::test]
+    async fn a_wake_up_whose_shard_refused_is_passed_on_at_the_end_of_its_poll() {
+        let (hub, _remote) = hub();
+        let (mut first, mut second) = (hub.park(QUEUE).unwrap(), hub.park(QUEUE).unwrap());
+        hub.available(SHARD, QUEUE, 1);
+        first.woken().await;
+        let untaken = first.refused();
+        assert_eq!(hub.parked(), 1, "it has left");
+        // It arms again, and asks again as well.
+        let again = hub.park(QUEUE).unwrap();
+        assert_eq!(second.woken_by_now(), None);
+        drop((again, untaken));
+        assert_eq!(second.woken().await, Wake::Available(SHARD));
     }
 
     #[test]

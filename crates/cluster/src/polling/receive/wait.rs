@@ -17,12 +17,15 @@ impl<'a> Poll<'a> {
 
     async fn ask_anew(&mut self, shards: &[GroupId]) {
         self.renew();
+        self.missed = false;
         self.ask(shards).await;
     }
 
     /// Arm, ask all, park; again whenever something was there and somebody else was faster.
     pub(super) async fn wait(&mut self, deadline: Instant) {
         let node = self.node;
+        // Of a shard that refused: others hear of it when this poll ends.
+        let mut untaken = None;
         while !self.is_over() {
             let Some(mut parked) = node.hub.park(self.spec.queue) else {
                 // Too many wait already: the rest of this poll is a short one.
@@ -40,7 +43,11 @@ impl<'a> Poll<'a> {
                 }
             }
             // Only now: until here, going away would have passed the wake-up on.
-            parked.taken();
+            if self.missed && self.received.messages.is_empty() {
+                untaken = parked.refused().or(untaken);
+            } else {
+                parked.taken();
+            }
             if self.missed && !self.is_over() {
                 // A shard that hands its leadership over refuses at once, gives back what it had
                 // reserved, and wakes with that: without a pause this would go round and round.
