@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_consensus::shard::Shard;
 use flotilla_probe::{failpoint, sometimes};
-use flotilla_transport::Lane;
+use flotilla_transport::{CallError, Lane};
 use flotilla_types::ids::{GroupId, NodeId, QueueId};
 use flotilla_wire::DecodeError;
 use flotilla_wire::proto::cluster as pb;
@@ -21,16 +21,21 @@ use crate::router::{CALL_TIMEOUT, LOOK_AGAIN, Router};
 
 /// What others are given to answer as well, when one node had something.
 const MOMENT: Duration = Duration::from_millis(5);
+/// The longest pause before somebody who did not answer is asked again.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// All nodes while they are asked what their shards have. Each is heard when it answers: one that is
 /// slow, or silent, holds up nobody who waits for what the others have.
 ///
-/// The caller's poll must be in the hub already: what arrives from now on wakes it. Shards that could not
-/// be asked are missing; a change of their leader or link makes the caller ask again.
+/// The caller's poll must be in the hub already: what arrives from now on wakes it. A node that did not
+/// answer is asked again after a pause, for as long as the poll is parked; behind a link that is down are shards
+/// that are missing until a change of their leader or link makes the caller ask again.
 pub(crate) struct Arming<'a> {
     asked: FuturesUnordered<BoxFuture<'a, Vec<Armed>>>,
     found: Vec<(GroupId, usize)>,
     heard: Vec<Armed>,
+    /// Before shards that could not be asked for what they have are told of once more.
+    pause: Duration,
 }
 
 /// What a leader says of one shard: from now on it tells.
@@ -46,7 +51,7 @@ impl<'a> Arming<'a> {
         let here = router.all_here().into_iter().filter_map(|shard| arm_here(&shard, queue));
         let payload: Bytes = pb::Arm { queue: queue.0 }.encode_to_vec().into();
         let asked = peers.iter().map(|peer| ask(router, *peer, payload.clone()).boxed()).collect();
-        let mut arming = Self { asked, found: Vec::new(), heard: Vec::new() };
+        let mut arming = Self { asked, found: Vec::new(), heard: Vec::new(), pause: LOOK_AGAIN };
         arming.note(here.collect());
         arming
     }
@@ -65,6 +70,16 @@ impl<'a> Arming<'a> {
     /// Whether everybody has answered and everything was told.
     pub(crate) fn is_over(&self) -> bool {
         self.asked.is_empty() && self.found.is_empty()
+    }
+
+    /// Tells of shards that could not be asked for what they have once more, after a pause: nobody else tells of
+    /// it until something changes there.
+    pub(crate) fn tell_again(&mut self, shards: &[GroupId]) {
+        let armed = |shard: &GroupId| Armed { shard: *shard, available: 1, confirmed: false };
+        let again: Vec<Armed> = shards.iter().map(armed).collect();
+        let pause = self.pause;
+        self.pause = longer(pause);
+        self.asked.push(tokio::time::sleep(pause).map(|()| again).boxed());
     }
 
     /// Shards that have something, the fullest first, of the nodes that answered since the last time;
@@ -96,10 +111,12 @@ fn arm_here(shard: &Shard, queue: QueueId) -> Option<Armed> {
 }
 
 async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<Armed> {
-    let (lane, timeout) = (Lane::Forward, CALL_TIMEOUT);
-    let call = router.transport().call(peer, lane, GroupId(0), method::ARM, payload, timeout);
+    let call = || {
+        let (lane, timeout) = (Lane::Forward, CALL_TIMEOUT);
+        router.transport().call(peer, lane, GroupId(0), method::ARM, payload.clone(), timeout)
+    };
     // A peer whose answer cannot be read counts as not asked.
-    let answer = call.await.ok().and_then(|answer| pb::ArmAnswer::decode(answer).ok());
+    let answer = until_answered(call).await.and_then(|answer| pb::ArmAnswer::decode(answer).ok());
     let armed = answer.into_iter().flat_map(|answer| answer.shards);
     let armed = armed.map(|armed| {
         let shard = GroupId(armed.shard);
@@ -108,6 +125,40 @@ async fn ask(router: &Router, peer: NodeId, payload: Bytes) -> Vec<Armed> {
         Armed { shard, available: armed.available as usize, confirmed: armed.confirmed }
     });
     armed.collect()
+}
+
+/// Repeats a call until it is answered, or the link is down: when that is up again the poll arms again.
+async fn until_answered<T, F>(call: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let mut pause = LOOK_AGAIN;
+    loop {
+        match call().await {
+            Ok(answer) => return Some(answer),
+            Err(error) if may_answer(&error) => {}
+            Err(_) => return None,
+        }
+        tokio::time::sleep(pause).await;
+        pause = longer(pause);
+    }
+}
+
+/// Whether the same call may be answered later, over the link as it is.
+fn may_answer(error: &CallError) -> bool {
+    match error {
+        CallError::Overloaded
+        | CallError::Timeout { .. }
+        | CallError::Refused(_)
+        | CallError::Failed(_) => true,
+        CallError::Unreachable { .. } | CallError::UnknownPeer(_) | CallError::TooLarge { .. } => {
+            false
+        }
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (2 * pause).min(PAUSE_MAX)
 }
 
 /// Answers an arm: interest first, then the look.
@@ -185,4 +236,53 @@ pub(crate) fn serve_wake(hub: &Hub, payload: Bytes) -> Result<Bytes, DecodeError
     sometimes!(WokenFromElsewhere);
     let woken = hub.wake(QueueId(wake.queue), GroupId(wake.shard), wake.count as usize);
     Ok(pb::WakeAnswer { woken: woken as u64 }.encode_to_vec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The poll slept beside a message for as long as it waited.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_refused_to_be_armed_is_asked_again() {
+        let (calls, began) = (Cell::new(0), Instant::now());
+        let answer = until_answered(async || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 8 { Err(CallError::Overloaded) } else { Ok(calls.get()) }
+        });
+        assert_eq!(answer.await, Some(8));
+        // Seldom, if it goes on for long.
+        let took = began.elapsed();
+        assert!((Duration::from_secs(3)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_whose_link_is_down_is_left_alone() {
+        let began = Instant::now();
+        let answer =
+            until_answered(async || Err::<(), _>(CallError::Unreachable { sent: false })).await;
+        assert_eq!((answer, began.elapsed()), (None, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_that_could_not_be_asked_are_told_of_again() {
+        let mut arming = Arming {
+            asked: FuturesUnordered::new(),
+            found: Vec::new(),
+            heard: Vec::new(),
+            pause: LOOK_AGAIN,
+        };
+        for pause in [LOOK_AGAIN, 2 * LOOK_AGAIN] {
+            let began = Instant::now();
+            arming.tell_again(&[GroupId(2)]);
+            assert_eq!(arming.next().await, [GroupId(2)]);
+            assert!(began.elapsed() >= pause);
+        }
+        assert!(arming.is_over());
+        assert!(!arming.hears_of(GroupId(2)), "nobody said so");
+    }
 }

@@ -92,6 +92,9 @@ impl<'a> Poll<'a> {
             if wake.is_some() {
                 return wake;
             }
+            if self.missed {
+                arming.tell_again(&found);
+            }
             // Reserved by others; if one of them gives something back, that wakes.
         }
     }
