@@ -44,9 +44,7 @@ impl Handler for Peers {
             match method {
                 method::SUBMIT => submit(&node, group, payload).await,
                 method::CLAIM => claim::serve_claim(&node, payload).await.map_err(malformed),
-                method::MOVE => {
-                    moves::serve_move(&node.router, group, payload).await.map_err(malformed)
-                }
+                method::MOVE => moves::serve_move(&node, group, payload).await.map_err(malformed),
                 method::ARM => {
                     arm::serve_arm(&node.router, &node.hub, from, payload).map_err(malformed)
                 }

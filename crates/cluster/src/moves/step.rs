@@ -201,6 +201,7 @@ impl Work<'_> {
             to,
         };
         let outcome = self.ask(shard, &spec).await.ok_or(Stop::Trouble)?;
+        note_moved(self.node, &spec.to, shard, outcome.moved);
         inside.moved += outcome.moved;
         inside.elsewhere = outcome.elsewhere;
         self.rest.left |= outcome.left;
@@ -442,9 +443,22 @@ fn home_from_pb(home: pb::Home) -> Home {
     Home { queue: QueueId(home.queue), placement }
 }
 
+/// Short polls through this node then look there first. Which of several targets it was is not known.
+fn note_moved(node: &Node, to: &MoveTarget, shard: GroupId, moved: u64) {
+    let target = match to {
+        MoveTarget::Queue(queue) => Some(queue),
+        MoveTarget::Sources(known) => known.values().next().filter(|_| known.len() == 1),
+    };
+    let groups = node.router.groups();
+    let place = groups.iter().position(|group| *group == shard);
+    if let (Some(target), Some(place), 1..) = (target, place, moved) {
+        node.decks.with(*target, groups.len(), |deck| deck.note_sent(place, moved as usize));
+    }
+}
+
 /// Answers [`move_at`].
 pub(crate) async fn serve_move(
-    router: &Router,
+    node: &Node,
     shard: GroupId,
     payload: Bytes,
 ) -> Result<Bytes, DecodeError> {
@@ -464,7 +478,8 @@ pub(crate) async fn serve_move(
     };
     let homes = message.in_order.then(|| message.homes.into_iter().map(home_from_pb).collect());
     let homes: Option<Vec<_>> = homes;
-    let outcome = move_here(router, shard, &spec, homes.as_deref()).await;
+    let outcome = move_here(&node.router, shard, &spec, homes.as_deref()).await;
+    note_moved(node, &spec.to, shard, outcome.as_ref().map_or(0, |outcome| outcome.moved));
     let failed = outcome.is_none();
     let outcome = outcome.unwrap_or_default();
     let unresolved = outcome.unresolved.clone().map(|name| match name {
