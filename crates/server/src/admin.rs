@@ -33,13 +33,16 @@ pub(crate) struct Admin {
     stop: watch::Receiver<bool>,
     /// Held while everything is read.
     reading: Mutex<()>,
+    /// Held while queues are counted.
+    counting: Arc<Mutex<()>>,
 }
 
 impl Admin {
     /// For a node that ends once `stop` turns true.
     pub(crate) fn new(node: Arc<Node>, stop: watch::Receiver<bool>) -> Self {
         let own = metrics::registry(node.clone());
-        Self { own, node, gateway: OnceLock::new(), stop, reading: Mutex::new(()) }
+        let (gateway, reading, counting) = (OnceLock::new(), Mutex::new(()), Arc::default());
+        Self { own, node, gateway, stop, reading, counting }
     }
 
     /// The front end's metrics, which exist only once the node is part of a cluster.
@@ -120,7 +123,12 @@ pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
         let admin = admin.clone();
         async move {
             match path.as_str() {
-                "/metrics" => http::off_thread(move || admin.metrics()).await,
+                "/metrics" => {
+                    // Of those who gave up waiting one is still at work: they must not pile up.
+                    let counting = admin.counting.clone().lock_owned().await;
+                    let page = move || (admin.metrics(), drop(counting)).0;
+                    http::off_thread(page).await
+                }
                 path => admin.page(path).await,
             }
         }
