@@ -304,7 +304,6 @@ impl Node {
         if self.catalog_leader() == Some(self.id) {
             return group.linearize().await.is_ok() && self.catalog.queue_by_id(queue).is_none();
         }
-        // A follower's replica that knows a later queue knows every earlier one, and its end.
-        self.catalog.newest_queue().is_some_and(|newest| newest >= queue)
+        self.catalog.has_ended(queue)
     }
 }

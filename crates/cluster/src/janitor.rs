@@ -201,7 +201,9 @@ async fn sweep(node: &Node, state: &mut State) {
     if walk.as_ref().is_none_or(is_due) {
         let begun = walk.insert(Walk::begin(node));
         let led: HashSet<GroupId> = begun.shards.iter().copied().collect();
-        expire_from.retain(|(group, _), _| led.contains(group));
+        expire_from.retain(|(group, queue), _| {
+            led.contains(group) && node.catalog.queue_by_id(*queue).is_some()
+        });
         delays.retain(|group, queue| {
             led.contains(&group) && node.catalog.queue_by_id(queue).is_some()
         });

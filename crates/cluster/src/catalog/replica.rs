@@ -55,18 +55,18 @@ impl Catalog {
         self.versions.subscribe()
     }
 
-    /// The last queue that was created, as far as this replica knows.
-    pub(crate) fn newest_queue(&self) -> Option<QueueId> {
-        let next = self.machine.read().next_queue;
-        (next > 0).then_some(QueueId(next))
-    }
-
     pub(crate) fn queue(&self, name: &str) -> Option<Arc<Queue>> {
         Some(self.machine.read().queues.get(name)?.queue.clone())
     }
 
     pub(crate) fn queue_by_id(&self, id: QueueId) -> Option<Arc<Queue>> {
         Some(self.machine.read().by_id(id)?.queue.clone())
+    }
+
+    /// Whether a queue is gone for good: a replica that knows a later one knows every earlier one, and its end.
+    pub(crate) fn has_ended(&self, id: QueueId) -> bool {
+        let machine = self.machine.read();
+        machine.next_queue >= id.0 && machine.by_id(id).is_none()
     }
 
     /// The first queues by name, at most so many, and whether these are all.
@@ -219,5 +219,20 @@ impl Application for Catalog {
         *machine = loaded;
         self.publish(&machine);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else dead letters would go to a queue that was deleted, or not to one that was just created.
+    #[test]
+    fn a_queue_has_ended_if_a_later_one_is_known_and_it_is_not() {
+        let catalog = Catalog::new();
+        assert!(!catalog.has_ended(QueueId(1)));
+        catalog.machine.write().next_queue = 5;
+        assert!(catalog.has_ended(QueueId(4)) && catalog.has_ended(QueueId(5)));
+        assert!(!catalog.has_ended(QueueId(6)), "it may have been created a moment ago");
     }
 }

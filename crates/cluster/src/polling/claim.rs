@@ -302,7 +302,12 @@ pub(crate) async fn serve_claim(node: &Node, payload: Bytes) -> Result<Bytes, De
         max: (claim.max as usize).min(BATCH_ENTRIES_MAX),
         visibility_ms: claim.visibility_ms,
         retention_ms: claim.retention_ms,
-        redrive: claim.redrive.map(redrive_from_pb),
+        // Whoever asks may not have heard yet that the dead-letter queue was deleted, and what is put there is thrown
+        // away with it.
+        redrive: claim
+            .redrive
+            .map(redrive_from_pb)
+            .filter(|redrive| !node.catalog.has_ended(redrive.target)),
         attempt: claim.attempt.map(|key| dedup_key(&key)).transpose()?,
         only_again: claim.only_again,
         quiet_only: claim.quiet_only,
