@@ -56,6 +56,11 @@ impl Ages {
         }
     }
 
+    /// Whether all messages are known to be from after this time.
+    pub(crate) fn are_younger(&self, since_ms: u64) -> bool {
+        self.oldest_ms.is_some_and(|oldest_ms| since_ms < oldest_ms)
+    }
+
     /// Whether a walk may find a message past this retention.
     pub(crate) fn may_be_past(&self, retention_ms: u64, now_ms: u64) -> bool {
         let late_ms = (retention_ms / LATE_PART).min(LATE_MAX_MS);

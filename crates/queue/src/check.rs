@@ -74,6 +74,9 @@ fn check_messages(
             () if hidden.is_none() && head.delayed => "was delayed, and nothing says until when",
             () if hidden.is_none() && head.seq < row.fresh_from => "is fresh, and lies too low",
             () if hidden.is_some_and(|row| row.group != head.group) => "is hidden in another group",
+            () if state.ages.are_younger(row.ages_since_ms(head.sent_ms, head.entered_ms)) => {
+                "is older than all are known to be"
+            }
             () => "",
         };
         if !wrong.is_empty() {
