@@ -450,8 +450,11 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_refused() {
-        let bytes = pb::Batch { format: 2, now_ms: 0, commands: vec![] }.encode_to_vec();
-        assert!(matches!(decode_batch(bytes.into()), Err(DecodeError::UnknownFormat(2))));
+        for format in [BATCH_FORMAT - 1, BATCH_FORMAT + 1] {
+            let bytes = pb::Batch { format, now_ms: 0, commands: vec![] }.encode_to_vec();
+            let refused = decode_batch(bytes.into());
+            assert!(matches!(refused, Err(DecodeError::UnknownFormat(of)) if of == format));
+        }
         assert!(matches!(decode_batch(Bytes::new()), Err(DecodeError::UnknownFormat(0))));
     }
 }
