@@ -161,6 +161,8 @@ impl GroupLog {
     }
 
     /// Removes the entries `index..`. Written with the next batch.
+    // Here and below: a segment that nothing is counted in may be used again two batches later, and by then what made
+    // it so must be written. So it is queued before it is counted.
     pub fn truncate_from(&self, index: u64) {
         let mut inner = self.group.lock();
         if index >= inner.index.meta().next {
@@ -168,8 +170,8 @@ impl GroupLog {
         }
         let removed = inner.index.truncate(index);
         inner.drop_tail_back(removed.len());
-        self.shared.release(removed.iter());
         let pushed = self.shared.queue.push(Op::Truncate { group: self.group.clone(), index });
+        self.shared.release(removed.iter());
         drop(inner);
         refuse(pushed);
     }
@@ -185,8 +187,8 @@ impl GroupLog {
         }
         let removed = inner.index.purge(index, note.clone());
         inner.drop_tail_front();
-        self.shared.release(removed.iter());
         let pushed = self.shared.queue.push(Op::Purge { group: self.group.clone(), index, note });
+        self.shared.release(removed.iter());
         drop(inner);
         refuse(pushed);
     }
@@ -264,8 +266,8 @@ impl GroupLog {
         let removed = inner.index.reset(0);
         inner.tail.clear();
         inner.tail_bytes = 0;
-        self.shared.release(removed.iter());
         let pushed = self.shared.queue.push(Op::Reset { group: self.group.clone(), done });
+        self.shared.release(removed.iter());
         drop(inner);
         refuse(pushed);
     }
