@@ -11,6 +11,7 @@ use flotilla_types::ids::GroupId;
 use futures::{Stream, TryStreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::off_thread::OffThread;
@@ -18,6 +19,8 @@ use crate::types::{Answer, Commands, LogId, SnapshotMeta, StoredMembership, Type
 
 /// Entries applied in a row before other tasks of the thread get their turn.
 const APPLY_RUN_MAX: u32 = 32;
+/// Between two looks whether the store takes commits.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a group does with its committed entries. One application object serves one replica.
 ///
@@ -74,6 +77,8 @@ pub(crate) struct StateMachine {
     off_thread: OffThread,
     last: Option<LogId>,
     membership: StoredMembership,
+    /// When the store was last seen to take commits.
+    looked_at: Instant,
 }
 
 impl StateMachine {
@@ -90,7 +95,19 @@ impl StateMachine {
             None => (None, StoredMembership::default()),
         };
         application.reload(&state)?;
-        Ok(Self { group, db, state, application, off_thread, last, membership })
+        let looked_at = Instant::now();
+        Ok(Self { group, db, state, application, off_thread, last, membership, looked_at })
+    }
+
+    /// Waits while a commit would keep its thread, which also hears the other nodes and the clients.
+    async fn until_not_stopped(&mut self) {
+        if self.looked_at.elapsed() < LOOK_AGAIN {
+            return;
+        }
+        while self.db.write_stopped() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.looked_at = Instant::now();
     }
 
     fn apply_commands(&mut self, commands: Commands, answered: bool) -> io::Result<Answer> {
@@ -137,6 +154,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut run = 0;
         while let Some((entry, responder)) = entries.try_next().await? {
+            self.until_not_stopped().await;
             self.last = Some(entry.log_id);
             let answer = match entry.payload {
                 EntryPayload::Normal(commands) => {

@@ -33,6 +33,9 @@ const FORMAT: &[u8] = b"flotilla state 2";
 /// Fewer removed messages are not worth a compaction.
 const TRIM_REMOVALS_MIN: u64 = 10_000;
 
+/// 1 while it is so.
+const WRITE_STOPPED: &str = "rocksdb.is-write-stopped";
+
 /// The state store of one node. Clones are handles to the same store, which closes when the last
 /// handle, group, batch, export and import is gone.
 #[derive(Clone)]
@@ -178,12 +181,9 @@ impl StateDb {
         }))
     }
 
-    /// Whether a commit would be slowed down or stopped now because flushes or compactions do not
-    /// keep up. Cheap; for admission control and metrics.
-    pub fn write_stalled(&self) -> bool {
-        ["rocksdb.actual-delayed-write-rate", "rocksdb.is-write-stopped"]
-            .iter()
-            .any(|name| matches!(self.shared.db.property_int_value(*name), Ok(Some(1..))))
+    /// Whether a commit would wait now, on its thread, for a flush or a compaction to end.
+    pub fn write_stopped(&self) -> bool {
+        matches!(self.shared.db.property_int_value(WRITE_STOPPED), Ok(Some(1..)))
     }
 
     /// Rewrites everything into its smallest form. For tests and maintenance: it reads and writes

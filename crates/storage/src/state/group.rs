@@ -65,7 +65,7 @@ impl GroupState {
     /// Makes a batch visible, all of it at once. It is durable after a later flush, not now.
     ///
     /// Memory only, unless the disk has fallen behind by several memory budgets: then it waits
-    /// ([`StateDb::write_stalled`](super::StateDb::write_stalled) tells beforehand).
+    /// ([`StateDb::write_stopped`](super::StateDb::write_stopped) tells beforehand).
     ///
     /// # Errors
     /// When an earlier flush failed (nothing can be committed any more; the process must stop), or
