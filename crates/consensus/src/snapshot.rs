@@ -7,7 +7,7 @@ use std::io;
 
 use bytes::Bytes;
 use flotilla_probe::failpoint;
-use flotilla_storage::state::{Export, GroupState};
+use flotilla_storage::state::{Export, GroupState, Import};
 use flotilla_transport::{CallError, Lane, PeerStream, Transport};
 use flotilla_types::ids::{GroupId, NodeId};
 use flotilla_wire::proto::raft as pb;
@@ -108,6 +108,20 @@ pub(crate) struct Received {
     pub(crate) snapshot: crate::state_machine::RaftSnapshot,
 }
 
+/// What was received so far. If nothing comes of it its rows are removed, which may wait for the disk.
+struct Staged {
+    import: Option<Import>,
+    off_thread: OffThread,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(import) = self.import.take() {
+            self.off_thread.end(import);
+        }
+    }
+}
+
 /// Reads a snapshot stream up to its end and stages it; nothing is installed yet.
 pub(crate) async fn receive(
     stream: &mut PeerStream,
@@ -121,16 +135,19 @@ pub(crate) async fn receive(
     let applied: Bytes = applied.encode_to_vec().into();
     let (last_log_id, last_membership) = codec::decode_applied(applied.clone())?;
 
-    let mut import = off_thread.run(move || state.import()).await??;
-    loop {
+    let import = off_thread.run(move || state.import()).await??;
+    let mut staged = Staged { import: Some(import), off_thread };
+    let import = loop {
         let chunk = stream.rx.next().await.ok_or(SnapshotError::Cut)??;
         failpoint!(SnapshotReceive);
+        // It is there between any two chunks.
+        let Some(mut import) = staged.import.take() else { return Err(SnapshotError::Cut) };
         if chunk.is_empty() {
-            break;
+            break import;
         }
         let write = move || import.chunk(chunk).map(|()| import);
-        import = off_thread.run(write).await??;
-    }
+        staged.import = Some(off_thread.run(write).await??);
+    };
     let snapshot = Snapshot {
         meta: SnapshotMeta { last_log_id, last_membership },
         snapshot: SnapshotData::Received { import: Box::new(import), applied },

@@ -436,15 +436,20 @@ impl Shared {
     /// open does it again.
     pub(super) fn remove_incarnations(&self, id: GroupId, first: u32, last: u32) -> io::Result<()> {
         let range = keys::spaces(id, first, last);
-        let mut batch = WriteBatch::default();
+        let (mut batch, mut cleared) = (WriteBatch::default(), Vec::new());
         for table in Table::ALL {
             let family = table.family(id);
             // A range delete slows reads around it down a little: not for nothing.
             if self.any(family, &range)? {
                 batch.delete_range_cf(self.family(family), &range.from, &range.to);
+                cleared.push((table, range.clone()));
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.write(batch) }
+        if !batch.is_empty() {
+            self.write(batch)?;
+            self.note_cleared(id, cleared);
+        }
+        Ok(())
     }
 
     fn remove_leftovers(&self) -> io::Result<()> {

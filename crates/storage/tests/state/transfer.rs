@@ -130,6 +130,26 @@ fn an_abandoned_import_leaves_nothing() {
     assert_eq!(db.disk_entries().unwrap(), (2, 0));
 }
 
+/// It stayed until the store came upon it by itself, which took a day where little was written.
+#[test]
+fn the_room_of_a_replaced_state_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let (source, group) = (db.group(GroupId(1)).unwrap(), db.group(GROUP).unwrap());
+    run(&source, &mut Model::default(), 60);
+    run(&group, &mut Model::default(), 60);
+    db.reclaim_cleared().unwrap();
+    let applied = source.applied().unwrap().unwrap();
+    import(&group, chunks(&source), &applied);
+    assert!(db.has_cleared(), "of what was replaced");
+    db.reclaim_cleared().unwrap();
+    let mut abandoned = group.import().unwrap();
+    abandoned.chunk(chunks(&source).remove(0)).unwrap();
+    assert!(!db.has_cleared());
+    drop(abandoned);
+    assert!(db.has_cleared(), "of what came to nothing");
+}
+
 #[test]
 fn a_cut_repeated_or_damaged_transfer_is_refused() {
     let dir = tempfile::tempdir().unwrap();
