@@ -170,13 +170,13 @@ impl Host {
         let (engine, damage) =
             Engine::open_on(disk.clone(), &log_dir, options.log, Box::new(on_log_error))?;
         disk.create_dir(&state_dir)?;
-        // What is in them is of no use after a power cut without their own names.
-        disk.sync_dir(&options.dir)?;
         let db = open_state(&state_dir, &options.state, &marks)?;
         let slowness = Arc::new(Slowness::default());
         let (memory_dir, clock) = (options.dir.join("memory"), options.clock);
         let memory = Memory::open(disk.clone(), &memory_dir, slowness.clone(), clock.clone())?;
         let memory = Arc::new(memory);
+        // What is in all of these is of no use after a power cut without their own names.
+        disk.sync_dir(&options.dir)?;
         for damage in &damage {
             tracing::error!(what = %damage.what, groups = ?damage.groups, "the log is damaged; \
                  its replicas neither vote nor acknowledge until they are rebuilt from their peers");
