@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
 use crate::args::DevArgs;
+use crate::descriptors;
 use crate::listen::Listeners;
 use crate::lock::DirLock;
 use crate::node_runner::{self, NodePlan};
@@ -108,6 +109,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
     }
     // Nobody else shall get at the links, and nobody needs to know it.
     let token = format!("{:032x}", rand::random::<u128>());
+    let capacity = descriptors::capacity(listeners.len(), StateOptions::default().open_files_max);
     let plan = |(id, listeners): (u64, Listeners)| NodePlan {
         node: NodeOptions {
             id: NodeId(id),
@@ -136,7 +138,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             region: args.region.clone(),
             public_url: None,
             timeouts: flotilla_gateway::Timeouts::default(),
-            capacity: flotilla_gateway::Capacity::default(),
+            capacity,
         },
         listeners,
         threads: NonZeroUsize::MIN,

@@ -18,6 +18,7 @@ mod admin;
 mod args;
 mod autoscale;
 mod config;
+mod descriptors;
 mod dev;
 mod health;
 mod http;

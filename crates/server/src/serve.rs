@@ -10,6 +10,7 @@ use flotilla_types::ids::NodeId;
 
 use crate::args::ServeArgs;
 use crate::config::Config;
+use crate::descriptors;
 use crate::listen::Listeners;
 use crate::lock::DirLock;
 use crate::node_runner::{self, NodePlan};
@@ -43,6 +44,8 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
+    let state = config.storage.state();
+    let capacity = descriptors::capacity(1, state.open_files_max);
     let node = NodeOptions {
         id: NodeId(config.node_id),
         nodes: config.nodes(),
@@ -52,7 +55,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         weights: config.polling.weights,
         log: config.storage.log(),
         log_cuts: config.storage.log_cuts(),
-        state: config.storage.state(),
+        state,
         free_bytes_min: config.storage.free_bytes_min,
         in_flight_max: config.polling.in_flight_max.get(),
         rests: config.queues.rests,
@@ -66,7 +69,7 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         region: config.region,
         public_url: config.public_url,
         timeouts: flotilla_gateway::Timeouts::default(),
-        capacity: flotilla_gateway::Capacity::default(),
+        capacity,
     };
     Ok(NodePlan { node, gateway, listeners, threads: config.threads })
 }

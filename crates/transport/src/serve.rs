@@ -32,6 +32,8 @@ use crate::{
     transport::Shared,
 };
 
+/// Pause after a failed accept, when the process may be out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// An introduction with a token of reasonable size fits well.
@@ -69,10 +71,15 @@ pub(crate) async fn serve(
     }
 }
 
-/// What cannot be accepted is skipped by the server.
+/// What cannot be accepted is skipped by the server. Without descriptors the next attempt would fail at once, and
+/// the one after that.
 fn incoming<L: Listener>(listener: L) -> impl Stream<Item = io::Result<L::Stream>> + Send {
     stream::unfold(listener, |mut listener| async move {
         let accepted = listener.accept().await.map(|(stream, _)| stream);
+        if let Err(error) = &accepted {
+            tracing::warn!(%error, "a link was not accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         Some((accepted, listener))
     })
 }
