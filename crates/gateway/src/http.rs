@@ -62,7 +62,8 @@ pub(crate) async fn answer<C: Cluster>(
         Method::OPTIONS => preflight(&head.headers),
         _ => failure(&ApiError::no_action(), Protocol::Query(Format::Xml), request_id),
     };
-    if body.too_large {
+    let is_refused = !body.read && reply.status() == StatusCode::SERVICE_UNAVAILABLE;
+    if body.too_large || is_refused {
         body.drain(head.headers.contains_key(header::EXPECT)).await;
     }
     let headers = reply.headers_mut();
@@ -229,13 +230,13 @@ impl Body {
         tokio::time::timeout(self.timeout, skip_all).await.unwrap_or(false)
     }
 
-    /// Reads on in a body that is too large, within bounds of bytes and time: a caller that looks
+    /// Reads on in a body that is too large, or that there was no room for, within bounds of bytes and time: a caller that looks
     /// for the answer only when it has sent everything would not see it, but a broken pipe.
     async fn drain(&mut self, waits_for_leave: bool) {
         let announced = self.incoming.size_hint().lower();
         let untouched = announced > limits::HTTP_BODY_BYTES_MAX as u64;
         // Reading would be the leave that this caller waits for.
-        let waits = waits_for_leave && untouched;
+        let waits = waits_for_leave && (untouched || !self.too_large);
         let mut left = limits::HTTP_BODY_BYTES_DRAINED_MAX as u64;
         if waits || announced > left {
             return;

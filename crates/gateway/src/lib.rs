@@ -10,7 +10,8 @@
 //! - Whatever reaches the cluster is checked; a receipt that reaches it was made by this cluster.
 //! - Every error says whether the request may have taken effect (`x-flotilla-outcome`), and says
 //!   "not applied" only when that is certain.
-//! - Nothing is leased for a caller that has gone: the end of a connection drops its receive.
+//! - Nothing is leased for a caller that has gone: the end of a connection drops its receive (not if more
+//!   was sent behind the request: the end is then not seen before the answer).
 //! - Connections, requests in work, their bytes and those of their answers are bounded; beyond a bound the
 //!   answer is 503. Nothing is received for which there is no room, and who does not read is not waited for.
 //!

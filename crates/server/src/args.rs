@@ -40,7 +40,7 @@ pub(crate) struct DevArgs {
     #[arg(long, default_value = "000000000000", value_parser = AccountId::new)]
     pub(crate) account: AccountId,
     /// Region in ARNs.
-    #[arg(long, default_value = "us-east-1")]
+    #[arg(long, default_value = "us-east-1", value_parser = region)]
     pub(crate) region: String,
     /// Shards of a new cluster; an existing data directory keeps its own.
     #[arg(long, default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(SHARDS_MAX)))]
@@ -72,6 +72,15 @@ pub(crate) struct HealthArgs {
     /// What to ask, e.g. `/health` instead of `/ready`.
     #[arg(long, default_value = "http://127.0.0.1:9325/ready")]
     pub(crate) url: String,
+}
+
+/// A region as it may be in ARNs, whose parts are taken apart at colons.
+pub(crate) fn region(text: &str) -> Result<String, &'static str> {
+    let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty() || !text.chars().all(is_good) {
+        return Err("a region has small letters, digits and hyphens");
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

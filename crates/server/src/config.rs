@@ -16,6 +16,7 @@ use flotilla_types::limits;
 use flotilla_types::names::AccountId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::args::region;
 use crate::telemetry::Format;
 
 /// What `flotilla serve` needs to know. An unknown field is an error, not a setting that is
@@ -250,6 +251,9 @@ impl Config {
             let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
             ensure!(port.is_some(), "the peer address {peer:?} is not host:port");
         }
+        if let Err(what) = region(&self.region) {
+            bail!("`region` is {:?}: {what}", self.region);
+        }
         ensure!(
             (1..=limits::SHARDS_MAX).contains(&self.shards),
             "`shards` must be 1 to {}",
@@ -379,6 +383,8 @@ mod tests {
             ("shards = 0", "`shards`"),
             ("threads = 0", "threads"),
             ("account = \"1\"", "12 digits"),
+            ("region = \"\"", "`region`"),
+            ("region = \"eu:west\"", "`region`"),
             ("public_url = \"example.com\"", "`public_url`"),
             ("token_file = \"t\"", "either `token` or `token_file`"),
             ("[storage]\nlog_segment_bytes = 4096", "`log_segment_bytes`"),

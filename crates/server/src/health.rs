@@ -29,14 +29,25 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<()> {
 }
 
 fn ask(host: &str, path: &str) -> anyhow::Result<String> {
-    let address = host.to_socket_addrs()?.next().context("no address")?;
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    let mut stream = connect(host)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// A name may have several addresses, such as those of `localhost`, and nobody listen at the first.
+fn connect(host: &str) -> anyhow::Result<TcpStream> {
+    let mut last = None;
+    for address in host.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| anyhow::anyhow!("no address"), Into::into))
 }
 
 fn split(url: &str) -> anyhow::Result<(&str, &str)> {
@@ -65,6 +76,16 @@ mod tests {
         for bad in ["https://a:1/", "http://a/", "a:1/ready", "http://a:1/b c"] {
             assert!(split(bad).is_err(), "{bad}");
         }
+    }
+
+    /// Debian's `localhost` is ::1 first.
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(connect(&format!("localhost:{port}")).is_ok());
+        drop(listener);
+        assert!(connect(&format!("localhost:{port}")).is_err());
     }
 
     #[test]

@@ -125,7 +125,11 @@ fn counters(counters: &NodeCounters) -> Vec<(&'static str, &'static str, u64)> {
         ("long_polls_empty", "Of these, those that ended empty", read(&counters.long_polls_empty)),
         ("forwarded", "Requests handed on to a leader elsewhere", read(&counters.forwarded)),
         ("retries", "Attempts repeated after a lost leader or answer", read(&counters.retries)),
-        ("overloaded", "Requests refused at a bound", read(&counters.overloaded)),
+        (
+            "overloaded",
+            "Requests refused at a bound behind the front end, whose own are among its answers by code",
+            read(&counters.overloaded),
+        ),
         (
             "sends_refused_low_on_space",
             "Sends refused because a node is low on space",

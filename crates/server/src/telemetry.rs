@@ -1,8 +1,9 @@
 //! Where log lines go and which.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Overrides the configured level; the syntax is tracing-subscriber's, e.g.
 /// `info,flotilla_cluster=debug`.
@@ -29,6 +30,7 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<()> {
         Some(text) => (text.as_str(), VARIABLE),
         None => (level, "the configured level"),
     };
+    check(text).with_context(|| format!("{origin}: {text:?}"))?;
     let filter = EnvFilter::try_new(text).with_context(|| format!("{origin}: {text:?}"))?;
     // Several nodes in one process are told apart by their threads.
     let lines = tracing_subscriber::fmt()
@@ -43,4 +45,32 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<()> {
         Format::Json => lines.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// A word alone is a level: what is none would be taken for the name of a target of which everything is logged, and
+/// nothing of all others.
+fn check(filter: &str) -> anyhow::Result<()> {
+    let parts = filter.split(',').map(str::trim);
+    let words = parts.filter(|part| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']));
+    for word in words {
+        ensure!(word.parse::<LevelFilter>().is_ok(), "{word:?} is no level");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for good in
+            ["info", "INFO", "off", "info,openraft=error", "warn, flotilla_cluster=debug,", ""]
+        {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "inof", "info,flotilla_cluster", "debug error"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
 }

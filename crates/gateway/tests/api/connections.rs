@@ -232,3 +232,20 @@ async fn bodies_beyond_the_bound_are_refused() {
         assert_eq!(outcome, (status == 503).then_some("not-applied"));
     }
 }
+
+/// It saw a broken pipe: the connection was closed over what it was still writing.
+#[tokio::test]
+async fn who_is_refused_while_it_writes_sees_the_answer() {
+    let server = Server::start_with(|config| config.capacity.request_bytes = 100).await;
+    let mut connection = Connection::open(&server.address).await;
+    let request = post("ListQueues", "", &" ".repeat(1_000_000));
+    let (begin, end) = request.split_at(request.len() / 2);
+    connection.write(begin).await;
+    tokio::time::sleep(SOON).await;
+    connection.write(end).await;
+    let answer = connection.read().await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.headers["x-flotilla-outcome"], "not-applied");
+    connection.write(&post("ListQueues", "", "{}")).await;
+    assert_eq!(connection.read().await.status, 200, "nothing of it is left in between");
+}
