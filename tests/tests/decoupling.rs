@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -403,4 +404,35 @@ async fn payments_become_sales_exactly_once_whatever_is_killed() {
     for id in &all.requests {
         assert_eq!(example.status(id).await, "booked", "{id}");
     }
+}
+
+/// It waited for the other half for ever, and every further signal was caught and forgotten.
+#[tokio::test]
+async fn a_second_signal_ends_the_endpoint_whoever_holds_half_a_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let mut endpoint = Command::new(binary().with_file_name("flotilla-decoupling"))
+        .args(["--endpoints", "http://127.0.0.1:9", "--data"])
+        .arg(dir.path())
+        .args(["endpoint", "--listen", &listen])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    let mut half = loop {
+        match std::net::TcpStream::connect(&listen) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "{error}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
+    half.write_all(b"POST /payments HTTP/1.1\r\n").unwrap();
+    // Each is heard by itself: the first one only asks it to finish what was begun.
+    while endpoint.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < PATIENCE, "it does not end");
+        let pid = endpoint.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(endpoint.wait().unwrap().code(), Some(130));
 }

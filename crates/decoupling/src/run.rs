@@ -95,17 +95,23 @@ async fn work(
     Ok(())
 }
 
-/// Turns true at SIGINT or SIGTERM.
+/// Turns true at SIGINT or SIGTERM; the second one ends the process.
 fn on_signals() -> io::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        for begun in [false, true] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if begun {
+                // Somebody may hold half a request for as long as they like.
+                std::process::exit(130);
+            }
+            stop.send_replace(true);
         }
-        stop.send_replace(true);
     });
     Ok(stopped)
 }
