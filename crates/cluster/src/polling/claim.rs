@@ -123,7 +123,9 @@ pub(crate) async fn claim_here(
 ) -> Vec<Claimed> {
     let began = Instant::now();
     let mut claimed = claim_in_turn(router, shards, spec.clone()).await;
-    for _ in 0..LOOKS_AGAIN {
+    // What went to the end of its own queue is not to be handed out by the same poll.
+    let is_own = spec.redrive.as_ref().is_some_and(|redrive| redrive.target == spec.queue);
+    for _ in 0..if is_own { 0 } else { LOOKS_AGAIN } {
         let found = claimed.iter().any(|one| one.count() > 0);
         let left = claimed.iter().filter(|one| one.left).map(|one| one.shard);
         let again: Vec<GroupId> = left.filter(|_| !found).collect();
@@ -219,9 +221,7 @@ async fn claim_together(
         let (backlog, noisy) = (left.visible as usize, left.noisy);
         let dead_letters = dead.visible as usize;
         let is_less = leases.len() < reserved;
-        // What went to the end of its own queue is not to be handed out by the same poll.
-        let goes_on = !spec.only_again && target != Some(queue);
-        let (withheld, left) = (short && is_less, !short && is_less && goes_on);
+        let (withheld, left) = (short && is_less, !short && is_less && !spec.only_again);
         Claimed { shard: group, leases: Ok(leases), backlog, noisy, withheld, left, dead_letters }
     });
     (join_all(finish).await, share.messages == 0 && !share.short)

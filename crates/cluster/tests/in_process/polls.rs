@@ -249,6 +249,13 @@ async fn a_dead_letter_of_its_own_queue_is_not_what_the_poll_brings() {
         let received = node.receive(&own, again).await.unwrap();
         assert_eq!(received.messages.len(), expected, "{:?}", received.asked);
     }
+    // Whichever it comes upon first: nothing else keeps it from what other shards have.
+    let one = ReceiveRequest { max_messages: 1, ..again };
+    for number in 2..10 {
+        fleet.node(1 + number % 3).send(&own, vec![message(number)]).await[0].clone().unwrap();
+        let received = node.receive(&own, one).await.unwrap();
+        assert_eq!(received.messages.len(), 1, "{:?}", received.asked);
+    }
 }
 
 fn group(number: u64) -> GroupKey {
