@@ -83,7 +83,7 @@ async fn carry_out(node: &Node, (id, term): Assignment, moved_before: u64, taken
     let mut reported_at = Instant::now();
     let mut turn = 0;
     let mut doubt = Doubt::default();
-    let mut moved_at = Instant::now();
+    let mut held_since: Option<Instant> = None;
     if taken_over {
         doubt.arises(Instant::now());
     }
@@ -109,13 +109,18 @@ async fn carry_out(node: &Node, (id, term): Assignment, moved_before: u64, taken
         if in_doubt {
             doubt.arises(Instant::now());
         }
+        held_since = match step {
+            Step::Held => held_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
         match step {
             Step::Moved(count) => {
                 pace.spend(count);
                 moved += count;
-                moved_at = Instant::now();
             }
-            Step::Held if moved_at.elapsed() < HELD_MAX => sleep(LOOK_AGAIN).await,
+            Step::Held if held_since.is_some_and(|since| since.elapsed() < HELD_MAX) => {
+                sleep(LOOK_AGAIN).await;
+            }
             Step::Done | Step::Held if doubt.is_settled() && is_ours() => {
                 return report(node, id, moved, Some(Ok(()))).await;
             }

@@ -259,7 +259,11 @@ impl Work<'_> {
             return Ok(moved);
         }
         match self.over(shard, rest).await {
-            Ok(count) => Ok(moved + count),
+            Ok(count) => {
+                // It was there a moment ago: somebody was faster, or it had expired.
+                self.rest.held |= count == 0;
+                Ok(moved + count)
+            }
             Err(Stop::Failed(failure, count)) => Err(Stop::Failed(failure, moved + count)),
             Err(Stop::Trouble) if moved > 0 => Ok(moved),
             Err(Stop::Trouble) => Err(Stop::Trouble),

@@ -132,7 +132,7 @@ impl Core {
             if !reservation.unfinished || quiet_only {
                 return Ok(Look::Nothing { held: leading.window.reserved(queue) });
             }
-            // The search is bounded so that what else the shard does has its turn.
+            // The search is bounded so that what other threads do with the shard has its turn.
             MutexGuard::bump(&mut inner);
         }
     }

@@ -50,7 +50,7 @@ pub struct MoveOutcome {
     /// Some of what was looked at was not moved, and may not be what is looked at next: it was past its
     /// retention, or gone, or placed by an earlier decision.
     pub left: bool,
-    /// Somebody else has messages reserved, which may be back in a moment.
+    /// Somebody else has messages reserved, which may be back in a moment, or too many lie in front that are not meant.
     pub held: bool,
 }
 
@@ -127,7 +127,9 @@ impl Shard {
             }
             let looked = looked + settle.count();
             passed.push(settle);
-            if outcome.unresolved.is_some() || outcome.elsewhere || looked >= READY_WINDOW_MAX {
+            // So many that came later may be in front of others.
+            outcome.held = looked >= READY_WINDOW_MAX;
+            if outcome.unresolved.is_some() || outcome.elsewhere || outcome.held {
                 return Ok(outcome);
             }
         };
