@@ -373,14 +373,17 @@ fn reply_to_repeat<R: Read, W: Write>(
         Command::Send(Send { queue, dedup: Some(key), placing, .. }) => {
             let known = queues.get(*queue).map_or(0, |state| state.row.epoch);
             let may_be_refused = placing.only_if_present || placing.epoch < known;
-            match apply::duplicate::find(queues, ctx, *queue, *key)? {
-                Some(OriginalRow { seq, message_id, .. }) => {
-                    Reply::Sent(Some(Accepted { seq, message_id }))
+            for key in [Some(*key), placing.dedup_before].into_iter().flatten() {
+                let found = apply::duplicate::find(queues, ctx, *queue, key)?;
+                if let Some(OriginalRow { seq, message_id, .. }) = found {
+                    return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
                 }
+            }
+            match may_be_refused {
                 // Commands are repeated within seconds: it was not stored, unless it was purged.
-                None if may_be_refused => Reply::Elsewhere(Elsewhere::Stale),
+                true => Reply::Elsewhere(Elsewhere::Stale),
                 // It was stored, and has been purged.
-                None => Reply::Forgotten,
+                false => Reply::Forgotten,
             }
         }
         Command::Send(_) => Reply::Sent(None),

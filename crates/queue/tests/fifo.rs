@@ -462,3 +462,18 @@ fn a_repeated_send_of_what_was_purged_meanwhile_was_not_refused() {
     rig.one(T, Command::Fence { queue: Q, epoch: 4 });
     assert_eq!(rig.apply(&batch(send(3))), [Reply::Elsewhere(Elsewhere::Stale)]);
 }
+
+/// Its client was told that nobody knows, or that it was certainly not sent.
+#[test]
+fn a_repeated_duplicate_of_before_a_change_is_one_again() {
+    let mut rig = with(&[1]);
+    let placing = Placing { epoch: 1, dedup_before: Some(DedupKey([0; 16])), ..Placing::default() };
+    let command = Send { placing, dedup: Some(DedupKey([99; 16])), ..message(1, 7, 0) };
+    let id = Some(CommandId { session: 1, counter: 7 });
+    let send = Identified { id, command: Command::Send(command) };
+    let earlier = Accepted { seq: Seq(0), message_id: MessageId([0; 16]) };
+    for _ in 0..2 {
+        let batch = Batch { now_ms: T, commands: vec![send.clone()] };
+        assert_eq!(rig.apply(&batch), [Reply::Sent(Some(earlier))]);
+    }
+}
