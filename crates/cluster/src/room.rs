@@ -125,9 +125,11 @@ impl Pool {
     fn give_back(&self, bytes: usize) {
         if bytes > 0 {
             self.shared.taken.fetch_sub(bytes, Ordering::Relaxed);
-            for freed in &self.shared.freed {
-                freed.notify_one();
-            }
+            let [little, message, more] = &self.shared.freed;
+            little.notify_one();
+            message.notify_one();
+            // These need different numbers of messages' room.
+            more.notify_waiters();
         }
     }
 }

@@ -4,9 +4,9 @@
 use flotilla_gateway::Capacity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a node needs besides its callers and the files of its state store: segments of the log, links to other nodes,
-/// the admin port.
-const OWN: u64 = 256;
+/// What a node needs besides its callers and the files of its state store: two for each segment of the log (which has
+/// more where messages are large), links to other nodes, the admin port.
+const OWN: u64 = 448;
 /// Also where that is more than there are.
 const CONNECTIONS_MIN: u64 = 16;
 
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn callers_get_what_the_node_does_not_need() {
-        assert_eq!(connections(1_024, 1, 512), 256);
-        assert_eq!(connections(1_048_576, 3, 512), 348_757);
+        assert_eq!(connections(1_024, 1, 512), 64);
+        assert_eq!(connections(1_048_576, 3, 512), 348_565);
         assert_eq!(connections(1_024, 3, 512), 16);
-        assert_eq!(connections(u64::MAX, 0, 0), usize::MAX - 256);
+        assert_eq!(connections(u64::MAX, 0, 0), usize::MAX - 448);
     }
 
     #[test]
