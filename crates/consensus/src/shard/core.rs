@@ -168,8 +168,9 @@ impl Core {
 
     /// Announces the queues whose alarm is due; takes no lock when none is.
     pub(crate) fn ring(&self) {
+        let Some(first_ms) = self.next_alarm_ms() else { return };
         let now_ms = self.now_ms();
-        if self.next_alarm_ms().is_none_or(|at_ms| at_ms > now_ms) {
+        if first_ms > now_ms {
             return;
         }
         let mut inner = self.inner.lock();
