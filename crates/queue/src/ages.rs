@@ -27,10 +27,13 @@ impl Ages {
 
     /// A message came, in the batch whose messages begin with `first_seq`.
     pub(crate) fn came(&mut self, first_seq: Seq, since_ms: u64) {
-        let batch = self.batch.filter(|(of, _)| *of == first_seq).map_or(u64::MAX, |(_, ms)| ms);
-        self.batch = Some((first_seq, batch.min(since_ms)));
+        self.batch = Some((first_seq, self.oldest_of_batch(first_seq).min(since_ms)));
         self.oldest_ms = self.oldest_ms.map(|oldest_ms| oldest_ms.min(since_ms));
         self.walk = self.walk.map(|(at, oldest_ms)| (at, oldest_ms.min(since_ms)));
+    }
+
+    fn oldest_of_batch(&self, first_seq: Seq) -> u64 {
+        self.batch.filter(|(of, _)| *of == first_seq).map_or(u64::MAX, |(_, ms)| ms)
     }
 
     /// All messages from a place on were seen, up to `resume` or all that there are. The oldest of those that
@@ -42,9 +45,8 @@ impl Ages {
         resume: Option<Seq>,
         oldest_ms: u64,
     ) {
-        let unseen = self.batch.filter(|(of, _)| *of == first_seq).map_or(u64::MAX, |(_, ms)| ms);
         let before_ms = match self.walk.take() {
-            _ if from == Seq(0) => Some(unseen),
+            _ if from == Seq(0) => Some(self.oldest_of_batch(first_seq)),
             Some((at, before_ms)) if at == from => Some(before_ms),
             _ => None,
         };

@@ -7,7 +7,7 @@ use flotilla_probe::{planted, sometimes};
 use flotilla_types::ids::{DedupKey, GroupKey, QueueId, Seq};
 
 use crate::apply::{self, Context};
-use crate::command::{Accepted, Batch, Command, Elsewhere, Identified, Reply, Send};
+use crate::command::{Accepted, Batch, Command, Elsewhere, Identified, Reply};
 use crate::dedup::{Admission, Dedup};
 use crate::effect::Effect;
 use crate::hash::IdSet;
@@ -370,20 +370,17 @@ fn reply_to_repeat<R: Read, W: Write>(
     command: &Command,
 ) -> io::Result<Reply> {
     Ok(match command {
-        Command::Send(Send { queue, dedup: Some(key), placing, .. }) => {
-            let known = queues.get(*queue).map_or(0, |state| state.row.epoch);
-            let may_be_refused = placing.only_if_present || placing.epoch < known;
-            for key in [Some(*key), placing.dedup_before].into_iter().flatten() {
-                let found = apply::duplicate::find(queues, ctx, *queue, key)?;
-                if let Some(OriginalRow { seq, message_id, .. }) = found {
-                    return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
+        Command::Send(send) if send.dedup.is_some() => {
+            let known = queues.get(send.queue).map_or(0, |state| state.row.epoch);
+            let may_be_refused = send.placing.only_if_present || send.placing.epoch < known;
+            match apply::duplicate::original(queues, ctx, send)? {
+                Some((_, OriginalRow { seq, message_id, .. })) => {
+                    Reply::Sent(Some(Accepted { seq, message_id }))
                 }
-            }
-            match may_be_refused {
                 // Commands are repeated within seconds: it was not stored, unless it was purged.
-                true => Reply::Elsewhere(Elsewhere::Stale),
+                None if may_be_refused => Reply::Elsewhere(Elsewhere::Stale),
                 // It was stored, and has been purged.
-                false => Reply::Forgotten,
+                None => Reply::Forgotten,
             }
         }
         Command::Send(_) => Reply::Sent(None),

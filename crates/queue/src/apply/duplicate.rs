@@ -9,6 +9,7 @@ use flotilla_types::ids::{DedupKey, QueueId};
 use flotilla_types::limits::DEDUP_INTERVAL_MS;
 
 use crate::apply::Context;
+use crate::command::Send;
 use crate::queue_state::QueueState;
 use crate::queues::Queues;
 use crate::store::{OriginalRow, Read, Write};
@@ -44,6 +45,20 @@ pub(crate) fn find<R: Read, W: Write>(
     for period in periods(ctx.now_ms).filter(is_stored) {
         if let Some(row) = ctx.read.original(queue, period, key)?.filter(counts) {
             return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+/// The message that a send repeats, and by which of its keys: the one of now or the one of before a change.
+pub(crate) fn original<R: Read, W: Write>(
+    queues: &Queues,
+    ctx: &Context<'_, R, W>,
+    send: &Send,
+) -> io::Result<Option<(DedupKey, OriginalRow)>> {
+    for key in send.dedup.into_iter().chain(send.placing.dedup_before) {
+        if let Some(row) = find(queues, ctx, send.queue, key)? {
+            return Ok(Some((key, row)));
         }
     }
     Ok(None)

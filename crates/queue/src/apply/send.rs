@@ -20,18 +20,17 @@ pub(crate) fn apply<R: Read, W: Write>(
     command: &Send,
 ) -> io::Result<Reply> {
     let Send { queue, message_id, .. } = *command;
-    for key in command.dedup.into_iter().chain(command.placing.dedup_before) {
-        let found = duplicate::find(queues, ctx, queue, key)?;
-        if let Some(OriginalRow { seq, message_id, .. }) = found {
-            sometimes!(DuplicateFound);
-            if planted!(DuplicateRenews)
-                && let Some(state) = queues.get_mut(queue)
-            {
-                let row = OriginalRow { seq, message_id, sent_ms: ctx.now_ms };
-                duplicate::remember(state, ctx, queue, key, row);
-            }
-            return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
+    if let Some((key, OriginalRow { seq, message_id, .. })) =
+        duplicate::original(queues, ctx, command)?
+    {
+        sometimes!(DuplicateFound);
+        if planted!(DuplicateRenews)
+            && let Some(state) = queues.get_mut(queue)
+        {
+            let row = OriginalRow { seq, message_id, sent_ms: ctx.now_ms };
+            duplicate::remember(state, ctx, queue, key, row);
         }
+        return Ok(Reply::Sent(Some(Accepted { seq, message_id })));
     }
     if command.dedup.is_some()
         && let Err(elsewhere) = fence::admit(queues, ctx, queue, command.group, &command.placing)?
