@@ -201,12 +201,10 @@ async fn sweep(node: &Node, state: &mut State) {
     if walk.as_ref().is_none_or(is_due) {
         let begun = walk.insert(Walk::begin(node));
         let led: HashSet<GroupId> = begun.shards.iter().copied().collect();
-        expire_from.retain(|(group, queue), _| {
-            led.contains(group) && node.catalog.queue_by_id(*queue).is_some()
-        });
-        delays.retain(|group, queue| {
-            led.contains(&group) && node.catalog.queue_by_id(queue).is_some()
-        });
+        let is_there =
+            |group, queue| led.contains(&group) && node.catalog.queue_by_id(queue).is_some();
+        expire_from.retain(|(group, queue), _| is_there(*group, *queue));
+        delays.retain(is_there);
     }
     let Some(walk) = walk else { return };
     let mut left = QUEUES_SWEPT_MAX;

@@ -61,12 +61,12 @@ impl Decks {
         act: impl FnOnce(&mut Deck) -> T,
     ) -> T {
         let mut decks = self.0.lock();
-        let is_known = decks.get(&queue).is_some_and(|deck| deck.shards() == shards);
-        if !is_known {
-            decks.remove(&queue);
-            if decks.len() >= decks_max(shards) {
-                decks.clear();
-            }
+        if let Some(deck) = decks.get_mut(&queue).filter(|deck| deck.shards() == shards) {
+            return act(deck);
+        }
+        decks.remove(&queue);
+        if decks.len() >= decks_max(shards) {
+            decks.clear();
         }
         act(decks.entry(queue).or_insert_with(|| Deck::new(shards)))
     }
