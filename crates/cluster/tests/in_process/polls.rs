@@ -243,7 +243,8 @@ async fn a_dead_letter_of_its_own_queue_is_not_what_the_poll_brings() {
         AttributePatch::parse([("RedrivePolicy", policy)], PatchFor::change(&own.attributes));
     node.set_attributes(&own, &patch.unwrap()).await.unwrap();
     let own = node.queue(&QueueName::new("own").unwrap()).await.unwrap();
-    node.send(&own, vec![message(1)]).await[0].clone().unwrap();
+    let sent = node.send(&own, vec![message(1)]).await[0].clone().unwrap();
+    let mut used = BTreeSet::from([sent.shard]);
     let again = ReceiveRequest { visibility_seconds: 0, ..short_poll() };
     for expected in [1, 0, 1, 0, 1] {
         let received = node.receive(&own, again).await.unwrap();
@@ -252,9 +253,11 @@ async fn a_dead_letter_of_its_own_queue_is_not_what_the_poll_brings() {
     // Whichever it comes upon first: nothing else keeps it from what other shards have.
     let one = ReceiveRequest { max_messages: 1, ..again };
     for number in 2..10 {
-        fleet.node(1 + number % 3).send(&own, vec![message(number)]).await[0].clone().unwrap();
+        let sent = fleet.node(1 + number % 3).send(&own, vec![message(number)]).await;
         let received = node.receive(&own, one).await.unwrap();
-        assert_eq!(received.messages.len(), 1, "{:?}", received.asked);
+        // In a shard that has others as well one of them may be the one that it comes upon.
+        let is_alone = used.insert(sent[0].clone().unwrap().shard);
+        assert!(!is_alone || received.messages.len() == 1, "{:?}", received.asked);
     }
 }
 
