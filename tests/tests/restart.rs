@@ -140,7 +140,7 @@ const SENT_BYTES: u64 = 100_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_long_comes_back_by_snapshot() {
-    let settings = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_entries = 20\n";
+    let settings = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_bytes = 262144\n";
     let mut fleet = Fleet::start_with(3, &Settings::lines(settings)).await;
     let queue = fleet.client(1).create_queue("away").await.unwrap();
     fleet.kill9(3);

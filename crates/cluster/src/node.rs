@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use flotilla_consensus::KeepLog;
 use flotilla_consensus::group::{Group, OnFatal};
 use flotilla_consensus::host::{Host, HostOptions, members};
 use flotilla_consensus::shard::{QueueCounts, Shard, ShardError, ShardSeed};
@@ -52,14 +53,14 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 pub struct LogCuts {
     /// The state is made durable, and the log cut behind it, when this much new log waits for it.
     pub after_bytes: u64,
-    /// Entries of each group that stay for followers that were away for a short while; one that
-    /// lacks more gets a snapshot.
-    pub keep_entries: u64,
+    /// What stays for followers that were away for a short while; one that lacks more gets a snapshot.
+    pub keep: KeepLog,
 }
 
 impl Default for LogCuts {
     fn default() -> Self {
-        Self { after_bytes: 128 * 1024 * 1024, keep_entries: 2_000 }
+        let keep = KeepLog { entries: 2_000, bytes: 1024 * 1024 * 1024 };
+        Self { after_bytes: 128 * 1024 * 1024, keep }
     }
 }
 
@@ -197,7 +198,7 @@ impl Node {
             peers: others.map(peer).collect(),
             identity,
             log: options.log,
-            log_keep_entries: options.log_cuts.keep_entries,
+            keep_log: options.log_cuts.keep,
             state: options.state,
             clock: options.clock.clone(),
             on_fatal: options.on_fatal,

@@ -314,13 +314,6 @@ impl Group {
         }
     }
 
-    /// Lets the library cut the log behind what the state has made durable.
-    pub(crate) async fn note_durable(&self) {
-        if let Err(fatal) = self.inner.raft.trigger().snapshot().await {
-            self.fatal(format!("a snapshot failed: {fatal}"));
-        }
-    }
-
     pub(crate) fn raft(&self) -> &Raft {
         &self.inner.raft
     }

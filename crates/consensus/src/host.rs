@@ -16,6 +16,7 @@ use flotilla_types::ids::{GroupId, NodeId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::RwLock;
 
+use crate::checkpoint::{self, KeepLog};
 use crate::clocks;
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
@@ -46,9 +47,8 @@ pub struct HostOptions {
     pub identity: Identity,
     /// Sizes of the log.
     pub log: LogOptions,
-    /// Entries of each group that are kept behind the durable state, so that a short absence of a
-    /// follower costs a piece of log instead of a snapshot.
-    pub log_keep_entries: u64,
+    /// What of it stays behind the durable state.
+    pub keep_log: KeepLog,
     /// Sizes of the state store.
     pub state: StateOptions,
     /// What leaders here stamp entries with.
@@ -128,6 +128,7 @@ pub struct Host {
 
 struct Inner {
     node: NodeId,
+    keep_log: KeepLog,
     engine: Engine,
     db: StateDb,
     transport: Transport,
@@ -203,7 +204,8 @@ impl Host {
             clock,
             peers,
             damage,
-            config: Arc::new(raft_config(options.log_keep_entries)?),
+            config: Arc::new(raft_config()?),
+            keep_log: options.keep_log,
             on_fatal: options.on_fatal,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -426,26 +428,8 @@ impl Host {
     /// # Errors
     /// When the store fails.
     pub async fn checkpoint(&self) -> io::Result<()> {
-        let db = self.inner.db.clone();
-        if !planted!(CutBeforeFlush) {
-            self.inner.off_thread.run(move || db.flush()).await??;
-        }
-        failpoint!(Checkpoint);
-        let (db, groups) = (self.inner.db.clone(), self.groups());
-        let with_position = move || {
-            let mut positioned = Vec::with_capacity(groups.len());
-            for group in groups {
-                // A replica that never applied anything has no position to cut at.
-                if db.durable_applied(group.id())?.is_some() {
-                    positioned.push(group);
-                }
-            }
-            io::Result::Ok(positioned)
-        };
-        for group in self.inner.off_thread.run(with_position).await?? {
-            group.note_durable().await;
-        }
-        Ok(())
+        let (db, off_thread) = (&self.inner.db, self.inner.off_thread);
+        checkpoint::checkpoint(db, off_thread, self.groups(), self.inner.keep_log).await
     }
 
     /// Has the state store give back the room of what was removed; if `all`, everything that it can.
@@ -505,7 +489,7 @@ fn open_state(dir: &Path, options: &StateOptions, marks: &Marks) -> io::Result<S
     Ok(db)
 }
 
-pub(crate) fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
+pub(crate) fn raft_config() -> io::Result<Config> {
     let heartbeat_ms = crate::HEARTBEAT.as_millis() as u64;
     let config = Config {
         cluster_name: "flotilla".into(),
@@ -518,8 +502,8 @@ pub(crate) fn raft_config(log_keep_entries: u64) -> io::Result<Config> {
         // A restarted leader that went on leading would serve before it knows what it missed.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: log_keep_entries,
-        purge_batch_size: log_keep_entries.clamp(1, 512),
+        // Never by itself: a checkpoint cuts.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: u64::MAX,
         install_snapshot_timeout: 600_000,
         // A replica whose log was damaged comes back with less than it acknowledged; the rebirth

@@ -4,8 +4,9 @@
 //! queue machine on a replica, with its proposer and ready window). `log_store`, `state_machine`
 //! and `network` put our stores and links behind the library's traits; `serve` answers peers;
 //! `requests` thins out replication; `rebirth` brings back a replica that lost its log, `memory` and
-//! `recall` notice that it did when the disk itself cannot tell; `slowness` is about disks that take long,
-//! `clocks` about nodes that start with a wrong one, `digest` about whether replicas hold the same.
+//! `recall` notice that it did when the disk itself cannot tell; `checkpoint` makes state durable and cuts
+//! the logs behind it; `slowness` is about disks that take long, `clocks` about nodes that start with a wrong
+//! one, `digest` about whether replicas hold the same.
 //!
 //! Invariants:
 //! - A proposal is answered with success only after it was synced on a majority and applied here.
@@ -24,6 +25,7 @@ pub mod group;
 pub mod host;
 pub mod shard;
 
+mod checkpoint;
 mod clocks;
 mod codec;
 mod log_store;
@@ -43,6 +45,7 @@ mod types;
 
 use std::time::Duration;
 
+pub use checkpoint::KeepLog;
 pub use state_machine::Application;
 pub use types::{Answer, Commands};
 

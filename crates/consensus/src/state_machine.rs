@@ -122,19 +122,13 @@ impl StateMachine {
     }
 }
 
-/// The position that would survive a crash now, as a snapshot's.
-async fn durable_meta(
-    db: StateDb,
-    group: GroupId,
-    off_thread: OffThread,
-) -> io::Result<Option<SnapshotMeta>> {
-    let read = move || match planted!(CutBeforeFlush) {
+/// The position that would survive a crash now, as a snapshot's. Waits for the store.
+pub(crate) fn durable_meta(db: &StateDb, group: GroupId) -> io::Result<Option<SnapshotMeta>> {
+    let bytes = match planted!(CutBeforeFlush) {
         true => db.group(group)?.applied(),
         false => db.durable_applied(group),
-    };
-    let Some(bytes) = off_thread.run(read).await?? else {
-        return Ok(None);
-    };
+    }?;
+    let Some(bytes) = bytes else { return Ok(None) };
     let (last_log_id, last_membership) = codec::decode_applied(bytes)
         .map_err(|error| codec::invalid("durable applied record", error))?;
     Ok(last_log_id.map(|_| SnapshotMeta { last_log_id, last_membership }))
@@ -210,7 +204,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        let meta = durable_meta(self.db.clone(), self.group, self.off_thread).await?;
+        let (db, group) = (self.db.clone(), self.group);
+        let meta = self.off_thread.run(move || durable_meta(&db, group)).await??;
         let state = self.state.clone();
         Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotData::Local(state) }))
     }
@@ -230,7 +225,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         failable!(SnapshotBuild)?;
-        let meta = durable_meta(self.db.clone(), self.group, self.off_thread).await?;
+        let (db, group) = (self.db.clone(), self.group);
+        let meta = self.off_thread.run(move || durable_meta(&db, group)).await??;
         let meta = meta.unwrap_or_default();
         Ok(Snapshot { meta, snapshot: SnapshotData::Local(self.state.clone()) })
     }

@@ -223,7 +223,7 @@ async fn a_snapshot_of_less_than_the_log_holds_is_not_installed() {
         members: vec![NodeId(1), NodeId(2)],
         slowness: Arc::default(),
     };
-    let config = Arc::new(raft_config(100).unwrap());
+    let config = Arc::new(raft_config().unwrap());
     let raft = Raft::new(1, config, network, log, inner).await.unwrap();
     let leader_id = LeaderId { term: 1, node_id: 2 };
     let (vote, id) = (Vote { leader_id, committed: true }, |index| LogId { leader_id, index });

@@ -7,7 +7,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use flotilla_cluster::node::LogCuts;
+use flotilla_cluster::node::{KeepLog, LogCuts};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
@@ -129,6 +129,8 @@ pub(crate) struct Storage {
     log_cut_after_bytes: u64,
     /// Entries of each shard that stay in the log; a node that lacks more gets a snapshot.
     log_keep_entries: u64,
+    /// Bytes of them, of all shards together, about.
+    log_keep_bytes: u64,
     /// Unflushed state that starts a flush.
     write_buffer_bytes: usize,
     /// Cache of the state store for reads.
@@ -151,7 +153,8 @@ impl Default for Storage {
             log_segments_max: log.segments_max,
             log_cache_bytes: log.cache_bytes,
             log_cut_after_bytes: cuts.after_bytes,
-            log_keep_entries: cuts.keep_entries,
+            log_keep_entries: cuts.keep.entries,
+            log_keep_bytes: cuts.keep.bytes,
             write_buffer_bytes: state.write_buffer_bytes,
             block_cache_bytes: state.block_cache_bytes,
             blob_bytes_min: state.blob_bytes_min,
@@ -173,7 +176,8 @@ impl Storage {
 
     /// For the node.
     pub(crate) fn log_cuts(&self) -> LogCuts {
-        LogCuts { after_bytes: self.log_cut_after_bytes, keep_entries: self.log_keep_entries }
+        let keep = KeepLog { entries: self.log_keep_entries, bytes: self.log_keep_bytes };
+        LogCuts { after_bytes: self.log_cut_after_bytes, keep }
     }
 
     /// For the state store.

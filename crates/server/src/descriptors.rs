@@ -4,8 +4,8 @@
 use flotilla_gateway::Capacity;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a node needs besides its callers and the files of its state store: two for each segment of the log (which has
-/// more where messages are large), links to other nodes, the admin port.
+/// What a node needs besides its callers and the files of its state store: two for each segment of the log (a
+/// hundred and more, where messages are large), links to other nodes, the admin port.
 const OWN: u64 = 448;
 /// Also where that is more than there are.
 const CONNECTIONS_MIN: u64 = 16;

@@ -22,6 +22,8 @@ const COMMAND_BLOCKS_MAX: u64 = 64 * 128;
 /// Entries that a log keeps beyond those that it was told to: what came since the last cut, which an idle
 /// cluster makes every five minutes, and the steps in which it is cut.
 const ENTRIES_MORE: u64 = 600;
+/// Bytes of log beyond those: one entry of each group is always there, and may be a large one.
+const LOG_BYTES_MORE: u64 = 4 << 20;
 /// Segments beyond those that a log was told to use: one that is made and one that is given back.
 const SEGMENTS_MORE: u64 = 2;
 
@@ -50,8 +52,14 @@ pub(crate) fn look(cluster: &SimCluster<'_>) -> Result<(), String> {
         if entries > cluster.knobs.keep_entries + ENTRIES_MORE {
             return left("entries of a group's log", entries);
         }
-        // Its entries fill half of the segments at least.
+        // Each group may have been cut when the log was a little shorter, and got more since.
+        let knobs = &cluster.knobs;
         let log_bytes: u64 = status.groups.iter().map(|group| group.log_bytes).sum();
+        let most = knobs.keep_bytes() + 2 * knobs.cut_after_bytes + LOG_BYTES_MORE;
+        if log_bytes > most {
+            return left("bytes of log", log_bytes);
+        }
+        // Its entries fill half of the segments at least.
         let needed = (2 * log_bytes).div_ceil(cluster.knobs.segment_bytes);
         let segments = member.disk.names(&member.log_dir(), "segment-") as u64;
         if segments > needed.max(cluster.knobs.segments_max as u64) + SEGMENTS_MORE {

@@ -165,6 +165,11 @@ impl Knobs {
         (self.calm_ms.0, self.calm_ms.1.max(2 * between.as_millis() as u64))
     }
 
+    /// Of the log that is kept for followers.
+    pub(crate) fn keep_bytes(&self) -> u64 {
+        4 * self.cut_after_bytes
+    }
+
     /// Most messages of a queue that may be in flight.
     pub(crate) fn in_flight_max(&self) -> u32 {
         if self.corners.is_empty() { limits::IN_FLIGHT_MAX } else { chaos::IN_FLIGHT_MAX }

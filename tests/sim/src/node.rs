@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use flotilla_cluster::node::{LogCuts, Node, NodeOptions};
+use flotilla_cluster::node::{KeepLog, LogCuts, Node, NodeOptions};
 use flotilla_cluster::{SampleSize, Weights};
 use flotilla_gateway::{Capacity, Config, Gateway, Timeouts};
 use flotilla_storage::log::LogOptions;
@@ -196,7 +196,7 @@ impl Member {
             },
             log_cuts: LogCuts {
                 after_bytes: knobs.cut_after_bytes,
-                keep_entries: knobs.keep_entries,
+                keep: KeepLog { entries: knobs.keep_entries, bytes: knobs.keep_bytes() },
             },
             state: StateOptions::default(),
             free_bytes_min: FREE_BYTES_MIN,

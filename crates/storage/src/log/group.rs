@@ -234,6 +234,12 @@ impl GroupLog {
         }
     }
 
+    /// The last entry without which, and without all before it, the rest has no more than so many payload bytes;
+    /// `None` if all of them have no more.
+    pub fn last_beyond(&self, keep_bytes: u64) -> Option<u64> {
+        self.group.lock().index.last_beyond(keep_bytes)
+    }
+
     /// The entries `from..to_exclusive`, or as many of the first of them as fit in `bytes_max`,
     /// but at least one. Ends at the last entry; empty if there is none in the range.
     ///

@@ -59,6 +59,19 @@ impl GroupIndex {
         (self.meta.first..).zip(&self.places)
     }
 
+    /// See [`GroupLog::last_beyond`](super::GroupLog::last_beyond). Looks at those only.
+    pub(super) fn last_beyond(&self, keep_bytes: u64) -> Option<u64> {
+        let (mut rest, mut last) = (self.bytes, None);
+        for (index, place) in self.places() {
+            if rest <= keep_bytes {
+                break;
+            }
+            rest -= place.bytes();
+            last = Some(index);
+        }
+        last
+    }
+
     pub(super) fn get(&self, index: u64) -> Option<&Place> {
         self.places.get(usize::try_from(index.checked_sub(self.meta.first)?).ok()?)
     }
@@ -123,6 +136,24 @@ mod tests {
 
     fn at(offset: u32) -> Place {
         Place::At { generation: 1, offset, bytes: 10, crc: 0 }
+    }
+
+    /// A log of few large entries took as much of the disk as these are large.
+    #[test]
+    fn of_large_entries_fewer_stay() {
+        let mut index = GroupIndex::default();
+        for entry in 5..10 {
+            index.push(entry, at(entry as u32));
+        }
+        for (keep_bytes, last) in
+            [(50, None), (49, Some(5)), (40, Some(5)), (39, Some(6)), (1, Some(9)), (0, Some(9))]
+        {
+            assert_eq!(index.last_beyond(keep_bytes), last, "{keep_bytes} bytes");
+        }
+        index.set(9, Place::Pending { ticket: 1, bytes: 1_000 });
+        assert_eq!(index.last_beyond(1_010), Some(7));
+        assert_eq!(index.last_beyond(999), Some(9));
+        assert_eq!(GroupIndex::default().last_beyond(0), None);
     }
 
     #[test]
