@@ -119,10 +119,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let (from, to) = self.bounds(start..end);
         // What was cut since the library chose the range is not skipped: entries must follow the one
         // before `start`. The follower gets a snapshot; `network` ends the stream of which nothing is left.
-        if from > start || from >= to {
+        let is_cut = || self.log.state().first > start;
+        if is_cut() || from >= to {
             return Ok(Vec::new());
         }
-        self.entries(from, to, REPLICATION_READ_BYTES_MAX).await
+        match self.entries(from, to, REPLICATION_READ_BYTES_MAX).await {
+            // Cut while another thread was to read it.
+            Err(_) if is_cut() => Ok(Vec::new()),
+            read => read,
+        }
     }
 }
 
@@ -225,15 +230,10 @@ mod tests {
 
     use super::*;
 
-    /// While nobody works off what was handed to other threads, nothing is read.
-    #[test]
-    fn entries_that_are_not_in_memory_are_read_on_another_thread() {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.max_blocking_threads(1).enable_time().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
+    fn store_on_disk(dir: &std::path::Path) -> (Engine, LogStore) {
         let options = LogOptions { cache_bytes: 0, ..LogOptions::default() };
         let fail = Box::new(|error: &io::Error| panic!("{error}"));
-        let (engine, _) = Engine::open(dir.path(), options, fail).unwrap();
+        let (engine, _) = Engine::open(dir, options, fail).unwrap();
         let log = engine.group(GroupId(3));
         let entry = |index| {
             let leader_id = LeaderId { term: 1, node_id: 1 };
@@ -245,7 +245,20 @@ mod tests {
         while log.read_in_memory(1, 10, usize::MAX).unwrap().is_some() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let mut store = LogStore::new(log, 0, OffThread::for_disk(&Machine));
+        (engine, LogStore::new(log, 0, OffThread::for_disk(&Machine)))
+    }
+
+    fn with_one_blocking_thread() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(1).enable_time().build().unwrap()
+    }
+
+    /// While nobody works off what was handed to other threads, nothing is read.
+    #[test]
+    fn entries_that_are_not_in_memory_are_read_on_another_thread() {
+        let runtime = with_one_blocking_thread();
+        let dir = tempfile::tempdir().unwrap();
+        let (_engine, mut store) = store_on_disk(dir.path());
         runtime.block_on(async {
             let (go_on, wait) = std::sync::mpsc::channel();
             let busy = tokio::task::spawn_blocking(move || wait.recv());
@@ -259,6 +272,27 @@ mod tests {
             assert_eq!(read.await.unwrap().len(), 9);
             assert_eq!(chunks.await.len(), 9);
             busy.await.unwrap().unwrap();
+        });
+    }
+
+    /// The library took the error for one of the disk, and the node ended.
+    #[test]
+    fn what_is_cut_while_it_is_to_be_read_is_not_there() {
+        let runtime = with_one_blocking_thread();
+        let dir = tempfile::tempdir().unwrap();
+        let (_engine, mut store) = store_on_disk(dir.path());
+        runtime.block_on(async {
+            let (go_on, wait) = std::sync::mpsc::channel();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let log = store.log.clone();
+            let mut read = store.limited_get_log_entries(1, 10).boxed();
+            assert!((&mut read).now_or_never().is_none());
+            log.purge_to(4, bytes::Bytes::new());
+            go_on.send(()).unwrap();
+            assert_eq!(read.await.unwrap(), []);
+            busy.await.unwrap().unwrap();
+            let rest = store.limited_get_log_entries(5, 10).await.unwrap();
+            assert_eq!(rest.len(), 5);
         });
     }
 }
