@@ -1,10 +1,12 @@
 //! Nodes that end and come back: in order, all at once, and one that was away for long.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_probe::skip;
-use flotilla_tests::{Fleet, Load, PATIENCE, Plan, Settings};
+use flotilla_tests::{Client, Condition, Fleet, Load, PATIENCE, Plan, Settings};
 use tokio::time::sleep;
 
 const LEASE_SECONDS: u32 = 600;
@@ -224,4 +226,55 @@ async fn nodes_that_start_with_clocks_that_are_ahead_end_no_lease() {
         assert!((3_500_000..3_700_000).contains(&ahead_ms), "node {id}: {status}");
     }
     take(&fleet, &queue, visible).await;
+}
+
+/// Few, which are large soon.
+const SHARDS: usize = 2;
+/// What a shard holds, of which a slow wire passes on so much at a time: a snapshot takes seconds.
+const HELD_BYTES: usize = 40_000_000;
+const SENDERS: u64 = 12;
+const SLOW_WIRE: Duration = Duration::from_millis(200);
+
+/// Sends one message after the other until it is told to end.
+async fn send_on(mut client: Client, queue: String, go_on: Arc<AtomicBool>) {
+    let body = "x".repeat(2_000);
+    while go_on.load(Ordering::Relaxed) {
+        // While shards find leaders some sends may fail.
+        let _ = client.send(&queue, &body).await;
+    }
+}
+
+/// The log was cut behind a snapshot while that was on its way, so its receiver needed another one, and for as long as
+/// much was sent it never became whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_snapshot_is_enough_although_the_log_goes_on() {
+    let lines = "[storage]\nlog_cut_after_bytes = 65536\nlog_keep_entries = 20\n";
+    let settings = Settings { links: true, shards: Some(SHARDS), ..Settings::lines(lines) };
+    let mut fleet = Fleet::start_with(3, &settings).await;
+    let queue = fleet.client(1).create_queue("held").await.unwrap();
+    let body = "x".repeat(100_000);
+    for _ in 0..SHARDS * HELD_BYTES / body.len() {
+        fleet.client(1).send(&queue, &body).await.unwrap();
+    }
+    fleet.kill9(3);
+    std::fs::remove_dir_all(fleet.data(3)).unwrap();
+    let go_on = Arc::new(AtomicBool::new(true));
+    let sender = |id| tokio::spawn(send_on(fleet.client(id), queue.clone(), go_on.clone()));
+    let senders: Vec<_> = (0..SENDERS).map(|number| sender(1 + number % 2)).collect();
+    fleet.launch(3);
+    fleet.impair(&[(1, 3), (2, 3)], Condition { delay: SLOW_WIRE, ..Condition::default() }).await;
+    fleet.whole().await;
+    go_on.store(false, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    // A replica votes again before it has what came meanwhile.
+    let begin = Instant::now();
+    while fleet.digests(1).await != fleet.digests(3).await {
+        assert!(begin.elapsed() < PATIENCE, "node 3 does not hold what node 1 holds");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let installed = fleet.log(3).matches("installing a snapshot").count();
+    // And perhaps one of the catalog.
+    assert!((SHARDS..=SHARDS + 1).contains(&installed), "{installed} snapshots of {SHARDS} shards");
 }

@@ -295,7 +295,7 @@ async fn checkpoint(node: &Node, state: &mut State) {
     if !due {
         return;
     }
-    if let Err(error) = node.host.checkpoint().await {
+    if let Err(error) = node.host.checkpoint(node.space.low_here()).await {
         return node.host.fatal(&format!("the state was not flushed: {error}"));
     }
     state.checkpointed = Some(Instant::now());

@@ -53,7 +53,8 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 pub struct LogCuts {
     /// The state is made durable, and the log cut behind it, when this much new log waits for it.
     pub after_bytes: u64,
-    /// What stays for followers that were away for a short while; one that lacks more gets a snapshot.
+    /// What stays for followers that were away for a short while; one that lacks more gets a snapshot, and what
+    /// comes after that stays until it has it.
     pub keep: KeepLog,
 }
 

@@ -17,6 +17,7 @@ use openraft::impls::BasicNode;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{oneshot, watch};
 
+use crate::checkpoint::Cutting;
 use crate::state_machine::StateMachine;
 use crate::types::{Answer, Callback, Commands, LogId, TypeConfig};
 
@@ -91,6 +92,7 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     /// The last term whose leadership was given away from here.
     given_away_term: AtomicU64,
+    cutting: Arc<Cutting>,
     counters: GroupCounters,
     stopping: AtomicBool,
     on_fatal: OnFatal,
@@ -103,6 +105,7 @@ impl Group {
         raft: Raft,
         log: GroupLog,
         state: GroupState,
+        cutting: Arc<Cutting>,
         on_fatal: OnFatal,
     ) -> Self {
         let (publish, leadership) = watch::channel(Leadership::default());
@@ -114,6 +117,7 @@ impl Group {
             state,
             leadership,
             given_away_term: AtomicU64::new(0),
+            cutting,
             counters: GroupCounters::default(),
             stopping: AtomicBool::new(false),
             on_fatal,
@@ -312,6 +316,10 @@ impl Group {
         if let Err(fatal) = self.inner.raft.trigger().transfer_leader(to.0).await {
             self.fatal(format!("a leadership transfer failed: {fatal}"));
         }
+    }
+
+    pub(crate) fn cutting(&self) -> &Cutting {
+        &self.inner.cutting
     }
 
     pub(crate) fn raft(&self) -> &Raft {

@@ -16,7 +16,7 @@ use flotilla_types::ids::{GroupId, NodeId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::RwLock;
 
-use crate::checkpoint::{self, KeepLog};
+use crate::checkpoint::{self, Cutting, KeepLog};
 use crate::clocks;
 use crate::group::{Group, OnFatal, Raft};
 use crate::log_store::LogStore;
@@ -341,6 +341,7 @@ impl Host {
             // Not before the others are known to have what is thrown away here.
             rebirth::forget_log(&log).await?;
         }
+        let cutting = Arc::<Cutting>::default();
         let network = Network {
             group: id,
             log: log.clone(),
@@ -350,6 +351,7 @@ impl Host {
             patience: application.follower_patience(),
             members: members.to_vec(),
             slowness: inner.slowness.clone(),
+            cutting: cutting.clone(),
         };
         let (db, off_thread) = (inner.db.clone(), inner.off_thread);
         rebirth::drop_replaced(&log, &state)?;
@@ -359,7 +361,7 @@ impl Host {
             .await
             .map_err(io::Error::other)?;
         let voting = Arc::new(AtomicBool::new(!reborn));
-        let group = Group::start(id, inner.node, raft, log, state, inner.on_fatal.clone());
+        let group = Group::start(id, inner.node, raft, log, state, cutting, inner.on_fatal.clone());
         let replica = Replica { group: group.clone(), voting, off_thread };
         // Before the look at what all replicas may do: from here on changes of that reach it.
         inner.groups.replicas.write().insert(id, replica.clone());
@@ -422,14 +424,15 @@ impl Host {
         self.inner.groups.all().into_iter().map(|replica| replica.group).collect()
     }
 
-    /// Makes the state durable and lets the logs be cut behind it. Blocks a thread of the
-    /// blocking pool meanwhile.
+    /// Makes the state durable and cuts the logs behind it, after a moment at most in which replicas hear of what
+    /// is durable. Also what snapshots on their way need is cut when this node is low on space.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn checkpoint(&self) -> io::Result<()> {
+    pub async fn checkpoint(&self, low_on_space: bool) -> io::Result<()> {
         let (db, off_thread) = (&self.inner.db, self.inner.off_thread);
-        checkpoint::checkpoint(db, off_thread, self.groups(), self.inner.keep_log).await
+        checkpoint::checkpoint(db, off_thread, self.groups(), self.inner.keep_log, low_on_space)
+            .await
     }
 
     /// Has the state store give back the room of what was removed; if `all`, everything that it can.

@@ -24,6 +24,7 @@ use openraft::raft::{
 use openraft::{RPCTypes, RaftNetworkV2};
 use prost::Message as _;
 
+use crate::checkpoint::Cutting;
 use crate::codec;
 use crate::off_thread::OffThread;
 use crate::requests::{Pace, Requests};
@@ -74,6 +75,7 @@ pub(crate) struct Network {
     pub(crate) patience: Duration,
     pub(crate) members: Vec<NodeId>,
     pub(crate) slowness: Arc<Slowness>,
+    pub(crate) cutting: Arc<Cutting>,
 }
 
 /// A group's connection to one peer, for one purpose.
@@ -88,6 +90,7 @@ pub(crate) struct Peer {
     off_thread: OffThread,
     pace: Pace,
     slowness: Arc<Slowness>,
+    cutting: Arc<Cutting>,
 }
 
 impl Network {
@@ -103,6 +106,7 @@ impl Network {
             off_thread: self.off_thread,
             pace: Pace::new(self.patience, self.local, follower, &self.members),
             slowness: self.slowness.clone(),
+            cutting: self.cutting.clone(),
         }
     }
 }
@@ -299,6 +303,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let error = std::io::Error::other("only a replica's own state is sent");
             return Err(StreamingError::Unreachable(Unreachable::new(&error)));
         };
+        let position = snapshot.meta.last_log_id.map_or(0, |id| id.index);
+        let _hold = self.cutting.hold(position);
         let send =
             snapshot::send(&self.transport, self.target, self.group, vote, state, self.off_thread);
         tokio::select! {

@@ -222,6 +222,7 @@ async fn a_snapshot_of_less_than_the_log_holds_is_not_installed() {
         patience: Duration::from_millis(25),
         members: vec![NodeId(1), NodeId(2)],
         slowness: Arc::default(),
+        cutting: Arc::default(),
     };
     let config = Arc::new(raft_config().unwrap());
     let raft = Raft::new(1, config, network, log, inner).await.unwrap();

@@ -129,7 +129,7 @@ pub(crate) struct Storage {
     log_cut_after_bytes: u64,
     /// Entries of each shard that stay in the log; a node that lacks more gets a snapshot.
     log_keep_entries: u64,
-    /// Bytes of them, of all shards together, about.
+    /// Bytes of all of them, about: what one shard does not need is for the others.
     log_keep_bytes: u64,
     /// Unflushed state that starts a flush.
     write_buffer_bytes: usize,

@@ -22,7 +22,7 @@ const COMMAND_BLOCKS_MAX: u64 = 64 * 128;
 /// Entries that a log keeps beyond those that it was told to: what came since the last cut, which an idle
 /// cluster makes every five minutes, and the steps in which it is cut.
 const ENTRIES_MORE: u64 = 600;
-/// Bytes of log beyond those: one entry of each group is always there, and may be a large one.
+/// Bytes of log beyond those: what is not durable yet.
 const LOG_BYTES_MORE: u64 = 4 << 20;
 /// Segments beyond those that a log was told to use: one that is made and one that is given back.
 const SEGMENTS_MORE: u64 = 2;

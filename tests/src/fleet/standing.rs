@@ -116,6 +116,17 @@ impl Fleet {
         self.node(id).admin.clone()
     }
 
+    /// What the replicas of a node hold, each as a checksum and the position that it is of.
+    ///
+    /// # Panics
+    /// When the node does not answer.
+    pub async fn digests(&self, id: u64) -> Value {
+        let mut connection = Connection::new(self.admin(id));
+        let answer = connection.request("GET /digest HTTP/1.1", "", PATIENCE).await;
+        let page = answer.expect("a running node has digests").body;
+        serde_json::from_str(&page).expect("a page of digests")
+    }
+
     /// The metrics page.
     ///
     /// # Panics
