@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ use crate::out;
 const FATAL: i32 = 70;
 /// Exit code when the orderly end was cut short (128 + SIGINT).
 const IMPATIENT: i32 = 130;
+/// How long a process that must end may take for that: a supervisor waits to start it again.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Turns true at the first SIGINT, SIGTERM or SIGHUP (its terminal is gone); the second ends the process at
 /// once. Must be called inside a runtime, one that does nothing else: it must hear the second signal even when
@@ -48,7 +51,7 @@ pub(crate) fn on_signals_and(
         either(&mut interrupt, &mut terminate).await;
         at_once();
         out::complain("flotilla: ended at once");
-        std::process::exit(IMPATIENT);
+        end(IMPATIENT);
     });
     Ok(stopped)
 }
@@ -97,8 +100,20 @@ struct EndProcess;
 
 impl Drop for EndProcess {
     fn drop(&mut self) {
-        std::process::exit(FATAL)
+        end(FATAL)
     }
+}
+
+/// Ends the process, without a goodbye if that takes long: the state store's library waits for its jobs first, and
+/// a job for a disk that may never answer, while all other threads go on.
+fn end(code: i32) -> ! {
+    let kill = || {
+        std::thread::sleep(GOODBYE);
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+    };
+    // Without a thread there is nothing better than to wait.
+    let _ = std::thread::Builder::new().name("end".into()).spawn(kill);
+    std::process::exit(code)
 }
 
 #[cfg(test)]
