@@ -109,7 +109,13 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
     }
     // Nobody else shall get at the links, and nobody needs to know it.
     let token = format!("{:032x}", rand::random::<u128>());
-    let capacity = descriptors::capacity(listeners.len(), StateOptions::default().open_files_max);
+    let state = StateOptions {
+        write_buffer_bytes: WRITE_BUFFER_BYTES,
+        block_cache_bytes: BLOCK_CACHE_BYTES,
+        ..StateOptions::default()
+    };
+    let own = descriptors::own(&LOG, &LogCuts::default(), &state);
+    let capacity = descriptors::capacity(listeners.len(), own);
     let plan = |(id, listeners): (u64, Listeners)| NodePlan {
         node: NodeOptions {
             id: NodeId(id),
@@ -122,11 +128,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             weights: args.weights,
             log: LOG,
             log_cuts: LogCuts::default(),
-            state: StateOptions {
-                write_buffer_bytes: WRITE_BUFFER_BYTES,
-                block_cache_bytes: BLOCK_CACHE_BYTES,
-                ..StateOptions::default()
-            },
+            state: state.clone(),
             free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: limits::IN_FLIGHT_MAX,
             rests: !args.no_rests,

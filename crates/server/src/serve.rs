@@ -44,8 +44,9 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
+    let (log, log_cuts) = (config.storage.log(), config.storage.log_cuts());
     let state = config.storage.state();
-    let capacity = descriptors::capacity(1, state.open_files_max);
+    let capacity = descriptors::capacity(1, descriptors::own(&log, &log_cuts, &state));
     let node = NodeOptions {
         id: NodeId(config.node_id),
         nodes: config.nodes(),
@@ -53,8 +54,8 @@ fn plan(config: Config) -> anyhow::Result<NodePlan> {
         shards: config.shards,
         sample: config.polling.sample,
         weights: config.polling.weights,
-        log: config.storage.log(),
-        log_cuts: config.storage.log_cuts(),
+        log,
+        log_cuts,
         state,
         free_bytes_min: config.storage.free_bytes_min,
         in_flight_max: config.polling.in_flight_max.get(),
