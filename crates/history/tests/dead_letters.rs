@@ -227,3 +227,46 @@ fn a_message_that_a_task_left_behind_is_not_what_it_became() {
         assert_eq!(left_behind(sent.clone(), false), [Invariant::S12], "{sent:?}");
     }
 }
+
+/// The same in the queue without dead letters.
+fn in_other(number: u32, from: u64) -> Record {
+    let mut sent = send(number, "g", &number.to_string(), from, stored_as(number));
+    if let Op::Send(op) = &mut sent.op {
+        op.queue = OTHER.into();
+    }
+    sent
+}
+
+fn deleted(number: u32, count: u32, from: u64, result: Outcome<()>) -> Record {
+    let mut deleted = delete(OTHER, number, count, from);
+    if let Op::Delete(op) = &mut deleted.op {
+        op.entries[0].result = result;
+    }
+    deleted
+}
+
+/// A delete whose answer was lost counted as if it had worked, also when the message came again after it: that a
+/// lock was forgotten with a leader was never seen, since deletes are lost with leaders, too.
+#[test]
+fn a_message_that_came_again_was_not_deleted_by_what_was_asked_before() {
+    let twice = |second: u64| {
+        vec![
+            in_other(1, 100),
+            in_other(2, 200),
+            receive(OTHER, 300, brings(1, 1, "1")),
+            deleted(1, 1, 400, unknown()),
+            receive(OTHER, 2_000, brings(1, 2, "1")),
+            receive(OTHER, second, brings(2, 1, "2")),
+            deleted(1, 2, 5_000, Outcome::Ok(())),
+            deleted(2, 1, 5_100, Outcome::Ok(())),
+        ]
+    };
+    let mut locked = broken(twice(2_500));
+    locked.retain(|it| [Invariant::F3, Invariant::F4].contains(it));
+    assert_eq!(locked, [Invariant::F3, Invariant::F4]);
+    // Without the second delivery the first may have been deleted.
+    let mut once = twice(2_500);
+    once.remove(4);
+    once.retain(|it| !matches!(&it.op, Op::Delete(op) if op.entries[0].handle == "handle-1-2"));
+    assert_eq!(broken(once), []);
+}

@@ -83,6 +83,7 @@ planted! {
     sequence_numbers_that_fall: SequenceFalls F1;
     an_answer_in_another_order: AnswerOutOfOrder F2;
     a_skipped_message: Skips F4;
+    a_message_that_is_passed_over_the_second_time: SkipsAgain F4;
     an_order_that_is_broken: Skips F2;
     a_group_handed_out_twice: GroupUnlocked F3;
     a_group_handed_out_twice_through_two_nodes: GroupUnlocked F11;
@@ -108,6 +109,7 @@ fn each_rule_of_what_is_delivered_is_found() {
         (Bug::OtherGroup, "in another group"),
         (Bug::OtherDedup, "another deduplication id than it was sent with"),
         (Bug::NewIds, "under more message ids than it was sent"),
+        (Bug::Swallows, "with the id of another message"),
     ] {
         finds_saying(bug, Invariant::S2, says, |_| {});
     }

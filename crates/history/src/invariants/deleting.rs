@@ -1,6 +1,7 @@
 //! What a handle can do.
 
-use crate::index::{Index, Known, NONE, Span, Touch};
+use super::groups::may_be_repeated;
+use crate::index::{Index, Known, NONE, Span, Touch, TouchKind};
 use crate::options::OldHandles;
 
 /// Whether a delete or change with a handle acts.
@@ -65,7 +66,24 @@ pub(super) fn acts(index: &Index, touch: &Touch) -> Acts {
         },
     };
     match acts {
-        Acts::Surely if touch.outcome != Known::Ok => Acts::Perhaps,
+        Acts::Surely if touch.outcome == Known::Ok => Acts::Surely,
+        Acts::Surely if fifo && touch.kind == TouchKind::Delete && came_again(index, touch) => {
+            Acts::Never
+        }
+        Acts::Surely => Acts::Perhaps,
         acts => acts,
     }
+}
+
+/// Whether the message was received anew after the handle's receive: in a FIFO queue the handle is of no use
+/// from then on, and a delete with it before would have left nothing to receive.
+fn came_again(index: &Index, touch: &Touch) -> bool {
+    let own = &index.deliveries[touch.delivery as usize];
+    let own_at = index.at(touch.delivery);
+    index.deliveries_of_message.of(own.message).iter().any(|&other| {
+        index.deliveries[other as usize].handle != own.handle
+            && index.queue_of(other) == touch.queue
+            && own_at.before(index.at(other))
+            && !may_be_repeated(index, other)
+    })
 }

@@ -60,7 +60,7 @@ pub(super) fn redriven(index: &Index, message: u32, queue: u32) -> u64 {
         let all = index.deliveries_of_message.of(message).iter();
         all.map(|it| index.queue_of(*it)).any(|other| other != queue && targets(other))
     };
-    if index.came_out(queue) && !index.graph.has_moves() && !seen_there() {
+    if index.came_out(queue) && !index.graph.moves_dead_letters_on(queue) && !seen_there() {
         // It would have come out there.
         return NEVER;
     }

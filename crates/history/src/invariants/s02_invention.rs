@@ -1,12 +1,13 @@
 //! S2. Case: a delivery. Its key was sent, to this queue or to one whose messages may come here; its
 //! body, attributes, group and deduplication id are those that were sent; the digests of both
 //! answers are those of what was sent and of what arrived; no key comes under more ids than it
-//! was sent; and no answer brings more than was asked for.
+//! was sent; no answer brings more than was asked for; and a send is answered with the id of its own
+//! message, or of that which it repeats.
 //!
 //! Source: SendMessage, ReceiveMessage, MD5 digests.
 //! Undecided: a key without any send, when the end of the history is missing. No clock.
 
-use crate::index::{Delivery, Index, Known, NONE};
+use crate::index::{Attempt, Delivery, Index, Known, NONE};
 use crate::verdict::Tally;
 
 pub(super) fn check(index: &Index, tally: &mut Tally) {
@@ -45,6 +46,13 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
             });
         }
     }
+    for attempt in index.attempts.iter().filter(|it| is_of_another(index, it)) {
+        tally.found(|| {
+            let name = index.name_of(attempt.message);
+            let what = format!("a send was answered with the id of another message, {name}");
+            index.finding_of(what, attempt.message, &[], &[attempt.record])
+        });
+    }
     for key in 0..index.keys.len() as u32 {
         let attempts = index.attempts_of_key.of(key).iter();
         let refused = |it: &u32| index.attempts[*it as usize].outcome == Known::Fail;
@@ -65,6 +73,23 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
             });
         }
     }
+}
+
+/// Whether a send was answered with the id of a message that it neither made nor repeats.
+fn is_of_another(index: &Index, attempt: &Attempt) -> bool {
+    if attempt.outcome != Known::Ok || attempt.message == NONE {
+        return false;
+    }
+    let key = index.messages[attempt.message as usize].key;
+    if key == attempt.key || key == NONE {
+        return false;
+    }
+    let repeats = |other: &u32| {
+        let other = &index.attempts[*other as usize];
+        let same = (other.queue, other.dedup) == (attempt.queue, attempt.dedup);
+        same && attempt.dedup != 0 && other.outcome != Known::Fail
+    };
+    !index.queues[attempt.queue as usize].fifo || !index.attempts_of_key.of(key).iter().any(repeats)
 }
 
 /// A message of this key that no send explains. Each acknowledged send explains the id that it was
@@ -91,7 +116,7 @@ pub(super) fn surplus(index: &Index, key: u32) -> Option<u32> {
 
 /// Whether a message of this queue may have come there through a move task somewhere.
 fn moved_before(index: &Index, queue: u32) -> bool {
-    index.graph.has_moves() && !index.is_isolated(queue)
+    index.graph.is_behind_a_move(queue)
 }
 
 fn sends(index: &Index, delivery: &Delivery) -> Vec<u32> {

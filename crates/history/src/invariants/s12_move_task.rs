@@ -9,7 +9,7 @@
 //! as its receive count tells; and what a later task sends again is a duplicate for five minutes, less
 //! `e`. (Lost: S1.) Undecided: keys that were sent more than once, and what lies further apart.
 
-use super::time;
+use super::{leaving, time};
 use crate::index::{Index, Known};
 use crate::verdict::Tally;
 
@@ -98,7 +98,7 @@ fn was_in_source(index: &Index, message: u32) -> bool {
         return true;
     }
     let source = index.graph.targets(home).any(|target| index.graph.is_move_source(target));
-    source && super::leaving::redriven(index, message, home) != crate::index::NEVER
+    source && leaving::redriven(index, message, home) < leaving::latest(index, message, home)
 }
 
 fn check_order(index: &Index, tally: &mut Tally, ids: &mut [u32]) {

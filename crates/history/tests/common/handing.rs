@@ -107,6 +107,7 @@ impl Service {
         let mut dead = Vec::new();
         let unlocked = self.strikes(Bug::GroupUnlocked, 50);
         let skips = self.strikes(Bug::Skips, 30);
+        let skips_again = self.strikes(Bug::SkipsAgain, 30);
         let forgotten = short && self.strikes(Bug::ShardForgotten, 100);
         for at in 0..queue.messages.len() {
             if chosen.len() == max {
@@ -125,6 +126,9 @@ impl Service {
                 if !unlocked {
                     blocked.push(message.group.clone());
                 }
+                continue;
+            }
+            if skips_again && fifo && message.count > 0 && self.dice.percent(50) {
                 continue;
             }
             if skips && message.count == 0 && self.dice.percent(50) {

@@ -102,6 +102,10 @@ pub enum Bug {
     RepeatNotRenewed,
     /// A task leaves a message where it was, beside what it sent.
     MoveKeeps,
+    /// A send is answered as if it repeated another, and stored nowhere.
+    Swallows,
+    /// A message of a group that was received before is passed over.
+    SkipsAgain,
     /// The deletion of a queue that is not there is no error.
     DeletesNothing,
 }
