@@ -136,6 +136,8 @@ impl Connection {
                 None => open(&self.endpoint).await?,
             };
             stream.write_all(request).await?;
+            // TLS keeps what the socket did not take at once.
+            stream.flush().await?;
             let head = read_answer(&mut *stream, &mut self.buffer).await?;
             if !head.closes {
                 self.stream = Some(stream);
@@ -189,6 +191,7 @@ async fn read_answer(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::BufStream;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -258,5 +261,19 @@ mod tests {
         assert!(matches!(cut, ExchangeError::Io(_)), "{cut}");
         assert_eq!(connection.exchange(b"end.").await.unwrap().body, b"");
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_request_stays_in_a_buffer() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut connection = Connection::new("http://a:1".parse().unwrap());
+        connection.stream = Some(Box::new(BufStream::new(near)));
+        let server = async {
+            far.read_exact(&mut [0; 4]).await.unwrap();
+            far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        };
+        let both = async { tokio::join!(connection.exchange(b"one."), server) };
+        let (answer, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+        assert_eq!(answer.unwrap().status, 200);
     }
 }
