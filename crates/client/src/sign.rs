@@ -123,10 +123,20 @@ fn put(out: &mut String, words: fmt::Arguments<'_>) {
     out.write_fmt(words).expect("writing into memory does not fail");
 }
 
-/// Of AWS's own hosts, `sqs.eu-west-1.amazonaws.com` and those of other partitions.
+/// Of AWS's own hosts: `sqs.eu-west-1.amazonaws.com`, those of other partitions, and those inside of a private network,
+/// `vpce-1a-2b.sqs.eu-west-1.vpce.amazonaws.com`.
 fn region_of(host: &str) -> Option<&str> {
-    let (service, rest) = host.split_once('.')?;
-    let (region, domain) = rest.split_once('.')?;
+    let (service, region, domain) = match host.split_once(".vpce.") {
+        Some((name, domain)) => {
+            let (name, region) = name.rsplit_once('.')?;
+            (name.rsplit_once('.')?.1, region, domain)
+        }
+        None => {
+            let (service, rest) = host.split_once('.')?;
+            let (region, domain) = rest.split_once('.')?;
+            (service, region, domain)
+        }
+    };
     let is_aws = domain.starts_with("amazonaws.com") || domain == "api.aws";
     (is_aws && service.starts_with(SERVICE)).then_some(region)
 }
@@ -253,6 +263,21 @@ mod tests {
             ("sqs.eu-central-1.api.aws", Some("eu-central-1")),
             ("sqs.amazonaws.com", None),
             ("10.0.0.1", None),
+        ] {
+            assert_eq!(region_of(host), region, "{host}");
+        }
+    }
+
+    #[test]
+    fn endpoints_in_a_private_network_say_their_region_too() {
+        for (host, region) in [
+            ("vpce-0a-1b.sqs.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
+            ("vpce-0a-1b-eu-west-1c.sqs.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
+            ("vpce-0a-1b.sqs-fips.us-east-2.vpce.amazonaws.com", Some("us-east-2")),
+            ("vpce-0a-1b.sqs.cn-north-1.vpce.amazonaws.com.cn", Some("cn-north-1")),
+            ("vpce-0a-1b.s3.eu-west-1.vpce.amazonaws.com", None),
+            ("sqs.eu-west-1.vpce.example.com", None),
+            ("eu-west-1.vpce.amazonaws.com", None),
         ] {
             assert_eq!(region_of(host), region, "{host}");
         }
