@@ -93,6 +93,9 @@ async fn pay(
 /// and could not be booked yet. `booked`: it is in the books. `put-aside`: paid, but it could not be booked as
 /// often as it was tried; `refused`: paid, and the queue does not take the message: somebody has to look at
 /// these, and brings them back.
+///
+/// `queued` is also said of a message that the queue put aside because its workers were killed every time: none of
+/// them lived to note it. `report` counts it as `put-aside`, and it is redriven like the others.
 async fn status(State(service): State<Service>, Path(id): Path<String>) -> Response {
     match look(&service, id).await {
         Ok(Some((status, None))) => Json(json!({ "status": status })).into_response(),

@@ -19,17 +19,19 @@ const RUNNING: &str = "RUNNING";
 pub(crate) async fn run(dir: &Path, queues: &Queues) -> anyhow::Result<i64> {
     let refused = payments::open(dir)?.with(payments::retry_refused).await?;
     crash::point(Moment::Retried);
-    sales::open(dir)?.with(|connection| sales::redriven(connection)).await?;
-    Ok(move_back(queues).await? + i64::try_from(refused)?)
-}
-
-async fn move_back(queues: &Queues) -> anyhow::Result<i64> {
     let arn = queues.attribute(DEAD, QueueAttributeName::QueueArn).await?;
     queues.ask(|client| start(client, &arn)).await?;
     crash::point(Moment::Moving);
+    // Not before: what does not move is still put aside, and its customers shall hear so.
+    sales::open(dir)?.with(|connection| sales::redriven(connection)).await?;
+    Ok(moved(queues, &arn).await? + i64::try_from(refused)?)
+}
+
+/// The number of messages, when all are moved.
+async fn moved(queues: &Queues, arn: &str) -> anyhow::Result<i64> {
     loop {
         let listed = queues.ask(|client| {
-            let list = client.list_message_move_tasks().source_arn(&arn);
+            let list = client.list_message_move_tasks().source_arn(arn);
             async move { Ok(list.send().await?) }
         });
         let list = listed.await?;
@@ -55,4 +57,39 @@ async fn start(client: Client, arn: &str) -> anyhow::Result<()> {
         ask().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sales::Standing;
+    use crate::stub;
+
+    /// What a customer hears of a message that was put aside, after a redrive.
+    async fn heard(starts: bool) -> (bool, Standing) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = sales::open(dir.path()).unwrap();
+        let note = |connection: &mut _| sales::note_trouble(connection, "a", "why", true);
+        database.with(note).await.unwrap();
+        let queues = stub::queues(move |action, _| match action {
+            "GetQueueUrl" => json!({ "QueueUrl": "http://queue" }),
+            "GetQueueAttributes" => json!({ "Attributes": { "QueueArn": "arn" } }),
+            "StartMessageMoveTask" if starts => json!({ "TaskHandle": "t" }),
+            "StartMessageMoveTask" => stub::refusal("ResourceNotFoundException"),
+            "ListMessageMoveTasks" if starts => json!({ "Results": [{ "Status": "COMPLETED" }] }),
+            "ListMessageMoveTasks" => json!({ "Results": [] }),
+            other => panic!("{other}"),
+        });
+        let has_moved = run(dir.path(), &queues.await).await.is_ok();
+        let standing = database.with(|connection| sales::standing(connection, "a")).await;
+        (has_moved, standing.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_moved_stays_put_aside() {
+        assert_eq!(heard(false).await, (false, Standing::PutAside("why".into())));
+        assert_eq!(heard(true).await, (true, Standing::Retried("why".into())));
+    }
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::queues::{Patience, Queues};
+
+/// Where answers that say no name the error.
+const ERROR: &str = "__type";
 
 type Answer = Box<dyn FnMut(&str, &Value) -> Value + Send>;
 
@@ -29,13 +32,21 @@ pub(crate) async fn endpoint(answer: impl FnMut(&str, &Value) -> Value + Send + 
     url
 }
 
+/// An answer that says no.
+pub(crate) fn refusal(error: &str) -> Value {
+    json!({ ERROR: format!("com.amazonaws.sqs#{error}") })
+}
+
 async fn serve(
     State(answer): State<Arc<Mutex<Answer>>>,
     headers: HeaderMap,
     body: String,
-) -> Json<Value> {
+) -> (StatusCode, Json<Value>) {
     let target = headers["x-amz-target"].to_str().unwrap();
     let action = target.strip_prefix("AmazonSQS.").unwrap();
     let asked = serde_json::from_str(&body).unwrap();
-    Json((*answer.lock())(action, &asked))
+    let answer = (*answer.lock())(action, &asked);
+    let is_refusal = answer.get(ERROR).is_some();
+    let status = if is_refusal { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    (status, Json(answer))
 }
