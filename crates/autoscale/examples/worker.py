@@ -25,14 +25,40 @@ def end(*_):
 
 ending = False
 signal.signal(signal.SIGTERM, end)
-for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-    os.environ.setdefault(name, "any")
-sqs = boto3.client(
-    "sqs",
-    endpoint_url=os.environ.get("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9324"),
-    region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-)
-statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+endpoint = os.environ.get("AWS_ENDPOINT_URL_SQS") or "http://127.0.0.1:9324"
+region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+if endpoint.startswith("http://"):
+    # A cluster of one's own takes any key and region. For AWS boto3 finds them itself, unless these are in its way.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ.setdefault(name, "any")
+    region = region or "us-east-1"
+sqs = boto3.client("sqs", endpoint_url=endpoint, region_name=region)
+
+
+def open_statsd():
+    """Leads to the autoscaler's --measure, if there is one."""
+    if "STATSD_HOST" not in os.environ:
+        return None
+    address = os.environ["STATSD_HOST"], os.environ.get("STATSD_PORT", "8125")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+        opened = socket.socket(family, kind)
+        opened.connect(address)
+        return opened
+    except OSError as error:
+        print(f"processing times are not reported to {address}: {error}", file=sys.stderr)
+        return None
+
+
+statsd = open_statsd()
+
+
+def report(seconds):
+    if statsd:
+        try:
+            statsd.send(f"processing:{1000 * seconds:.3f}|ms".encode())
+        except OSError:
+            pass  # The work is done, whoever hears of it.
 
 
 def take(queue):
@@ -47,10 +73,7 @@ def take(queue):
         begin = time.monotonic()
         work(message["Body"])
         sqs.delete_message(**handle)
-        if "STATSD_HOST" in os.environ:  # The autoscaler's --measure.
-            took = f"processing:{1000 * (time.monotonic() - begin):.1f}|ms"
-            address = os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])
-            statsd.sendto(took.encode(), address)
+        report(time.monotonic() - begin)
 
 
 queue = None

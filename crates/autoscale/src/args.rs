@@ -29,12 +29,14 @@ pub struct AutoscaleArgs {
     #[arg(long, default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub acceptable_latency_s: Duration,
     /// Milliseconds that an instance takes for a message on average (divided by the number of messages
-    /// that it works on at the same time). With --measure: until the first is measured.
+    /// that it works on at the same time). With --measure it is where the mean begins, and counts as much as ten
+    /// measured messages.
     #[arg(long, value_parser = processing, value_name = "MILLISECONDS")]
     pub processing_ms: Duration,
     /// Measures the mean processing time: workers report each message's to this UDP address as
     /// StatsD timings named `processing`, e.g. `processing:12.5|ms`. They find it in
-    /// STATSD_HOST and STATSD_PORT.
+    /// STATSD_HOST and STATSD_PORT. A worker that works on several messages at the same time reports each one's time
+    /// divided by their number: the mean is what an instance needs for a message. A time of 0 does not count.
     #[arg(long, value_name = "ADDRESS")]
     pub measure: Option<SocketAddr>,
     /// Instances at all times.

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 
+/// A part of the scale-in cooldown: one without readings that is longer is a silence, of which nobody knows what was
+/// wanted in it. Less than that is the odd failure, which every cooldown may have.
+const SILENCE: u32 = 4;
+
 /// What a decision rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -64,6 +68,7 @@ pub struct Scaler {
     instances: u32,
     last_out: Option<Duration>,
     last_change: Duration,
+    last_reading: Duration,
     /// When how many were wanted during the last scale-in cooldown; only those that nothing later
     /// exceeds, so the counts fall and there are no more of them than counts.
     wanted: VecDeque<(Duration, u32)>,
@@ -77,6 +82,7 @@ impl Scaler {
             instances: policy.min,
             last_out: None,
             last_change: now,
+            last_reading: now,
             wanted: VecDeque::new(),
         }
     }
@@ -89,8 +95,10 @@ impl Scaler {
     /// Decides by the backlog per instance; `None` when the queue could not be read.
     pub fn decide(&mut self, now: Duration, observed: Option<Observed>) -> Decision {
         let Some(Observed { backlog, mean_processing }) = observed else {
-            // As if these were wanted: the first reading after a long silence is not the only one of a cooldown.
-            self.remember(now, self.instances);
+            if now.saturating_sub(self.last_reading) > self.policy.scale_in_cooldown / SILENCE {
+                // As if these were wanted: the first reading after a long silence is not the only one of a cooldown.
+                self.remember(now, self.instances);
+            }
             return self.keep(Reason::Unknown);
         };
         let acceptable = self.policy.acceptable_backlog(mean_processing);
@@ -106,6 +114,7 @@ impl Scaler {
     /// what is measured, as a multiple of its target.
     pub fn settle(&mut self, now: Duration, wanted: f64, ratio: f64) -> Decision {
         let Policy { min, max, tolerance, .. } = self.policy;
+        self.last_reading = now;
         // Too large for the type is more than the maximum; no number (nothing of nothing) is none.
         let wanted = (wanted as u32).clamp(min, max);
         let highest = self.remember(now, wanted);

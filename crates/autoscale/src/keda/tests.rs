@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use clap::Parser;
 use tokio_stream::StreamExt as _;
 
@@ -82,6 +84,9 @@ fn the_manifests_fit_the_program_and_each_other() {
     let args = Line::parse_from(std::iter::once("autoscale".to_owned()).chain(flags)).args;
     args.policy().unwrap();
     assert!(!args.drives(), "KEDA starts the workers");
+    // One that is dead is left for the next: a Service before them would go on leading there.
+    let endpoints: HashSet<String> = args.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints.len(), 3, "each machine is named");
 
     let keda = args.keda_listen.unwrap();
     assert!(keda.ip().is_unspecified() && args.listen.ip().is_unspecified());
@@ -167,9 +172,10 @@ async fn keda_is_told_how_long_the_backlog_takes_and_how_long_it_may() {
     assert!((values[0].metric_value_float - 4.2).abs() < 1e-6, "{values:?}");
     assert_eq!((values[0].metric_value, values[0].metric_name.as_str()), (5, "m"));
     // What is measured changes the value, and not the target, for which KEDA asks only once.
-    mean.lock().report(Duration::from_millis(400), 1.0);
+    // As many reports as what is assumed counts for: the mean of both, 250 ms.
+    mean.lock().report(Duration::from_millis(400), 10.0);
     let values = keda.get_metrics(ask).await.unwrap().into_inner().metric_values;
-    assert!((values[0].metric_value_float - 16.8).abs() < 1e-6, "{values:?}");
+    assert!((values[0].metric_value_float - 10.5).abs() < 1e-6, "{values:?}");
     let again = keda.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs;
     assert_eq!(again, spec);
     let wrong = ScaledObjectRef {

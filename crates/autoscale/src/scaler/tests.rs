@@ -99,6 +99,29 @@ fn the_first_reading_after_an_outage_ends_nobody() {
 }
 
 #[test]
+fn the_odd_failed_reading_keeps_no_instances_for_ever() {
+    let mut scaler = Scaler::new(policy(), s(0));
+    is(scaler.decide(s(0), seen(800)), 8, Reason::ScaledOut);
+    for second in 1..=60 {
+        let observed = if second % 20 == 0 { None } else { seen(0) };
+        assert_eq!(scaler.decide(s(second), observed).instances, 8);
+    }
+    is(scaler.decide(s(61), seen(0)), 4, Reason::ScaledIn);
+}
+
+#[test]
+fn a_silence_of_a_part_of_the_cooldown_begins_it_anew() {
+    let mut scaler = Scaler::new(policy(), s(0));
+    is(scaler.decide(s(0), seen(800)), 8, Reason::ScaledOut);
+    is(scaler.decide(s(30), seen(0)), 8, Reason::ScaleInCooldown);
+    for second in 31..50 {
+        is(scaler.decide(s(second), None), 8, Reason::Unknown);
+    }
+    is(scaler.decide(s(109), seen(0)), 8, Reason::ScaleInCooldown);
+    is(scaler.decide(s(110), seen(0)), 4, Reason::ScaledIn);
+}
+
+#[test]
 fn nobody_works_at_an_empty_queue_if_nobody_has_to() {
     let mut scaler = Scaler::new(Policy { min: 0, ..policy() }, s(0));
     is(scaler.decide(s(0), seen(0)), 0, Reason::OnTarget);
