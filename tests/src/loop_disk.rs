@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -14,6 +15,9 @@ const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
 const NO_LOG_FLUSH: u32 = 2;
 /// Sparse: what nobody writes takes no room.
 const IMAGE_BYTES: u64 = 2 << 30;
+/// How long a disk may be in use that nobody uses any more.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// See the module. Gone when dropped.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct LoopDisk {
     image: PathBuf,
     mount_point: PathBuf,
     is_mounted: bool,
+    /// What is mounted is of no use any more.
+    is_shut: bool,
     is_frozen: bool,
     _dir: TempDir,
 }
@@ -42,7 +48,14 @@ impl LoopDisk {
             .and_then(|()| std::fs::create_dir(&mount_point))
             .map_err(|error| error.to_string())?;
         tool("mkfs.ext4", &["-q", "-F", text(&image)])?;
-        let mut disk = Self { image, mount_point, is_mounted: false, is_frozen: false, _dir: dir };
+        let mut disk = Self {
+            image,
+            mount_point,
+            is_mounted: false,
+            is_shut: false,
+            is_frozen: false,
+            _dir: dir,
+        };
         disk.mount()?;
         Ok(disk)
     }
@@ -63,18 +76,27 @@ impl LoopDisk {
     pub(crate) fn mount(&mut self) -> Result<(), String> {
         // The journal brings the file system back to what was on the disk, as after a power cut.
         tool("mount", &["-o", "loop", text(&self.image), text(&self.mount_point)])?;
-        self.is_mounted = true;
+        (self.is_mounted, self.is_shut) = (true, false);
         Ok(())
     }
 
     pub(crate) fn unmount(&mut self) -> Result<(), String> {
-        tool("umount", &[text(&self.mount_point)])?;
+        let begin = Instant::now();
+        // What a process has open is closed a moment after its end.
+        while let Err(error) = tool("umount", &[text(&self.mount_point)]) {
+            if begin.elapsed() > BUSY_MAX {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
         self.is_mounted = false;
         Ok(())
     }
 
     /// From now on nothing reaches the disk, and every write fails.
-    pub(crate) fn cut_power(&self) -> Result<(), String> {
+    pub(crate) fn cut_power(&mut self) -> Result<(), String> {
+        // Also if the call fails, nobody knows how.
+        self.is_shut = true;
         let root = File::open(&self.mount_point).map_err(|error| error.to_string())?;
         let flag = NO_LOG_FLUSH;
         // SAFETY: the descriptor is open, and the call reads the four bytes of the flag.
@@ -109,6 +131,9 @@ impl LoopDisk {
     /// Undoes whatever was done to it and was not undone yet.
     pub(crate) fn restore(&mut self) -> Result<(), String> {
         self.thaw_if_frozen();
+        if self.is_mounted && self.is_shut {
+            self.unmount()?;
+        }
         match self.is_mounted {
             true => Ok(()),
             false => self.mount(),
@@ -116,7 +141,8 @@ impl LoopDisk {
     }
 
     /// Nothing more can be written, though files are open for it.
-    pub(crate) fn make_read_only(&self) -> Result<(), String> {
+    pub(crate) fn make_read_only(&mut self) -> Result<(), String> {
+        self.is_shut = true;
         // An orderly remount waits for writers to close their files; this is what the kernel does by
         // itself when it finds the disk in disorder.
         tool("mount", &["-o", "remount,abort", text(&self.mount_point)]).map(|_| ())
