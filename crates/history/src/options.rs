@@ -95,6 +95,8 @@ pub struct Promises {
     pub in_flight_stale_us: u64,
     /// A purge forgets deduplication ids, as a deletion of the queue does.
     pub purge_forgets_ids: bool,
+    /// Clients ask for all of a message's attributes: one that is missing is not one that nobody asked for.
+    pub tells_all: bool,
     /// Messages that went to a FIFO dead-letter queue have their message id as deduplication id.
     pub dead_letter_dedup_is_message_id: bool,
 }
@@ -110,6 +112,7 @@ impl Default for Promises {
             in_flight_slack: 0,
             in_flight_stale_us: 0,
             purge_forgets_ids: true,
+            tells_all: false,
             dead_letter_dedup_is_message_id: true,
         }
     }

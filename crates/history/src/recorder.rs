@@ -157,7 +157,7 @@ mod tests {
                 Ok(())
             }
         }
-        let recorder = Recorder::new(&Header::default(), Full(200)).unwrap();
+        let recorder = Recorder::new(&Header::default(), Full(500)).unwrap();
         (0..1_000).for_each(|at| recorder.record(&note(0, at)));
         assert!(recorder.records() < 1_000);
         assert_eq!(recorder.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);

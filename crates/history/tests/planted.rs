@@ -109,7 +109,9 @@ fn each_rule_of_what_is_delivered_is_found() {
         (Bug::OtherGroup, "in another group"),
         (Bug::OtherDedup, "another deduplication id than it was sent with"),
         (Bug::NewIds, "under more message ids than it was sent"),
-        (Bug::Swallows, "with the id of another message"),
+        (Bug::Swallows, "has the id of another message"),
+        (Bug::SaysLess, "without an attribute that it must have"),
+        (Bug::SaysNoNumber, "has no sequence number"),
     ] {
         finds_saying(bug, Invariant::S2, says, |_| {});
     }

@@ -88,9 +88,9 @@ fn repetitions(index: &Index) -> u64 {
 }
 
 /// Queue, group where ids are unique in groups only, and id.
-type Scope = (u32, u32, Id);
+pub(super) type Scope = (u32, u32, Id);
 
-fn scope(index: &Index, attempt: &Attempt) -> Scope {
+pub(super) fn scope(index: &Index, attempt: &Attempt) -> Scope {
     let by_group = index.queues[attempt.queue as usize].dedup_by_group;
     (attempt.queue, if by_group { attempt.group } else { NONE }, attempt.dedup)
 }

@@ -7,6 +7,7 @@
 //! Source: SendMessage, ReceiveMessage, MD5 digests.
 //! Undecided: a key without any send, when the end of the history is missing. No clock.
 
+use super::f05_dedup::scope;
 use crate::index::{Attempt, Delivery, Index, Known, NONE};
 use crate::verdict::Tally;
 
@@ -34,24 +35,13 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
             index.finding_of(what, message, &[receive.first], &[])
         });
     }
-    for attempt in index.attempts.iter().filter(|it| !it.digests_agree) {
-        // A duplicate may be answered with the digests of the first.
-        let first = index.messages[attempt.message as usize].key == attempt.key;
-        if first {
+    for attempt in &index.attempts {
+        if let Some(wrong) = wrong_answer(index, attempt) {
             tally.found(|| {
-                let name = index.name_of(attempt.message);
-                let what =
-                    format!("{name}: the send's answer has other digests than what was sent");
-                index.finding_of(what, attempt.message, &[], &[])
+                let what = format!("{}: the send's answer {wrong}", index.name_of(attempt.message));
+                index.finding_of(what, attempt.message, &[], &[attempt.record])
             });
         }
-    }
-    for attempt in index.attempts.iter().filter(|it| is_of_another(index, it)) {
-        tally.found(|| {
-            let name = index.name_of(attempt.message);
-            let what = format!("a send was answered with the id of another message, {name}");
-            index.finding_of(what, attempt.message, &[], &[attempt.record])
-        });
     }
     for key in 0..index.keys.len() as u32 {
         let attempts = index.attempts_of_key.of(key).iter();
@@ -75,19 +65,33 @@ pub(super) fn check(index: &Index, tally: &mut Tally) {
     }
 }
 
+fn wrong_answer(index: &Index, attempt: &Attempt) -> Option<&'static str> {
+    if attempt.outcome != Known::Ok || attempt.message == NONE {
+        return None;
+    }
+    // A duplicate may be answered with the digests of the first.
+    let first = index.messages[attempt.message as usize].key == attempt.key;
+    if !attempt.digests_agree && first {
+        return Some("has other digests than what was sent");
+    }
+    if is_of_another(index, attempt) {
+        return Some("has the id of another message");
+    }
+    let fifo = index.queues[attempt.queue as usize].fifo;
+    let lacks_number = fifo && attempt.sequence == 0 && index.promises().tells_all;
+    lacks_number.then_some("has no sequence number")
+}
+
 /// Whether a send was answered with the id of a message that it neither made nor repeats.
 fn is_of_another(index: &Index, attempt: &Attempt) -> bool {
-    if attempt.outcome != Known::Ok || attempt.message == NONE {
-        return false;
-    }
     let key = index.messages[attempt.message as usize].key;
     if key == attempt.key || key == NONE {
         return false;
     }
     let repeats = |other: &u32| {
         let other = &index.attempts[*other as usize];
-        let same = (other.queue, other.dedup) == (attempt.queue, attempt.dedup);
-        same && attempt.dedup != 0 && other.outcome != Known::Fail
+        let same = attempt.dedup != 0 && scope(index, other) == scope(index, attempt);
+        same && other.outcome != Known::Fail
     };
     !index.queues[attempt.queue as usize].fifo || !index.attempts_of_key.of(key).iter().any(repeats)
 }
@@ -129,6 +133,16 @@ fn sends(index: &Index, delivery: &Delivery) -> Vec<u32> {
     }
 }
 
+fn lacks_something(index: &Index, delivery: &Delivery) -> bool {
+    let queue = index.receives[delivery.receive as usize].queue;
+    let is_in_line = delivery.group != NONE && delivery.sequence != 0 && delivery.dedup != 0;
+    let fifo = index.queues[queue as usize].fifo;
+    delivery.count == 0
+        || delivery.sent_ms == 0
+        || delivery.first_received_ms == 0
+        || (fifo && !is_in_line)
+}
+
 /// `Err(None)`: nobody knows.
 fn wrong(
     index: &Index,
@@ -137,6 +151,9 @@ fn wrong(
 ) -> Result<(), Option<&'static str>> {
     if !delivery.digests_agree {
         return Err(Some("the receive's answer has other digests than what arrived"));
+    }
+    if index.promises().tells_all && lacks_something(index, delivery) {
+        return Err(Some("was delivered without an attribute that it must have"));
     }
     let attempts = match delivery.key {
         NONE => &[][..],

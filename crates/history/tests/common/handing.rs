@@ -213,12 +213,13 @@ impl Service {
             true => format!("00000000-0000-4000-8000-{:012x}", self.name()),
             false => message.id.clone(),
         };
+        let says_less = self.strikes(Bug::SaysLess, 50);
         Delivered {
             content: Some(content),
             message_id,
             handle: format!("{name}|{}|{count}|{}", message.id, queue.life),
             wrong_digests,
-            receive_count: Some(message.count),
+            receive_count: (!says_less).then_some(message.count),
             sent_ms: Some(if restamped { self.ms() + 5 } else { message.sent_ms }),
             first_received_ms: Some(message.first_ms + if moves { 5_000 } else { 0 }),
             group,

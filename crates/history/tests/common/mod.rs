@@ -104,6 +104,10 @@ pub enum Bug {
     MoveKeeps,
     /// A send is answered as if it repeated another, and stored nowhere.
     Swallows,
+    /// A receive's answer leaves something out.
+    SaysLess,
+    /// A send's.
+    SaysNoNumber,
     /// A message of a group that was received before is passed over.
     SkipsAgain,
     /// The deletion of a queue that is not there is no error.

@@ -316,7 +316,8 @@ impl Service {
                 revision: 0,
             });
         }
-        let mut answer = sent(id, fifo.then_some(seq));
+        let says_less = self.strikes(Bug::SaysNoNumber, 20);
+        let mut answer = sent(id, fifo.then_some(seq).filter(|_| !says_less));
         if wrong {
             answer.wrong_digests = Some(flotilla_history::Digests::of("other", &[]));
         }

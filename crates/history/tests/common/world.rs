@@ -97,6 +97,7 @@ impl World {
     /// Runs it to its end.
     pub fn run(plan: Plan) -> Self {
         let promises = Promises {
+            tells_all: true,
             short_polls_for_all: Some(2),
             fifo_moves_hide_us: Some(MOVE_HIDES_US),
             in_flight_max: Some(plan.limit as u64),
