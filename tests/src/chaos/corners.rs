@@ -1,5 +1,6 @@
 //! Queues and clients for what seldom happens: delays of whole queues, ids that come twice, messages that
-//! are too old, queues that are nearly empty or have too much in flight, names that come back.
+//! are too old, queues that are nearly empty or have too much in flight, names that come back, leases that are
+//! changed in groups.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::chaos::actor::{Actor, Wish};
 use crate::chaos::admin::{DELETED, remove};
 use crate::chaos::answer::Draft;
 use crate::chaos::clients::{self, PACE, Pen, handles};
-use crate::chaos::queues::{self, BRIEF, Place};
+use crate::chaos::queues::{self, BRIEF, HIDDEN_MAX, Place, VISIBILITY_SECONDS};
 use crate::chaos::waiting;
 
 /// Messages of one queue that may be in flight in the fleets of these runs, about; and the lines that say so
@@ -42,6 +43,7 @@ const REMEMBERED: Duration = Duration::from_secs(302);
 pub(super) fn promises(shards: usize, in_flight_max: Option<u64>) -> Promises {
     Promises {
         fifo_delay_retroactive: true,
+        tells_all: true,
         fifo_moves_hide_us: Some(MOVES_HIDE_US),
         short_polls_for_all: Some((ROUNDS * shards.div_ceil(SAMPLE)) as u32),
         in_flight_max,
@@ -68,11 +70,15 @@ pub(crate) enum Corner {
     Glanced,
     /// A queue that comes back under its name.
     Again,
+    /// FIFO: leases that are changed, and ids that two groups share.
+    Held,
+    /// FIFO: purges while sends are repeated.
+    Wiped,
 }
 
 impl Corner {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Late,
         Self::Twins,
         Self::Echoes,
@@ -80,6 +86,8 @@ impl Corner {
         Self::Hoarded,
         Self::Glanced,
         Self::Again,
+        Self::Held,
+        Self::Wiped,
     ];
 }
 
@@ -100,6 +108,10 @@ pub(super) struct Corners {
     hoarded: Place,
     /// Standard, for short polls.
     glanced: Place,
+    /// FIFO with high throughput: leases are changed, and each id is of two messages, in two groups.
+    held: Place,
+    /// FIFO, purged in between.
+    wiped: Place,
 }
 
 impl Corners {
@@ -111,6 +123,8 @@ impl Corners {
         let fifo = ("FifoQueue", "true");
         let delay = DELAY_SECONDS.to_string();
         let delay = ("DelaySeconds", delay.as_str());
+        let by_group = ("DeduplicationScope", "messageGroup");
+        let spread = ("FifoThroughputLimit", "perMessageGroupId");
         let by_content = ("ContentBasedDeduplication", "true");
         let retention = RETENTION_SECONDS.to_string();
         let retention = ("MessageRetentionPeriod", retention.as_str());
@@ -125,12 +139,15 @@ impl Corners {
             fleeting: queues::create(actor, name("fleeting"), &[retention]).await,
             hoarded: queues::create(actor, name("hoarded"), &[]).await,
             glanced: queues::create(actor, name("glanced"), &[]).await,
+            held: queues::create(actor, fifo_name("held"), &[fifo, by_group, spread]).await,
+            wiped: queues::create(actor, fifo_name("wiped"), &[fifo]).await,
         }
     }
 
-    pub(super) fn all(&self) -> [&Place; 7] {
+    pub(super) fn all(&self) -> [&Place; 9] {
         let Self { late, late_line, twins, echoes, fleeting, hoarded, glanced, .. } = self;
-        [late, late_line, twins, echoes, fleeting, hoarded, glanced]
+        let Self { held, wiped, .. } = self;
+        [late, late_line, twins, echoes, fleeting, hoarded, glanced, held, wiped]
     }
 }
 
@@ -168,6 +185,14 @@ pub(super) fn load(
         }
         Corner::Again => {
             tasks.spawn(come_back(actor(), all.suffix.clone()));
+        }
+        Corner::Held => {
+            tasks.spawn(hold(actor(), all.held.clone()));
+        }
+        Corner::Wiped => {
+            tasks.spawn(clients::insist(actor(), all.wiped.clone()));
+            tasks.spawn(clients::consume(actor(), all.wiped.clone()));
+            tasks.spawn(clients::purge(actor(), all.wiped.clone()));
         }
     }
 }
@@ -218,6 +243,39 @@ async fn twin(mut actor: Actor, queue: Place) {
             let last = Draft { dedup: draft.dedup, ..pen.draft(&mut actor, &queue) };
             if !insist(&mut actor, &queue, &last).await {
                 return;
+            }
+        }
+        sleep(4 * PACE).await;
+    }
+}
+
+/// Sends two messages under one id to two groups, each of which has ids of its own; and changes the leases of some
+/// of what comes: their groups wait for them.
+async fn hold(mut actor: Actor, queue: Place) {
+    const PAIRS: u32 = 6;
+    let mut pen = Pen::of(&actor);
+    while actor.book.is_loading() {
+        let pair = actor.dice.random_range(0..PAIRS);
+        let group = |number: u32| Some(format!("group-{number}"));
+        let first = Draft { group: group(pair), ..pen.draft(&mut actor, &queue) };
+        let dedup = first.dedup.clone();
+        let second = Draft { group: group(PAIRS + pair), dedup, ..pen.draft(&mut actor, &queue) };
+        for draft in [&first, &second] {
+            if !insist(&mut actor, &queue, draft).await {
+                return;
+            }
+        }
+        let visibility_seconds = Some(actor.dice.random_range(1..=VISIBILITY_SECONDS));
+        let wish = Wish { max: BATCH, visibility_seconds, ..Wish::default() };
+        for message in actor.receive(&queue, &wish).await.unwrap_or_default() {
+            match actor.dice.random_range(0..40) {
+                0 => actor.change(&queue, &[(message.handle, 0)]).await,
+                1 => {
+                    let seconds = actor.dice.random_range(1..=HIDDEN_MAX.as_secs());
+                    actor.change(&queue, &[(message.handle, seconds)]).await;
+                }
+                2 => {}
+                _ => actor.delete(&queue, &[message.handle]).await,
             }
         }
         sleep(4 * PACE).await;

@@ -67,13 +67,13 @@ impl Work {
     /// What the queue of this name is for.
     pub(super) fn of(queue: &str) -> Self {
         match queue.split('-').next().unwrap_or_default() {
-            "lines" | "lanes" => Self::FifoGroups,
+            "lines" | "lanes" | "held" => Self::FifoGroups,
             "retried" | "twins" | "echoes" => Self::FifoRetry,
             "flaky" | "dead" | "stumbling" | "fallen" | "wandering" | "parked" | "straying"
             | "strayed" => Self::DeadLetters,
             "timed" | "late" | "fleeting" | "hoarded" => Self::Timers,
             "waited" | "glanced" => Self::Polls,
-            "purged" | "tuned" | BRIEF => Self::Admin,
+            "purged" | "wiped" | "tuned" | BRIEF => Self::Admin,
             "cartons" => Self::Batches,
             _ => Self::Standard,
         }
