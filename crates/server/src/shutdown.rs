@@ -105,14 +105,16 @@ impl Drop for EndProcess {
 }
 
 /// Ends the process, without a goodbye if that takes long: the state store's library waits for its jobs first, and
-/// a job for a disk that may never answer, while all other threads go on.
+/// a job for a disk that may never answer, while all other threads go on. (One that waits inside the kernel keeps
+/// the process there, whatever is done.)
 fn end(code: i32) -> ! {
-    let kill = || {
+    let abort = || {
         std::thread::sleep(GOODBYE);
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+        // In a container this may be process 1, which SIGKILL from itself does not end.
+        std::process::abort()
     };
     // Without a thread there is nothing better than to wait.
-    let _ = std::thread::Builder::new().name("end".into()).spawn(kill);
+    let _ = std::thread::Builder::new().name("end".into()).spawn(abort);
     std::process::exit(code)
 }
 
