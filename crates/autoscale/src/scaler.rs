@@ -69,6 +69,8 @@ pub struct Scaler {
     last_out: Option<Duration>,
     last_change: Duration,
     last_reading: Duration,
+    /// Readings that failed since.
+    failed: u32,
     /// When how many were wanted during the last scale-in cooldown; only those that nothing later
     /// exceeds, so the counts fall and there are no more of them than counts.
     wanted: VecDeque<(Duration, u32)>,
@@ -83,6 +85,7 @@ impl Scaler {
             last_out: None,
             last_change: now,
             last_reading: now,
+            failed: 0,
             wanted: VecDeque::new(),
         }
     }
@@ -95,7 +98,9 @@ impl Scaler {
     /// Decides by the backlog per instance; `None` when the queue could not be read.
     pub fn decide(&mut self, now: Duration, observed: Option<Observed>) -> Decision {
         let Some(Observed { backlog, mean_processing }) = observed else {
-            if now.saturating_sub(self.last_reading) > self.policy.scale_in_cooldown / SILENCE {
+            self.failed += 1;
+            let silent = now.saturating_sub(self.last_reading);
+            if self.failed > 1 && silent > self.policy.scale_in_cooldown / SILENCE {
                 // As if these were wanted: the first reading after a long silence is not the only one of a cooldown.
                 self.remember(now, self.instances);
             }
@@ -114,7 +119,7 @@ impl Scaler {
     /// what is measured, as a multiple of its target.
     pub fn settle(&mut self, now: Duration, wanted: f64, ratio: f64) -> Decision {
         let Policy { min, max, tolerance, .. } = self.policy;
-        self.last_reading = now;
+        (self.last_reading, self.failed) = (now, 0);
         // Too large for the type is more than the maximum; no number (nothing of nothing) is none.
         let wanted = (wanted as u32).clamp(min, max);
         let highest = self.remember(now, wanted);

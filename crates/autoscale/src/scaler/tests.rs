@@ -110,6 +110,16 @@ fn the_odd_failed_reading_keeps_no_instances_for_ever() {
 }
 
 #[test]
+fn nor_does_that_of_a_slow_reader() {
+    let mut scaler = Scaler::new(policy(), s(0));
+    is(scaler.decide(s(0), seen(800)), 8, Reason::ScaledOut);
+    for (second, observed) in [(20, seen(0)), (40, None), (60, seen(0))] {
+        assert_eq!(scaler.decide(s(second), observed).instances, 8);
+    }
+    is(scaler.decide(s(80), seen(0)), 4, Reason::ScaledIn);
+}
+
+#[test]
 fn a_silence_of_a_part_of_the_cooldown_begins_it_anew() {
     let mut scaler = Scaler::new(policy(), s(0));
     is(scaler.decide(s(0), seen(800)), 8, Reason::ScaledOut);
