@@ -68,6 +68,10 @@ pub(super) async fn strike(nemesis: &mut Nemesis<'_>, kind: FaultKind) -> Struck
 
 /// Whatever became of the fault, the node runs afterwards, on its disk.
 pub(super) fn bring_back(fleet: &mut Fleet, id: u64) {
+    if fleet.disk(id).is_ok_and(|disk| disk.is_shut()) {
+        // It may go on there all the same.
+        fleet.kill9(id);
+    }
     if let Ok(disk) = fleet.disk(id) {
         disk.restore().expect("a disk that could be taken away can be brought back");
     }
