@@ -291,7 +291,8 @@ async fn checkpoint(node: &Node, state: &mut State) {
     let every = if node.space.low_here() { CHECKPOINT_EVERY_WHEN_LOW } else { CHECKPOINT_EVERY };
     let due = memtable_bytes >= CHECKPOINT_MEMTABLE_BYTES
         || log_bytes >= state.log_bytes_then + node.cut_after_bytes
-        || (last.elapsed() >= every && log_bytes != state.log_bytes_then);
+        || (last.elapsed() >= every
+            && (log_bytes != state.log_bytes_then || node.host.is_cut_due(node.space.low_here())));
     if !due {
         return;
     }

@@ -54,7 +54,7 @@ pub struct LogCuts {
     /// The state is made durable, and the log cut behind it, when this much new log waits for it.
     pub after_bytes: u64,
     /// What stays for followers that were away for a short while; one that lacks more gets a snapshot, and what
-    /// comes after that stays until it has it.
+    /// comes after that stays until it has it ([`KeepLog::bytes_max`]), unless this node is low on space.
     pub keep: KeepLog,
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flotilla_probe::{failpoint, planted};
@@ -29,8 +29,9 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 const CUT_ENTRIES_MIN: u64 = 512;
 /// After a snapshot has arrived, until the first entries behind it are on their way.
 const HOLD_ON: Duration = Duration::from_secs(5);
-/// A snapshot that is on its way lets the logs become so many times as long as they should be.
-const HELD_TIMES_MAX: u64 = 8;
+/// A snapshot that is on its way lets the logs become so many times as long as they should be, and so long in any case.
+const HELD_TIMES_MAX: u64 = 4;
+const HELD_BYTES_MIN: u64 = 512 << 20;
 
 /// What stays of the log behind the durable state, so that a short absence of a follower costs a
 /// piece of log instead of a snapshot.
@@ -43,6 +44,12 @@ pub struct KeepLog {
 }
 
 impl KeepLog {
+    /// Payload bytes of all groups' logs behind the durable state, at most, about: as long as snapshots are on their
+    /// way what comes after these stays, too.
+    pub fn bytes_max(self) -> u64 {
+        self.bytes.saturating_mul(HELD_TIMES_MAX).max(HELD_BYTES_MIN)
+    }
+
     /// Where to cut a log from `first` on of whose entries those up to `durable` are not needed here any more.
     /// Without those up to `beyond` the log has no more than its share of the bytes.
     fn last_to_cut(self, first: u64, durable: u64, beyond: Option<u64>) -> Option<u64> {
@@ -77,6 +84,8 @@ pub(crate) struct Cutting {
     /// Positions of snapshots that are on their way from here, and when they had arrived.
     held: Mutex<BTreeMap<u64, (u64, Option<Instant>)>>,
     holds: AtomicU64,
+    /// What was held kept the last checkpoint from cutting.
+    put_off: AtomicBool,
 }
 
 impl Cutting {
@@ -84,6 +93,8 @@ impl Cutting {
     /// receiver would need another snapshot, and if state comes in faster than that is sent, for ever.
     pub(crate) fn hold(self: &Arc<Self>, position: u64) -> Hold {
         let number = self.holds.fetch_add(1, Ordering::Relaxed);
+        // Where no checkpoint is due nobody else looks, and who cannot be reached is tried again and again.
+        self.held_behind(Instant::now());
         self.held.lock().insert(number, (position, None));
         Hold { cutting: self.clone(), number }
     }
@@ -93,6 +104,12 @@ impl Cutting {
         let mut held = self.held.lock();
         held.retain(|_, (_, arrived)| arrived.is_none_or(|at| now < at + HOLD_ON));
         held.values().map(|(position, _)| *position).min()
+    }
+
+    /// Whether there is something to cut that was held and is not any more.
+    pub(crate) fn is_due(&self, low_on_space: bool) -> bool {
+        self.put_off.load(Ordering::Relaxed)
+            && (low_on_space || self.held_behind(Instant::now()).is_none())
     }
 
     /// Whether a cut may be asked for. While the library has put off one, since a follower takes the entries in
@@ -153,7 +170,7 @@ pub(crate) async fn checkpoint(
         }
     }
     let logs = || heard.iter().map(|(group, _)| group.log_bytes());
-    let may_hold = !low_on_space && logs().sum::<u64>() < keep.bytes.saturating_mul(HELD_TIMES_MAX);
+    let may_hold = !low_on_space && logs().sum::<u64>() < keep.bytes_max();
     let share = share(keep.bytes, logs());
     for (group, position) in heard {
         cut(&group, position, keep, share, may_hold).await;
@@ -174,12 +191,10 @@ async fn cut(group: &Group, heard: u64, keep: KeepLog, share: u64, may_hold: boo
     let cutting = group.cutting();
     let held = cutting.held_behind(Instant::now()).filter(|_| may_hold).unwrap_or(heard);
     let (first, beyond) = (group.log().state().first, group.log().last_beyond(share));
-    if !cutting.may_ask(first) {
-        return;
-    }
-    if let Some(last) = keep.last_to_cut(first, heard, beyond).map(|last| last.min(held))
-        && last >= first
-    {
+    let wanted = keep.last_to_cut(first, heard, beyond);
+    cutting.put_off.store(wanted > Some(held), Ordering::Relaxed);
+    let last = wanted.map(|last| last.min(held)).filter(|last| *last >= first);
+    if let Some(last) = last.filter(|_| cutting.may_ask(first)) {
         cutting.asked.store(last + 1, Ordering::Relaxed);
         check(group, group.raft().trigger().purge_log(last).await);
     }
@@ -250,6 +265,31 @@ mod tests {
         assert_eq!(cutting.held_behind(now + 100 * HOLD_ON), Some(70));
         drop(first);
         assert_eq!(cutting.held_behind(Instant::now() + HOLD_ON), None);
+    }
+
+    /// Once what was held is free nothing may be written any more that would make a checkpoint due.
+    #[test]
+    fn what_was_held_is_cut_when_it_is_free_or_room_is_short() {
+        let cutting = Arc::new(Cutting::default());
+        let hold = cutting.hold(70);
+        assert!(!cutting.is_due(true));
+        cutting.put_off.store(true, Ordering::Relaxed);
+        assert!(!cutting.is_due(false));
+        assert!(cutting.is_due(true));
+        cutting.held.lock().clear();
+        assert!(cutting.is_due(false));
+        drop(hold);
+    }
+
+    #[test]
+    fn snapshots_that_are_tried_again_and_again_leave_nothing() {
+        let cutting = Arc::new(Cutting::default());
+        let long_ago = Instant::now().checked_sub(HOLD_ON).unwrap();
+        for number in 1..100 {
+            drop(cutting.hold(number));
+            assert_eq!(cutting.held.lock().len(), 1);
+            cutting.held.lock().values_mut().for_each(|held| held.1 = Some(long_ago));
+        }
     }
 
     #[test]

@@ -435,6 +435,11 @@ impl Host {
             .await
     }
 
+    /// Whether a checkpoint would cut what the last one had to leave for a snapshot that was on its way.
+    pub fn is_cut_due(&self, low_on_space: bool) -> bool {
+        self.groups().iter().any(|group| group.cutting().is_due(low_on_space))
+    }
+
     /// Has the state store give back the room of what was removed; if `all`, everything that it can.
     /// Takes as long as the disk takes.
     ///

@@ -16,8 +16,9 @@ const CONNECTIONS_MIN: u64 = 16;
 
 /// What a node has open besides its callers.
 pub(crate) fn own(log: &LogOptions, cuts: &LogCuts, state: &StateOptions) -> u64 {
-    // Half of a segment may be of entries that are not needed any more.
-    let most_bytes = 2 * cuts.keep.bytes.saturating_add(cuts.after_bytes).min(u64::MAX / 2);
+    // Half of a segment may be of entries that are not needed any more; of those that are held all are needed.
+    let usual_bytes = cuts.keep.bytes.saturating_add(cuts.after_bytes).saturating_mul(2);
+    let most_bytes = usual_bytes.max(cuts.keep.bytes_max().saturating_add(cuts.after_bytes));
     let segments = (most_bytes / log.segment_bytes.max(1)).max(log.segments_max as u64);
     let files = u64::try_from(state.open_files_max).unwrap_or(0);
     segments.saturating_mul(OF_A_SEGMENT).saturating_add(files + OTHERS)
@@ -68,11 +69,11 @@ mod tests {
     fn the_log_may_be_of_many_files() {
         let (log, cuts, state) =
             (LogOptions::default(), LogCuts::default(), StateOptions::default());
-        assert_eq!(own(&log, &cuts, &state), 288 + 512 + 160);
+        assert_eq!(own(&log, &cuts, &state), 528 + 512 + 160);
         let small = LogOptions { segment_bytes: 8 << 20, ..log };
-        assert_eq!(own(&small, &cuts, &state), 576 + 512 + 160);
+        assert_eq!(own(&small, &cuts, &state), 1_056 + 512 + 160);
         let keep = KeepLog { bytes: 0, ..cuts.keep };
-        assert_eq!(own(&log, &LogCuts { keep, after_bytes: 0 }, &state), 32 + 512 + 160);
+        assert_eq!(own(&log, &LogCuts { keep, after_bytes: 0 }, &state), 64 + 512 + 160);
         let keep = KeepLog { bytes: u64::MAX, ..cuts.keep };
         assert!(own(&log, &LogCuts { keep, ..cuts }, &state) > 1 << 40);
     }

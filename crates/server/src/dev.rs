@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use flotilla_cluster::node::{LogCuts, NodeOptions};
+use flotilla_cluster::node::{KeepLog, LogCuts, NodeOptions};
 use flotilla_storage::disk::Machine;
 use flotilla_storage::log::LogOptions;
 use flotilla_storage::state::StateOptions;
@@ -32,6 +32,7 @@ const LOG_LEVEL: &str = "warn,flotilla_transport=error,openraft=error";
 /// Smaller than those of `serve`: three nodes share one machine's memory and disk.
 const LOG: LogOptions =
     LogOptions { segment_bytes: 8 << 20, segments_max: 8, cache_bytes: 16 << 20 };
+const KEEP_LOG_BYTES: u64 = 128 << 20;
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// The directory may be in memory, where there is less room.
@@ -114,7 +115,10 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
         block_cache_bytes: BLOCK_CACHE_BYTES,
         ..StateOptions::default()
     };
-    let own = descriptors::own(&LOG, &LogCuts::default(), &state);
+    let usual = LogCuts::default();
+    let keep = KeepLog { bytes: KEEP_LOG_BYTES, ..usual.keep };
+    let log_cuts = LogCuts { keep, ..usual };
+    let own = descriptors::own(&LOG, &log_cuts, &state);
     let capacity = descriptors::capacity(listeners.len(), own);
     let plan = |(id, listeners): (u64, Listeners)| NodePlan {
         node: NodeOptions {
@@ -127,7 +131,7 @@ fn plans(args: DevArgs, dir: &Path, listeners: Vec<Listeners>) -> anyhow::Result
             sample: args.sample,
             weights: args.weights,
             log: LOG,
-            log_cuts: LogCuts::default(),
+            log_cuts,
             state: state.clone(),
             free_bytes_min: FREE_BYTES_MIN,
             in_flight_max: limits::IN_FLIGHT_MAX,
