@@ -128,12 +128,12 @@ impl LoopDisk {
         }
     }
 
-    /// Undoes whatever was done to it and was not undone yet.
     /// Whether what is mounted is of no use any more.
     pub(crate) fn is_shut(&self) -> bool {
         self.is_mounted && self.is_shut
     }
 
+    /// Undoes whatever was done to it and was not undone yet.
     pub(crate) fn restore(&mut self) -> Result<(), String> {
         self.thaw_if_frozen();
         if self.is_shut() {

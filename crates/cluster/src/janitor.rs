@@ -288,15 +288,16 @@ async fn checkpoint(node: &Node, state: &mut State) {
     state.log_bytes_then = state.log_bytes_then.min(log_bytes);
     let memtable_bytes = node.host.state_db().memtable_bytes();
     let last = *state.checkpointed.get_or_insert_with(Instant::now);
-    let every = if node.space.low_here() { CHECKPOINT_EVERY_WHEN_LOW } else { CHECKPOINT_EVERY };
+    let low = node.space.low_here();
+    let every = if low { CHECKPOINT_EVERY_WHEN_LOW } else { CHECKPOINT_EVERY };
     let due = memtable_bytes >= CHECKPOINT_MEMTABLE_BYTES
         || log_bytes >= state.log_bytes_then + node.cut_after_bytes
         || (last.elapsed() >= every
-            && (log_bytes != state.log_bytes_then || node.host.is_cut_due(node.space.low_here())));
+            && (log_bytes != state.log_bytes_then || node.host.is_cut_due(low)));
     if !due {
         return;
     }
-    if let Err(error) = node.host.checkpoint(node.space.low_here()).await {
+    if let Err(error) = node.host.checkpoint(low).await {
         return node.host.fatal(&format!("the state was not flushed: {error}"));
     }
     state.checkpointed = Some(Instant::now());

@@ -14,7 +14,7 @@ use flotilla_probe::{failpoint, planted};
 use flotilla_storage::state::StateDb;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::group::Group;
@@ -83,7 +83,6 @@ pub(crate) struct Cutting {
     asked: AtomicU64,
     /// Positions of snapshots that are on their way from here, and when they had arrived.
     held: Mutex<BTreeMap<u64, (u64, Option<Instant>)>>,
-    holds: AtomicU64,
     /// What was held kept the last checkpoint from cutting.
     put_off: AtomicBool,
 }
@@ -92,18 +91,22 @@ impl Cutting {
     /// Keeps what comes after a snapshot's position until its receiver asks for that. Were it cut meanwhile, the
     /// receiver would need another snapshot, and if state comes in faster than that is sent, for ever.
     pub(crate) fn hold(self: &Arc<Self>, position: u64) -> Hold {
-        let number = self.holds.fetch_add(1, Ordering::Relaxed);
         // Where no checkpoint is due nobody else looks, and who cannot be reached is tried again and again.
-        self.held_behind(Instant::now());
-        self.held.lock().insert(number, (position, None));
+        let mut held = self.still_held(Instant::now());
+        let number = held.last_key_value().map_or(0, |(last, _)| last + 1);
+        held.insert(number, (position, None));
         Hold { cutting: self.clone(), number }
+    }
+
+    fn still_held(&self, now: Instant) -> MutexGuard<'_, BTreeMap<u64, (u64, Option<Instant>)>> {
+        let mut held = self.held.lock();
+        held.retain(|_, (_, arrived)| arrived.is_none_or(|at| now < at + HOLD_ON));
+        held
     }
 
     /// The last entry that may be cut.
     fn held_behind(&self, now: Instant) -> Option<u64> {
-        let mut held = self.held.lock();
-        held.retain(|_, (_, arrived)| arrived.is_none_or(|at| now < at + HOLD_ON));
-        held.values().map(|(position, _)| *position).min()
+        self.still_held(now).values().map(|(position, _)| *position).min()
     }
 
     /// Whether there is something to cut that was held and is not any more.

@@ -248,20 +248,27 @@ mod tests {
         (engine, LogStore::new(log, 0, OffThread::for_disk(&Machine)))
     }
 
-    fn with_one_blocking_thread() -> tokio::runtime::Runtime {
+    /// With one thread for what waits.
+    fn runtime() -> tokio::runtime::Runtime {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.max_blocking_threads(1).enable_time().build().unwrap()
+    }
+
+    /// That thread does nothing else until it is told to go on.
+    fn occupy() -> std::sync::mpsc::Sender<()> {
+        let (go_on, wait) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || wait.recv());
+        go_on
     }
 
     /// While nobody works off what was handed to other threads, nothing is read.
     #[test]
     fn entries_that_are_not_in_memory_are_read_on_another_thread() {
-        let runtime = with_one_blocking_thread();
+        let runtime = runtime();
         let dir = tempfile::tempdir().unwrap();
         let (_engine, mut store) = store_on_disk(dir.path());
         runtime.block_on(async {
-            let (go_on, wait) = std::sync::mpsc::channel();
-            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let go_on = occupy();
             let mut other = store.clone();
             let mut read = other.limited_get_log_entries(1, 10).boxed();
             let stream = store.entries_stream(1..10).await;
@@ -271,26 +278,23 @@ mod tests {
             go_on.send(()).unwrap();
             assert_eq!(read.await.unwrap().len(), 9);
             assert_eq!(chunks.await.len(), 9);
-            busy.await.unwrap().unwrap();
         });
     }
 
     /// The library took the error for one of the disk, and the node ended.
     #[test]
     fn what_is_cut_while_it_is_to_be_read_is_not_there() {
-        let runtime = with_one_blocking_thread();
+        let runtime = runtime();
         let dir = tempfile::tempdir().unwrap();
         let (_engine, mut store) = store_on_disk(dir.path());
         runtime.block_on(async {
-            let (go_on, wait) = std::sync::mpsc::channel();
-            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let go_on = occupy();
             let log = store.log.clone();
             let mut read = store.limited_get_log_entries(1, 10).boxed();
             assert!((&mut read).now_or_never().is_none());
             log.purge_to(4, bytes::Bytes::new());
             go_on.send(()).unwrap();
             assert_eq!(read.await.unwrap(), []);
-            busy.await.unwrap().unwrap();
             let rest = store.limited_get_log_entries(5, 10).await.unwrap();
             assert_eq!(rest.len(), 5);
         });

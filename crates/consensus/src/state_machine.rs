@@ -134,6 +134,15 @@ pub(crate) fn durable_meta(db: &StateDb, group: GroupId) -> io::Result<Option<Sn
     Ok(last_log_id.map(|_| SnapshotMeta { last_log_id, last_membership }))
 }
 
+async fn durable_meta_off_thread(
+    db: &StateDb,
+    group: GroupId,
+    off_thread: OffThread,
+) -> io::Result<Option<SnapshotMeta>> {
+    let db = db.clone();
+    off_thread.run(move || durable_meta(&db, group)).await?
+}
+
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
@@ -204,8 +213,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        let (db, group) = (self.db.clone(), self.group);
-        let meta = self.off_thread.run(move || durable_meta(&db, group)).await??;
+        let meta = durable_meta_off_thread(&self.db, self.group, self.off_thread).await?;
         let state = self.state.clone();
         Ok(meta.map(|meta| Snapshot { meta, snapshot: SnapshotData::Local(state) }))
     }
@@ -225,8 +233,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         failable!(SnapshotBuild)?;
-        let (db, group) = (self.db.clone(), self.group);
-        let meta = self.off_thread.run(move || durable_meta(&db, group)).await??;
+        let meta = durable_meta_off_thread(&self.db, self.group, self.off_thread).await?;
         let meta = meta.unwrap_or_default();
         Ok(Snapshot { meta, snapshot: SnapshotData::Local(self.state.clone()) })
     }

@@ -14,7 +14,7 @@ use crate::chaos::actor::{Actor, Wish};
 use crate::chaos::admin::{DELETED, remove};
 use crate::chaos::answer::Draft;
 use crate::chaos::clients::{self, PACE, Pen, handles};
-use crate::chaos::queues::{self, BRIEF, HIDDEN_MAX, Place, VISIBILITY_SECONDS};
+use crate::chaos::queues::{self, BRIEF, HIDDEN_MAX, HIGH_THROUGHPUT, Place, VISIBILITY_SECONDS};
 use crate::chaos::waiting;
 
 /// Messages of one queue that may be in flight in the fleets of these runs, about; and the lines that say so
@@ -123,8 +123,6 @@ impl Corners {
         let fifo = ("FifoQueue", "true");
         let delay = DELAY_SECONDS.to_string();
         let delay = ("DelaySeconds", delay.as_str());
-        let by_group = ("DeduplicationScope", "messageGroup");
-        let spread = ("FifoThroughputLimit", "perMessageGroupId");
         let by_content = ("ContentBasedDeduplication", "true");
         let retention = RETENTION_SECONDS.to_string();
         let retention = ("MessageRetentionPeriod", retention.as_str());
@@ -139,7 +137,7 @@ impl Corners {
             fleeting: queues::create(actor, name("fleeting"), &[retention]).await,
             hoarded: queues::create(actor, name("hoarded"), &[]).await,
             glanced: queues::create(actor, name("glanced"), &[]).await,
-            held: queues::create(actor, fifo_name("held"), &[fifo, by_group, spread]).await,
+            held: queues::create(actor, fifo_name("held"), &HIGH_THROUGHPUT).await,
             wiped: queues::create(actor, fifo_name("wiped"), &[fifo]).await,
         }
     }

@@ -86,6 +86,13 @@ impl fmt::Display for Work {
     }
 }
 
+/// A FIFO queue whose groups are spread over the shards.
+pub(super) const HIGH_THROUGHPUT: [(&str, &str); 3] = [
+    ("FifoQueue", "true"),
+    ("DeduplicationScope", "messageGroup"),
+    ("FifoThroughputLimit", "perMessageGroupId"),
+];
+
 /// How the names of queues begin that do not outlive a run's load.
 pub(super) const BRIEF: &str = "brief";
 
@@ -142,11 +149,6 @@ impl Queues {
     /// When one cannot be created.
     pub(super) async fn create(actor: &mut Actor, suffix: &str) -> Self {
         let fifo = ("FifoQueue", "true");
-        let lanes = [
-            fifo,
-            ("DeduplicationScope", "messageGroup"),
-            ("FifoThroughputLimit", "perMessageGroupId"),
-        ];
         let name = |name: &str| format!("{name}-{suffix}");
         let fifo_name = |name: &str| format!("{name}-{suffix}.fifo");
         let redrive = |to: &Place| {
@@ -163,7 +165,7 @@ impl Queues {
             suffix: suffix.to_owned(),
             orders: create(actor, name("orders"), &[]).await,
             lines: create(actor, fifo_name("lines"), &[fifo]).await,
-            lanes: create(actor, fifo_name("lanes"), &lanes).await,
+            lanes: create(actor, fifo_name("lanes"), &HIGH_THROUGHPUT).await,
             retried: create(actor, fifo_name("retried"), &[fifo]).await,
             flaky: create(actor, name("flaky"), &[("RedrivePolicy", &to_dead)]).await,
             dead,

@@ -69,13 +69,13 @@ impl Graph {
 
     /// Whether messages that tasks gave new ids may be here, or have been here when they were first seen.
     pub(crate) fn is_behind_a_move(&self, queue: u32) -> bool {
-        self.moves.iter().any(|edge| edge.1 == queue || self.reachable(edge.1).contains(&queue))
+        self.moves.iter().any(|edge| self.reachable(edge.1).contains(&queue))
     }
 
     /// Whether a task may take away what this queue's redrive policy moves.
     pub(crate) fn moves_dead_letters_on(&self, queue: u32) -> bool {
-        let beyond = self.targets(queue).flat_map(|target| self.reachable(target));
-        beyond.into_iter().any(|it| self.is_move_source(it))
+        let mut beyond = self.targets(queue).flat_map(|target| self.reachable(target));
+        beyond.any(|it| self.is_move_source(it))
     }
 
     /// Whether messages only come by sends and only go by deletes, purges and age.

@@ -25,11 +25,6 @@ const CUTS: usize = 16;
 /// A power cut comes so soon after a write was asked for: before it, in it or after it.
 const SOON_US: u64 = 400;
 
-fn mount_again(disk: &mut LoopDisk) {
-    disk.unmount().expect("nobody uses it any more");
-    disk.mount().expect("mounts again");
-}
-
 /// Both logs as they are found after the power was cut.
 fn found(
     real: Log,
@@ -40,7 +35,7 @@ fn found(
 ) -> [Log; 2] {
     let counter = modelled.counter;
     drop(real);
-    mount_again(real_disk);
+    real_disk.restore().expect("nobody uses it any more");
     disk.switch_off();
     WRITER.set(None);
     drop(modelled);
